@@ -1,0 +1,79 @@
+"""Counts that follow from a spec by arithmetic alone. Plan and trainer both take them from here, so they cannot differ."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from stoker.spec._base import Duration
+from stoker.spec.data.split import Split
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Samples (or tokens) per split."""
+
+    train: int
+    validation: int
+    test: int
+
+
+@dataclass(frozen=True)
+class Batch:
+    """How a global batch is made: size = micro x accumulation x ranks."""
+
+    size: int
+    micro: int
+    accumulation: int
+    ranks: int
+
+
+def split_sizes(total: int, split: Split) -> Sizes:
+    """Held-out parts are shares of the total rounded half up; what is left trains."""
+    test = int(total * split.test + 0.5)
+    validation = min(int(total * split.validation + 0.5), total - test)
+    return Sizes(total - test - validation, validation, test)
+
+
+def apportion(total: int, counts: Sequence[int]) -> list[int]:
+    """Share a total among groups in proportion to their counts by largest remainder; ties go to the first group."""
+    everything = sum(counts)
+    exact = [total * count / everything if everything else 0.0 for count in counts]
+    shares = [int(value) for value in exact]
+    order = sorted(range(len(counts)), key=lambda i: (shares[i] - exact[i], i))
+    for i in order[: total - sum(shares)]:
+        shares[i] += 1
+    return shares
+
+
+def windows(tokens: int, length: int) -> int:
+    """Samples in a stream of tokens: windows of `length` inputs, each needing one token after it."""
+    return max(0, (tokens - 1) // length)
+
+
+def batch_of(batch_size: int, micro: int | None, accumulation: int | None, ranks: int) -> Batch | None:
+    """The global batch as the spec divides it, or None when it does not divide evenly."""
+    if micro is None and accumulation is None:
+        accumulation = 1
+    if micro is None:
+        assert accumulation is not None
+        micro = batch_size // (accumulation * ranks)
+    elif accumulation is None:
+        accumulation = batch_size // (micro * ranks)
+    if micro < 1 or accumulation < 1 or micro * accumulation * ranks != batch_size:
+        return None
+    return Batch(batch_size, micro, accumulation, ranks)
+
+
+def steps_per_epoch(samples: int, batch_size: int, drop_last: bool) -> int:
+    """Optimizer steps in one pass; a partial last batch counts unless it is dropped."""
+    return samples // batch_size if drop_last else -(-samples // batch_size)
+
+
+def in_steps(length: Duration, per_epoch: int, tokens_per_step: int | None) -> int | None:
+    """A duration as optimizer steps, at least 1; None when it is in seconds, which no arithmetic knows."""
+    if length.steps is not None:
+        return length.steps
+    if length.epochs is not None:
+        return max(1, length.epochs * per_epoch)
+    if length.tokens is not None and tokens_per_step:
+        return max(1, -(-length.tokens // tokens_per_step))
+    return None

@@ -1,0 +1,22 @@
+"""When the run is saved and what is kept. Honoured by `worker.trainer.checkpoint` and the server's retention."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from stoker.spec._base import Duration, Knob, MetricKey, Natural, Spec
+
+
+class Checkpoint(Spec):
+    """The end of a run is always saved."""
+
+    interval: Annotated[Duration, Knob(affects=("speed",), rows=("CKPT-01",))] = Duration(epochs=1)
+    """How often the run is saved."""
+    keep_last: Annotated[Annotated[int, Field(ge=2, le=1000)], Knob("checkpoints", (), ("CKPT-03",))] = 3
+    """Newest checkpoints kept; two at least, so that a damaged one never leaves none."""
+    keep_best: Annotated[Natural, Knob("checkpoints", (), ("CKPT-03",))] = 1
+    """Best checkpoints kept beside them."""
+    monitor: Annotated[MetricKey, Knob(rows=("CKPT-03",))] = "validation/loss"
+    """Metric that says which is best."""
+    mode: Annotated[Literal["min", "max"] | None, Knob(rows=("CKPT-03",))] = None
+    """Whether smaller or larger is better; unset, what the metric says."""

@@ -1,0 +1,49 @@
+"""What the model learns from. Built by `worker.trainer.data`."""
+
+from typing import Annotated
+
+from stoker.spec._base import Knob, Spec
+from stoker.spec.data.loader import Loader
+from stoker.spec.data.normalization import MinMax, Normalization, Standard
+from stoker.spec.data.sequence import Sequence
+from stoker.spec.data.source import Arrays, Csv, ImageFolder, Parquet, Source, Text
+from stoker.spec.data.split import Split
+from stoker.spec.data.tokenizer import Bpe, ByteTokenizer, CharTokenizer, Tokenizer
+
+
+class Data(Spec):
+    """Where samples come from and what happens to them before the model."""
+
+    source: Source
+    """The data set and its format."""
+    split: Split = Split()
+    """Which part is kept for validation and test."""
+    normalization: Annotated[Normalization | None, Knob(affects=("quality",), rows=("DATA-13", "DATA-14"))] = None
+    """Rescaling of input features, fitted on the training split; null for none."""
+    tokenizer: Annotated[Tokenizer | None, Knob(affects=("quality", "memory"), rows=("DATA-17",))] = None
+    """How text becomes tokens, for text only; unset, byte."""
+    sequence: Annotated[Sequence | None, Knob(affects=("memory", "speed", "quality"))] = None
+    """How tokens become samples, for text only; unset, its defaults."""
+    loader: Loader = Loader()
+    """How samples become batches."""
+
+
+__all__ = [
+    "Arrays",
+    "Bpe",
+    "ByteTokenizer",
+    "CharTokenizer",
+    "Csv",
+    "Data",
+    "ImageFolder",
+    "Loader",
+    "MinMax",
+    "Normalization",
+    "Parquet",
+    "Sequence",
+    "Source",
+    "Split",
+    "Standard",
+    "Text",
+    "Tokenizer",
+]

@@ -1,0 +1,155 @@
+"""When and by what a run is judged. Built by `worker.trainer.evaluation`."""
+
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import BeforeValidator, Field
+
+from stoker.spec._base import Count, Duration, Knob, Spec
+
+Average = Literal["macro", "micro", "weighted"]
+Mode = Literal["min", "max"]
+
+
+class Metric(Spec):
+    """A measurement of predictions against targets."""
+
+    mode: ClassVar[Mode] = "max"
+    """Whether smaller or larger is better."""
+    type: str
+    """Which metric this is."""
+
+    @property
+    def key(self) -> str:
+        """Its name in the stream, without the split: `accuracy`, `accuracy_top5`, `f1_micro`."""
+        return self.type
+
+
+class Accuracy(Metric):
+    """Share of samples whose class is right, or among the k likeliest."""
+
+    type: Literal["accuracy"] = "accuracy"
+    """Which metric this is."""
+    top_k: Annotated[Annotated[int, Field(ge=1, le=1000)], Knob("classes", rows=("EVAL-02",))] = 1
+    """How many of the likeliest classes may be right; above 1 the key is accuracy_top<k>."""
+
+    @property
+    def key(self) -> str:
+        return "accuracy" if self.top_k == 1 else f"accuracy_top{self.top_k}"
+
+
+class PrecisionScore(Metric):
+    """Of what was called a class, the share that is."""
+
+    type: Literal["precision"] = "precision"
+    """Which metric this is."""
+    average: Annotated[Average, Knob(rows=("EVAL-03",))] = "macro"
+    """How classes are combined; macro has the bare key, others add `_<average>`."""
+
+    @property
+    def key(self) -> str:
+        return self.type if self.average == "macro" else f"{self.type}_{self.average}"
+
+
+class Recall(Metric):
+    """Of what is a class, the share that was called so."""
+
+    type: Literal["recall"] = "recall"
+    """Which metric this is."""
+    average: Annotated[Average, Knob(rows=("EVAL-04",))] = "macro"
+    """How classes are combined; macro has the bare key, others add `_<average>`."""
+
+    @property
+    def key(self) -> str:
+        return self.type if self.average == "macro" else f"{self.type}_{self.average}"
+
+
+class F1(Metric):
+    """Harmonic mean of precision and recall."""
+
+    type: Literal["f1"] = "f1"
+    """Which metric this is."""
+    average: Annotated[Average, Knob(rows=("EVAL-05",))] = "macro"
+    """How classes are combined; macro has the bare key, others add `_<average>`."""
+
+    @property
+    def key(self) -> str:
+        return self.type if self.average == "macro" else f"{self.type}_{self.average}"
+
+
+class Auroc(Metric):
+    """Area under the receiver operating characteristic, one class against the rest."""
+
+    type: Literal["auroc"] = "auroc"
+    """Which metric this is."""
+
+
+class Mae(Metric):
+    """Mean absolute error."""
+
+    mode: ClassVar[Mode] = "min"
+
+    type: Literal["mae"] = "mae"
+    """Which metric this is."""
+
+
+class Rmse(Metric):
+    """Root of the mean squared error."""
+
+    mode: ClassVar[Mode] = "min"
+
+    type: Literal["rmse"] = "rmse"
+    """Which metric this is."""
+
+
+class R2(Metric):
+    """Share of the variance explained."""
+
+    type: Literal["r2"] = "r2"
+    """Which metric this is."""
+
+
+class Perplexity(Metric):
+    """Exponential of the mean loss per token."""
+
+    mode: ClassVar[Mode] = "min"
+
+    type: Literal["perplexity"] = "perplexity"
+    """Which metric this is."""
+
+
+class BitsPerByte(Metric):
+    """Loss in bits per byte of text, comparable between tokenizers."""
+
+    mode: ClassVar[Mode] = "min"
+
+    type: Literal["bits_per_byte"] = "bits_per_byte"
+    """Which metric this is."""
+
+
+def _spelled_out(value: Any) -> Any:
+    return {"type": value} if isinstance(value, str) else value
+
+
+MetricSpec = Annotated[
+    Annotated[
+        Accuracy | PrecisionScore | Recall | F1 | Auroc | Mae | Rmse | R2 | Perplexity | BitsPerByte,
+        Field(discriminator="type"),
+    ],
+    BeforeValidator(_spelled_out),
+]
+"""A metric by name, or by name with its parameters. The loss is always among those reported."""
+
+
+class Evaluation(Spec):
+    """Validation during the run, on the validation split; the test split is judged once, at the end."""
+
+    interval: Annotated[Duration, Knob(affects=("speed",), rows=("EVAL-08",))] = Duration(epochs=1)
+    """How often validation runs; the end of the run is always evaluated."""
+    batches: Annotated[Count | None, Knob("batches", ("speed", "quality"), ("EVAL-08",))] = None
+    """How many validation batches at most; unset, all. The test split is always judged whole."""
+    batch_size: Annotated[Count | None, Knob("samples", ("memory", "speed"), ("EVAL-08",))] = None
+    """Samples per forward pass of one rank; unset, micro_batch_size."""
+    metrics: Annotated[
+        Annotated[tuple[MetricSpec, ...], Field(max_length=50)] | None, Knob(affects=("speed",), rows=("EVAL-01",))
+    ] = None
+    """What is measured beside the loss; unset: accuracy, or mae and rmse, or perplexity, by task."""

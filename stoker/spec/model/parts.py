@@ -1,0 +1,66 @@
+"""Parts that several architectures share: activations, normalisations, initialisation."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from stoker.spec._base import Fraction, Knob, Positive, Spec
+
+Activation = Literal["relu", "gelu", "gelu_tanh", "silu", "tanh", "sigmoid", "leaky_relu", "elu", "relu_squared"]
+
+
+class BatchNorm(Spec):
+    """Normalise each feature over the batch (Ioffe and Szegedy 2015)."""
+
+    type: Literal["batch"] = "batch"
+    """Which normalisation this is."""
+    eps: Annotated[Positive, Knob(affects=("quality",), rows=("ARCH-21",))] = 1e-5
+    """Added to the variance before the square root."""
+    momentum: Annotated[Fraction, Knob(affects=("quality",), rows=("ARCH-21",))] = 0.1
+    """Share of the newest batch in the running mean and variance."""
+    affine: Annotated[bool, Knob(affects=("memory",), rows=("ARCH-21",))] = True
+    """Learn a scale and a shift per feature."""
+
+
+class LayerNorm(Spec):
+    """Normalise each sample over its features (Ba et al. 2016)."""
+
+    type: Literal["layer"] = "layer"
+    """Which normalisation this is."""
+    eps: Annotated[Positive, Knob(affects=("quality",), rows=("ARCH-22",))] = 1e-5
+    """Added to the variance before the square root."""
+    bias: Annotated[bool, Knob(affects=("memory",), rows=("ARCH-22",))] = True
+    """Learn a shift beside the scale."""
+
+
+class RMSNorm(Spec):
+    """Divide each sample by its root mean square (Zhang and Sennrich 2019)."""
+
+    type: Literal["rms"] = "rms"
+    """Which normalisation this is."""
+    eps: Annotated[Positive, Knob(affects=("quality",), rows=("ARCH-22",))] = 1e-6
+    """Added to the mean square before the root."""
+
+
+Normalization = Annotated[BatchNorm | LayerNorm | RMSNorm, Field(discriminator="type")]
+
+
+class TorchInit(Spec):
+    """Leave every layer as PyTorch initialises it."""
+
+    type: Literal["torch_default"] = "torch_default"
+    """Which initialisation this is."""
+
+
+class NormalInit(Spec):
+    """Draw weights from a normal distribution with mean zero; biases are zero."""
+
+    type: Literal["normal"] = "normal"
+    """Which initialisation this is."""
+    std: Annotated[Positive, Knob(affects=("quality",), rows=("INIT-02",))] = 0.02
+    """Standard deviation of the weights."""
+    residual_scaling: Annotated[Literal["none", "depth"], Knob(affects=("quality",), rows=("INIT-01",))] = "none"
+    """`depth` divides the std of each residual output projection by sqrt(2 x num_layers), as GPT-2 does."""
+
+
+Init = Annotated[TorchInit | NormalInit, Field(discriminator="type")]

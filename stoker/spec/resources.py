@@ -1,0 +1,20 @@
+"""What the run needs of a machine. Honoured by the scheduler and the agent."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from stoker.spec._base import Knob, Positive, Spec
+
+
+class Resources(Spec):
+    device: Annotated[Literal["auto", "cpu", "cuda"], Knob(affects=("speed",), rows=("DIST-10", "DIST-11"))] = "auto"
+    """Kind of device; auto takes GPUs where a worker has them and CPU slots elsewhere."""
+    cpus: Annotated[Annotated[int, Field(ge=1, le=1024)] | None, Knob("CPU slots", ("speed",), ("DIST-08",))] = None
+    """CPU slots reserved for all ranks together; each rank computes with cpus / ranks threads; unset, one per rank."""
+    memory_gb: Annotated[Positive | None, Knob("GiB", ("memory",), ("DIST-08",))] = None
+    """Memory reserved on the worker; unset, the plan's estimate."""
+    max_retries: Annotated[Annotated[int, Field(ge=0, le=20)], Knob("attempts", ())] = 3
+    """Further attempts after failures that count against the job; losses of a node do not."""
+    time_limit_seconds: Annotated[Annotated[float, Field(ge=60, le=7_776_000)] | None, Knob("seconds", ())] = None
+    """Longest time an attempt may run before it is stopped at a checkpoint and failed; unset, none."""
