@@ -28,6 +28,8 @@ class TimerSettings:
     """Between two looks of the server for expired leases."""
     backoff: float = 1.0
     """Before the first retry; doubled for each further one, at most 60 times this."""
+    collect: float = 86_400.0
+    """How long bytes are kept that no manifest names, and uploads that nobody continues."""
 
     def scaled(self, factor: float) -> "TimerSettings":
         return TimerSettings(**{name: getattr(self, name) * factor for name in self.__dataclass_fields__})
