@@ -1,0 +1,42 @@
+"""A whole installation of its own for tests that kill its parts, and the run that nothing interrupted."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.support.data import digits_csv, digits_job, upload
+from tests.support.stack import Stack
+
+JOB: dict[str, Any] = digits_job(
+    training={"max_steps": 2400, "batch_size": 48, "gradient_accumulation_steps": 2},
+    evaluation={"interval": {"steps": 400}},
+    checkpoint={"interval": {"steps": 100}},
+)
+
+
+def outcome(stack: Stack, job_id: str) -> tuple[dict[str, str], dict[str, Any]]:
+    """Digests of the final checkpoint's tensors, and every series but those that tell the speed."""
+    files = stack.get(f"/v1/jobs/{job_id}/checkpoints/last")["files"]
+    keys = stack.get(f"/v1/jobs/{job_id}/metrics", max_points=100_000)["keys"]
+    tensors = {f["path"]: f["sha256"] for f in files if f["path"].endswith(".safetensors")}
+    return tensors, {k: v for k, v in keys.items() if "per_second" not in k and "seconds" not in k}
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    home = tmp_path_factory.mktemp("faults")
+    stack = Stack(home, f"sqlite:///{home}/stoker.db")
+    try:
+        stack.start()
+        upload(stack, "digits", {"digits.csv": digits_csv()})
+        yield stack
+    finally:
+        stack.stop()
+
+
+@pytest.fixture(scope="module")
+def undisturbed(stack: Stack) -> tuple[dict[str, str], dict[str, Any]]:
+    job = stack.submit(JOB)
+    stack.wait(job)
+    return outcome(stack, job)
