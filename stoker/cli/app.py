@@ -1,0 +1,96 @@
+"""Entry point: the root command, loading of commands on demand, and the one place where errors become exit codes."""
+
+import importlib
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Any
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+from stoker.cli.table import COMMANDS
+
+
+class LazyGroup(TyperGroup):
+    """Lists commands from the table and imports one only when it is called or completed."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        entry = COMMANDS.get(cmd_name)
+        return entry and TyperCommand(cmd_name, help=entry.help, rich_help_panel=entry.panel)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        name, command, rest = super().resolve_command(ctx, args)
+        return (name, load(name), rest) if name and command else (name, command, rest)
+
+
+def load(name: str) -> Any:
+    """The command of a name, imported now."""
+    module, attribute = COMMANDS[name].target.split(":")
+    target = getattr(importlib.import_module(module), attribute)
+    if not isinstance(target, typer.Typer):
+        wrapped = typer.Typer(add_completion=False)
+        wrapped.command(name)(target)
+        target = wrapped
+    command = typer.main.get_command(target)
+    command.name = name
+    return command
+
+
+app = typer.Typer(
+    cls=LazyGroup,
+    add_completion=False,
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Start here: stoker up --detach && stoker init && stoker submit job.yaml --watch",
+)
+
+
+def _version(value: bool) -> None:
+    if value:
+        from importlib.metadata import version
+
+        typer.echo(version("stoker"))
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    url: str | None = typer.Option(None, "--url", help="Server to talk to; else STOKER_URL or a config file."),
+    key: str | None = typer.Option(None, "--key", help="API key; better in STOKER_KEY or a config file."),
+    project: str | None = typer.Option(None, "--project", help="Project of the key."),
+    debug: bool = typer.Option(False, "--debug", help="Show tracebacks."),
+    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version."),
+) -> None:
+    """Stoker trains models: a job file in, a trained model out."""
+    flags = {"STOKER_URL": url, "STOKER_KEY": key, "STOKER_PROJECT": project}
+    # Flags win over the environment, so they replace it; every command then reads one source.
+    os.environ.update({name: value for name, value in flags.items() if value is not None})
+    if debug:
+        os.environ["STOKER_DEBUG"] = "1"
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command line and exit with its code."""
+    sys.exit(run(argv))
+
+
+def run(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; the exit code. Never raises."""
+    try:
+        code = app(args=list(argv) if argv is not None else None, prog_name="stoker", standalone_mode=True)
+        return int(code or 0)
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else 1
+    except BrokenPipeError:
+        # The reader of our output has gone; point stdout elsewhere so that the interpreter's own flush does not complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except Exception as error:  # the last resort: every failure becomes a message and a code
+        if os.environ.get("STOKER_DEBUG"):
+            traceback.print_exc()
+        return int(importlib.import_module("stoker.cli.failure").report(error))

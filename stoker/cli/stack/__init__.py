@@ -1,0 +1,1 @@
+"""`stoker up`: broker, server and worker on one machine, watched and restarted, without root."""

@@ -1,0 +1,167 @@
+"""The supervisor: brings the stack up in order, keeps it up, and takes it down in the reverse order when told to.
+
+Trainings are watched by agents in their own sessions: neither a restart of a child nor the end of the stack touches them.
+"""
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from stoker.cli.failure import Failure
+from stoker.cli.stack import keys, programs
+from stoker.cli.stack.child import Child, Program, tail
+from stoker.cli.stack.files import Process, Record, StackFiles, read_record, write_record
+from stoker.cli.stack.process import end, free_port
+
+PORT = 8642
+"""Preferred port of the server."""
+START_LIMIT = 60.0
+"""Seconds until a stack that is not ready is given up."""
+START_TRIES = 4
+"""Starts of one child before the stack is ready."""
+
+
+@dataclass(frozen=True)
+class Options:
+    host: str = "127.0.0.1"
+    port: int | None = None
+    """Required port; unset, the last one, else 8642, else any free one."""
+    worker: str = "local"
+
+
+class Supervisor:
+    """`run` returns when the stack was told to stop. Raises Failure when it does not come up."""
+
+    def __init__(self, files: StackFiles, options: Options, say: Callable[[str], None]) -> None:
+        self.files, self.options, self.say = files, options, say
+        self.children: list[Child] = []
+        self.tasks: list[asyncio.Task[None]] = []
+        self.failed: asyncio.Future[str]
+        self.record = self._plan_record()
+
+    def _plan_record(self) -> Record:
+        last = read_record(self.files)
+        for child in (last.children if last else {}).values():
+            end(child, grace=10.0)  # left by a supervisor that was killed; its agents live in sessions of their own
+        wanted = self.options.port or (last.port if last else PORT)
+        port = free_port(wanted, self.options.host)
+        if self.options.port and port != self.options.port:
+            raise Failure(f"port {self.options.port} is in use", "leave --port away and a free one is taken", code=2)
+        embedded = not os.environ.get("STOKER_REDIS_URL")
+        broker_port = free_port(last.broker_port if last else None) if embedded else None
+        password = last.broker_password if last else None
+        pid = os.getpid()
+        return Record("starting", pid, self.options.host, port, broker_port, password, self.options.worker)
+
+    async def run(self) -> None:
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        self.failed = loop.create_future()
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            loop.add_signal_handler(number, stop.set)
+        write_record(self.files, self.record)
+        stopping = asyncio.ensure_future(stop.wait())
+        starting = asyncio.ensure_future(self._start())
+        try:
+            waited: list[asyncio.Future[Any]] = [stopping, starting, self.failed]
+            await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
+            if self.failed.done():
+                raise Failure(self.failed.result())
+            if starting.done():
+                starting.result()
+                await stopping
+        finally:
+            for task in (starting, stopping):
+                task.cancel()
+            await asyncio.gather(starting, stopping, return_exceptions=True)
+            await self._stop()
+
+    async def _start(self) -> None:
+        began = time.monotonic()
+        root = programs.checkout()
+        if self.record.broker_port is not None:
+            self._keep(programs.broker(self.files, self.record))
+        env = programs.base_env(self.files, self.record, root)
+        await keys.run("server", "migrate", env=env, cwd=self.files.root)
+        self._keep(programs.server(self.files, env))
+        worker_key = await keys.ensure(self.files, env, self.record.url)
+        self._keep(programs.worker(self.files, env, worker_key, self.record.worker))
+        await self._ready(began + START_LIMIT)
+        self.record.state = "ready"
+        write_record(self.files, self.record)
+        self._greet(time.monotonic() - began)
+
+    async def _ready(self, until: float) -> None:
+        """Wait until the server answers and the worker has reported."""
+        key = keys.read_user_key(self.files)
+        async with httpx.AsyncClient(
+            base_url=self.record.url, headers={"Authorization": f"Bearer {key}"}, timeout=2.0, trust_env=False
+        ) as http:
+            for path, enough in (("/readyz", _is_ok), ("/v1/workers", self._has_worker)):
+                while not await _asks(http, path, enough):
+                    if time.monotonic() > until:
+                        name = "server" if path == "/readyz" else "worker"
+                        raise Failure(f"the {name} is not ready after {START_LIMIT:.0f} s:\n{tail(self.files.log(name))}")
+                    await asyncio.sleep(0.05)
+
+    def _has_worker(self, answer: httpx.Response) -> bool:
+        workers = answer.json().get("data", []) if answer.status_code == 200 else []
+        return any(w.get("name") == self.record.worker and w.get("state") != "lost" for w in workers)
+
+    def _keep(self, program: Program) -> None:
+        child = Child(program, self._changed)
+        self.children.append(child)
+        self.tasks.append(asyncio.ensure_future(child.keep()))
+
+    def _changed(self, child: Child, message: str) -> None:
+        name = child.program.name
+        if child.process is not None:
+            self.record.children[name] = Process(child.process.pid, child.process.born, child.restarts)
+        write_record(self.files, self.record)
+        if self.record.state == "starting" and child.restarts >= START_TRIES and not self.failed.done():
+            self.failed.set_result(f"the {name} does not start:\n{tail(child.program.log)}")
+        if self.record.state == "ready":
+            self.say(message)
+
+    def _greet(self, seconds: float) -> None:
+        here = _short(self.files.root)
+        self.say(f"Stoker is ready at {self.record.url} ({seconds:.1f} s)")
+        self.say(f"  key     {here}/config.toml (read by every stoker command started here)")
+        self.say(f"  logs    {here}/logs/")
+        self.say("  next    stoker init && stoker submit job.yaml --watch")
+
+    async def _stop(self) -> None:
+        self.record.state = "stopping"
+        write_record(self.files, self.record)
+        for child in reversed(self.children):
+            await child.stop()
+        for task in self.tasks:
+            task.cancel()
+        await asyncio.gather(*self.tasks, return_exceptions=True)
+        self.record.state, self.record.children = "stopped", {}
+        write_record(self.files, self.record)
+
+
+def _is_ok(answer: httpx.Response) -> bool:
+    return answer.status_code == 200
+
+
+async def _asks(http: httpx.AsyncClient, path: str, enough: Callable[[httpx.Response], bool]) -> bool:
+    try:
+        return enough(await http.get(path))
+    except (httpx.HTTPError, ValueError):
+        return False
+
+
+def _short(path: Path) -> str:
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)
