@@ -50,6 +50,8 @@ class Database:
             Path(self.url.database).parent.mkdir(parents=True, exist_ok=True)
         self.engine = self._engine("BEGIN IMMEDIATE", 1)
         self.reading = self._engine("BEGIN", readers)
+        self.info: dict[str, Any] = {}
+        """Copied into `session.info` of every session: what services may need of the server that runs them."""
         self._inbox: queue.SimpleQueue[tuple[Work, Future[Any]] | None] = queue.SimpleQueue()
         self._writer = threading.Thread(target=self._write_forever, name="db-writer", daemon=True)
         self._readers = ThreadPoolExecutor(readers, thread_name_prefix="db-reader")
@@ -97,7 +99,7 @@ class Database:
 
     def read_now(self, work: Callable[[Session], T]) -> T:
         """`read` for threads."""
-        with Session(self.reading) as session:
+        with Session(self.reading, info=dict(self.info)) as session:
             return work(session)
 
     def write_now(self, work: Callable[[Session], T]) -> T:
@@ -147,7 +149,7 @@ class Database:
         self, connection: Connection, work: Work, future: "Future[Any]", done: list[tuple["Future[Any]", Any, list[Hook]]]
     ) -> None:
         savepoint = connection.begin_nested()
-        session = Session(bind=connection, join_transaction_mode="create_savepoint", expire_on_commit=False)
+        session = Session(bind=connection, join_transaction_mode="create_savepoint", expire_on_commit=False, info=dict(self.info))
         try:
             result = work(session)
             session.flush()

@@ -1,0 +1,121 @@
+"""`Idempotency-Key`: a repeated POST gets the answer of the first, byte for byte, for 24 hours.
+
+    return await once(request, db, scope, lambda session: Answer(202, body, headers))
+
+The kept answer is written in the transaction of the work itself. Requests without the header just run. Refusals are not
+kept: a request that was refused did nothing and may be tried again under its key.
+"""
+
+import hashlib
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from sqlalchemy import delete, select, text
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import OperationalError
+from sqlmodel import Session
+from starlette.requests import Request
+from starlette.responses import Response
+
+from server.db import Database, utcnow
+from server.errors import problem
+from server.tokens.tables import IdempotentAnswer
+
+KEPT = timedelta(hours=24)
+_KEY = re.compile(r"[\x21-\x7e]{1,255}", re.ASCII)
+_TABLE = IdempotentAnswer.metadata.tables["idempotent_answers"]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a POST answers: the part that a replay repeats."""
+
+    status: int
+    body: bytes
+    headers: dict[str, str] = field(default_factory=dict)
+    media_type: str = "application/json"
+
+    def response(self, *, replayed: bool = False) -> Response:
+        headers = {**self.headers, "Idempotency-Replayed": "true"} if replayed else self.headers
+        return Response(self.body, self.status, headers, self.media_type)
+
+
+async def once(request: Request, db: Database, project: str, work: Callable[[Session], Answer]) -> Response:
+    """Run the work in one durable write, or replay its first answer.
+
+    `project` separates the keys of one tenant from another's. Raises 400 `idempotency_key_invalid`, 422
+    `idempotency_key_reused` for another request under the same key, 409 `idempotency_in_progress` while another server
+    process still works on the first.
+    """
+    key = request.headers.get("idempotency-key")
+    if key is None:
+        return (await db.write(work)).response()
+    if not _KEY.fullmatch(key) or len(request.headers.getlist("idempotency-key")) > 1:
+        raise problem(400, "idempotency_key_invalid", "Idempotency-Key is 1 to 255 visible ASCII characters, once.")
+    fingerprint = await _fingerprint(request)
+    answer, replayed = await db.write(lambda s: _once(s, project, key, fingerprint, work))
+    return answer.response(replayed=replayed)
+
+
+async def _fingerprint(request: Request) -> str:
+    hashed = hashlib.sha256(f"{request.method} {request.url.path}?{request.url.query}\n".encode())
+    hashed.update(await request.body())
+    return hashed.hexdigest()
+
+
+def _once(session: Session, project: str, key: str, fingerprint: str, work: Callable[[Session], Answer]) -> tuple[Answer, bool]:
+    if (kept := _kept(session, project, key)) is not None:
+        return _replay(kept, fingerprint), True
+    if not _reserve(session, project, key, fingerprint):
+        kept = _kept(session, project, key)
+        if kept is None:
+            raise problem(409, "idempotency_in_progress", "The first request under this key is still being answered.")
+        return _replay(kept, fingerprint), True
+    answer = work(session)
+    session.execute(
+        _TABLE.update()
+        .where(_TABLE.c.project == project, _TABLE.c.key == key)
+        .values(status=answer.status, headers={**answer.headers, "content-type": answer.media_type}, body=answer.body.decode())
+    )
+    return answer, False
+
+
+def _kept(session: Session, project: str, key: str) -> IdempotentAnswer | None:
+    row = session.execute(
+        select(_TABLE).where(_TABLE.c.project == project, _TABLE.c.key == key, _TABLE.c.created_at > utcnow() - KEPT)
+    ).one_or_none()
+    return None if row is None else IdempotentAnswer(**row._mapping)
+
+
+def _replay(kept: IdempotentAnswer, fingerprint: str) -> Answer:
+    if kept.request_digest != fingerprint:
+        raise problem(422, "idempotency_key_reused", "This Idempotency-Key was used for another request.")
+    headers = dict(kept.headers)
+    return Answer(kept.status, kept.body.encode(), headers, headers.pop("content-type"))
+
+
+def _reserve(session: Session, project: str, key: str, fingerprint: str) -> bool:
+    """Take the key for this transaction; another process that holds it is waited for briefly. False: it was taken meanwhile."""
+    session.execute(
+        delete(_TABLE).where(_TABLE.c.project == project, _TABLE.c.key == key, _TABLE.c.created_at <= utcnow() - KEPT)
+    )
+    row = dict(project=project, key=key, request_digest=fingerprint, status=0, headers={}, body="", created_at=utcnow())
+    if session.get_bind().dialect.name == "sqlite":
+        taken = sqlite.insert(_TABLE).values(row).on_conflict_do_nothing().returning(_TABLE.c.key)
+        return session.execute(taken).first() is not None
+    session.execute(text("SET LOCAL lock_timeout = '2s'"))
+    reserve = postgresql.insert(_TABLE).values(row).on_conflict_do_nothing().returning(_TABLE.c.key)
+    try:
+        return session.execute(reserve).first() is not None
+    except OperationalError as error:
+        raise problem(409, "idempotency_in_progress", "The first request under this key is still being answered.") from error
+
+
+def expire(session: Session) -> None:
+    """Forget answers older than 24 hours."""
+    session.execute(delete(_TABLE).where(_TABLE.c.created_at <= utcnow() - KEPT))
+
+
+__all__ = ["Answer", "expire", "once"]
