@@ -1,0 +1,106 @@
+"""From a resolved spec and a data set's facts to its plan, by integer arithmetic alone."""
+
+from stoker.errors import Finding, SpecError
+from stoker.facts import DatasetFacts
+from stoker.plan.alternatives import alternatives_of
+from stoker.plan.checkpoint import checkpoint_of
+from stoker.plan.draw import draw
+from stoker.plan.limits import LIMITS, Limits, refuse_memory, refuse_parameters
+from stoker.plan.memory import memory_of
+from stoker.plan.prediction import BatchView, FlopsView, MemoryView, ParametersView, PartView, Plan, SamplesView, StepsView
+from stoker.plan.problem import Problem, problem_of
+from stoker.plan.steps import samples_of, steps_of
+from stoker.plan.tape import Tape
+from stoker.spec import JobSpec
+from stoker.spec.arithmetic import Batch, batch_of
+
+
+def plan(
+    spec: JobSpec,
+    facts: DatasetFacts,
+    *,
+    worker_bytes: int | None = None,
+    device_bytes: int | None = None,
+    limits: Limits = LIMITS,
+) -> Plan:
+    """Predict a run. `worker_bytes` is the memory all ranks share, `device_bytes` that of the GPU under each.
+
+    Where the run does not fit in those, or in resources.memory_gb, the plan offers alternatives. Raises SpecError with code
+    `estimate_exceeds_limit` for what no machine will ever hold; nothing is allocated before.
+    """
+    problem, batch = problem_of(spec, facts), _batch(spec)
+    tape = draw(spec, problem, batch.micro)
+    refuse_parameters(spec, tape, limits)
+    memory = memory_of(spec, problem, tape, batch)
+    refuse_memory(spec, tape, memory, limits)
+    samples = samples_of(spec, problem)
+    steps = steps_of(spec, samples, batch)
+    limit = _smaller(_reserved(spec), worker_bytes)
+    fits = _fits(memory, limit, device_bytes) if limit is not None or device_bytes is not None else None
+    return Plan(
+        model=spec.model.type,
+        parameters=_parameters(tape),
+        flops=_flops(tape, samples, batch, steps),
+        samples=samples,
+        batch=BatchView(size=batch.size, micro=batch.micro, accumulation=batch.accumulation, ranks=batch.ranks),
+        steps=steps,
+        memory=memory,
+        checkpoint=checkpoint_of(spec, tape, batch.ranks),
+        limit_bytes=limit,
+        device_limit_bytes=device_bytes,
+        fits=fits,
+        alternatives=()
+        if fits is not False
+        else alternatives_of(
+            spec, batch, lambda changed: _memory(changed, problem), lambda then: _fits(then, limit, device_bytes)
+        ),
+    )
+
+
+def _batch(spec: JobSpec) -> Batch:
+    training = spec.training
+    ranks = spec.distributed.world_size
+    batch = batch_of(training.batch_size, training.micro_batch_size, training.gradient_accumulation_steps, ranks)
+    if batch is None:
+        message = "batch_size is not micro_batch_size x gradient_accumulation_steps x ranks"
+        raise SpecError([Finding(pointer="/training/batch_size", code="batch-size", message=message)])
+    return batch
+
+
+def _memory(spec: JobSpec, problem: Problem) -> MemoryView:
+    batch = _batch(spec)
+    return memory_of(spec, problem, draw(spec, problem, batch.micro), batch)
+
+
+def _reserved(spec: JobSpec) -> int | None:
+    return None if spec.resources.memory_gb is None else int(spec.resources.memory_gb * 2**30)
+
+
+def _smaller(*limits: int | None) -> int | None:
+    return min((limit for limit in limits if limit is not None), default=None)
+
+
+def _fits(memory: MemoryView, worker: int | None, device: int | None) -> bool:
+    return (worker is None or memory.total_bytes <= worker) and (device is None or memory.rank_bytes <= device)
+
+
+def _parameters(tape: Tape) -> ParametersView:
+    parts: dict[str, int] = {}
+    for weight in tape.weights:
+        parts[weight.part] = parts.get(weight.part, 0) + weight.size
+    return ParametersView(
+        total=sum(parts.values()), parts=tuple(PartView(name=name, parameters=count) for name, count in parts.items())
+    )
+
+
+def _flops(tape: Tape, samples: SamplesView, batch: Batch, steps: StepsView) -> FlopsView:
+    forward, step = tape.forward // tape.batch, (tape.forward + tape.backward) // tape.batch
+    tokens = samples.tokens_per_sample
+    return FlopsView(
+        forward_per_sample_flops=forward,
+        step_per_sample_flops=step,
+        forward_per_token_flops=forward // tokens if tokens else None,
+        step_per_token_flops=step // tokens if tokens else None,
+        step_flops=step * batch.size,
+        total_flops=None if steps.samples is None else step * steps.samples,
+    )
