@@ -1,0 +1,90 @@
+"""A family is two files of one name: what may be asked (`stoker/spec`), and how it is done (`worker/trainer`)."""
+
+import ast
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+SPEC, TRAINER = ROOT / "stoker" / "spec", ROOT / "worker" / "trainer"
+
+NOT_TRAINED = {
+    "resources": "honoured by the scheduler and the agent, which place and start the ranks",
+    "model/parts": "pieces that several architectures share; each is built where it is used",
+}
+"""Spec families without a trainer file, and why."""
+
+MACHINERY = {
+    "__main__": "the program: a directory in, an exit code out",
+    "loop": "the step, repeated",
+    "assemble": "builders called in order",
+    "world": "ranks and devices",
+    "journal": "what the run says",
+}
+"""Trainer files that are no family, and why they are there."""
+
+
+def families(spec: Path) -> set[str]:
+    """Files that declare what a user may ask: they define a class with documented fields."""
+    found = set()
+    for path in spec.rglob("*.py"):
+        name = path.relative_to(spec).with_suffix("").as_posix()
+        if name in ("_base", "job"):
+            continue
+        if any(isinstance(node, ast.ClassDef) and _is_spec(node) for node in ast.parse(path.read_text()).body):
+            found.add(name.removesuffix("/__init__"))
+    return found
+
+
+def _is_spec(node: ast.ClassDef) -> bool:
+    return any(isinstance(base, ast.Name) and base.id in ("Spec", "Metric", "Warmup") for base in node.bases)
+
+
+def builders(trainer: Path) -> set[str]:
+    names = {path.relative_to(trainer).with_suffix("").as_posix() for path in trainer.rglob("*.py")}
+    return {name.removesuffix("/__init__") for name in names} - {"__init__"}
+
+
+def unmirrored(spec: Path, trainer: Path, untrained: set[str], machinery: set[str]) -> list[str]:
+    """Complaints: families that nothing builds, builders that nothing asks for, exceptions that no longer are."""
+    asked, built = families(spec), builders(trainer)
+    return sorted(
+        [f"stoker/spec/{name}.py has no worker/trainer/{name}.py" for name in asked - built - untrained]
+        + [f"worker/trainer/{name}.py has no stoker/spec/{name}.py" for name in built - asked - machinery]
+        + [f"{name} is excused but is no unmirrored family" for name in untrained - (asked - built)]
+        + [f"{name} is excused but is no trainer file" for name in machinery - built]
+    )
+
+
+def misnamed(spec: Path, trainer: Path) -> list[str]:
+    """Docstrings that send the reader to a trainer module that is not there."""
+    built = {name.replace("/", ".") for name in builders(trainer)}
+    complaints = []
+    for path in sorted(spec.rglob("*.py")):
+        for name in re.findall(r"`worker\.trainer\.([a-z_.]+)`", path.read_text()):
+            if name not in built:
+                complaints.append(f"{path.relative_to(spec)} names worker.trainer.{name}")
+    return complaints
+
+
+def test_every_family_has_its_builder_and_the_reverse() -> None:
+    assert unmirrored(SPEC, TRAINER, set(NOT_TRAINED), set(MACHINERY)) == []
+
+
+def test_docstrings_name_builders_that_exist() -> None:
+    assert misnamed(SPEC, TRAINER) == []
+
+
+def test_a_family_without_builder_is_reported(tmp_path: Path) -> None:
+    spec, trainer = tmp_path / "spec", tmp_path / "trainer"
+    spec.mkdir()
+    trainer.mkdir()
+    (spec / "loss.py").write_text('"""Built by `worker.trainer.losses`."""\nclass Mse(Spec):\n    pass\n')
+    (spec / "load.py").write_text("class Document:\n    pass\n")
+    (trainer / "optimizer.py").write_text("")
+    assert unmirrored(spec, trainer, {"resources"}, {"loop"}) == [
+        "loop is excused but is no trainer file",
+        "resources is excused but is no unmirrored family",
+        "stoker/spec/loss.py has no worker/trainer/loss.py",
+        "worker/trainer/optimizer.py has no stoker/spec/optimizer.py",
+    ]
+    assert misnamed(spec, trainer) == ["loss.py names worker.trainer.losses"]
