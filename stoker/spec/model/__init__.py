@@ -10,4 +10,4 @@ from stoker.spec.model.transformer_decoder import TransformerDecoder
 
 Model = Annotated[MLP | Layers | TransformerDecoder, Field(discriminator="type")]
 
-__all__ = ["MLP", "Layers", "Model", "TransformerDecoder"]
+__all__ = ["Layers", "MLP", "Model", "TransformerDecoder"]
