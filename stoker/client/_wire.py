@@ -1,0 +1,90 @@
+"""What a request and its answer are, apart from any transport; and what an answer means."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+from stoker.errors import ApiError, Problem, ServerFault, from_problem, problem
+
+T = TypeVar("T")
+Params = Sequence[tuple[str, str]]
+
+JSON = "application/json"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A whole response. Header names are in lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    def json(self) -> Any:
+        """Raises ServerFault when the body is not JSON."""
+        try:
+            return json.loads(self.body)
+        except ValueError as error:
+            raise ServerFault(problem(502, "not_stoker", "the answer is not JSON: is this a Stoker server?")) from error
+
+
+@dataclass(frozen=True)
+class Call(Generic[T]):
+    """One request, and how its answer is read."""
+
+    method: str
+    path: str
+    parse: Callable[[Answer], T]
+    params: Params = ()
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes | None = None
+    timeout: float | None = None
+    """Seconds for this call; unset, the client's."""
+    repeatable: bool = True
+    """Whether sending it twice does what sending it once does."""
+
+
+def view(kind: Any) -> Callable[[Answer], Any]:
+    """Reads a body as a view class (or a list, a page of one)."""
+    adapter: TypeAdapter[Any] = TypeAdapter(kind)
+
+    def parse(answer: Answer) -> Any:
+        try:
+            return adapter.validate_python(answer.json())
+        except ValidationError as error:
+            raise ServerFault(problem(502, "not_understood", f"the server's answer is not understood: {error}")) from error
+
+    return parse
+
+
+def error_of(answer: Answer) -> ApiError:
+    """The exception that an answer of 400 or more means, whatever its body is."""
+    try:
+        found = Problem.model_validate_json(answer.body)
+    except ValidationError:
+        words = answer.body[:200].decode(errors="replace").strip()
+        found = problem(answer.status, "http_error", f"the server answered {answer.status}{f': {words}' if words else ''}")
+    return from_problem(found, _seconds(answer.headers.get("retry-after")))
+
+
+def params(**values: Any) -> Params:
+    """Query parameters: None is left out, a sequence is repeated, a bool is true or false."""
+    out: list[tuple[str, str]] = []
+    for name, value in values.items():
+        many = value if isinstance(value, (list, tuple)) else [value]
+        out.extend((name, _text(one)) for one in many if one is not None)
+    return out
+
+
+def _text(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _seconds(text: str | None) -> float | None:
+    try:
+        return max(0.0, float(text)) if text else None
+    except ValueError:
+        return None
