@@ -1,6 +1,6 @@
 """Where whole blobs live: a local folder, or an S3-compatible bucket. Both take a finished upload and give bytes back."""
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Protocol
 
@@ -16,12 +16,16 @@ class Backend(Protocol):
         """Bytes, or null when it is not there."""
         ...
 
-    def read(self, sha256: str, start: int, stop: int) -> Iterator[bytes]:
+    def read(self, sha256: str, start: int, stop: int) -> Generator[bytes]:
         """Bytes of `[start, stop)` in large pieces. Raises FileNotFoundError, at once or while reading."""
         ...
 
     def remove(self, sha256: str) -> None:
         """Forget it; fine when it is not there."""
+        ...
+
+    def listing(self, shard: str) -> Iterator[tuple[str, float]]:
+        """Digest and Unix time of storing of every blob whose digest starts with two hex digits."""
         ...
 
     def local(self, sha256: str) -> Path | None:

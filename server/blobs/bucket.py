@@ -1,6 +1,6 @@
 """Blobs in an S3-compatible bucket: `s3://bucket/prefix`, keys `prefix/ab/abcd…`, through obstore."""
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -44,7 +44,7 @@ class BucketBackend:
         except (NotFoundError, FileNotFoundError):
             return None
 
-    def read(self, sha256: str, start: int, stop: int) -> Iterator[bytes]:
+    def read(self, sha256: str, start: int, stop: int) -> Generator[bytes]:
         while start < stop:
             upto = min(stop, start + _PIECE)
             try:
@@ -59,6 +59,11 @@ class BucketBackend:
             obstore.delete(self._store, self._key(sha256))
         except (NotFoundError, FileNotFoundError):
             return
+
+    def listing(self, shard: str) -> Iterator[tuple[str, float]]:
+        for page in obstore.list(self._store, prefix="/".join(part for part in (self._prefix, shard) if part)):
+            for entry in page:
+                yield entry["path"].rsplit("/", 1)[-1], entry["last_modified"].timestamp()
 
     def local(self, sha256: str) -> Path | None:
         return None

@@ -2,7 +2,7 @@
 
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 from server.blobs.failures import StorageFull
@@ -42,7 +42,7 @@ class LocalBackend:
         except FileNotFoundError:
             return None
 
-    def read(self, sha256: str, start: int, stop: int) -> Iterator[bytes]:
+    def read(self, sha256: str, start: int, stop: int) -> Generator[bytes]:
         fd = os.open(self._path(sha256), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
             os.posix_fadvise(fd, start, stop - start, os.POSIX_FADV_SEQUENTIAL)
@@ -57,6 +57,13 @@ class LocalBackend:
 
     def remove(self, sha256: str) -> None:
         self._path(sha256).unlink(missing_ok=True)
+
+    def listing(self, shard: str) -> Iterator[tuple[str, float]]:
+        for path in (self.root / shard).glob("??/" + "[0-9a-f]" * 64):
+            try:
+                yield path.name, path.stat().st_mtime
+            except FileNotFoundError:
+                continue
 
     def local(self, sha256: str) -> Path | None:
         return self._path(sha256)

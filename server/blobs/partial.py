@@ -16,9 +16,9 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class Partials:
-    """The folder of unfinished uploads.
+    """The folder of unfinished uploads, one per project and digest: going on with another project's would prove nothing.
 
-    The shared file of a digest is held with flock while a request writes to it. A second uploader of the same digest at
+    The file of a digest is held with flock while a request writes to it. A second uploader of the same digest at
     the same time writes to a file of its own, which is not resumable: either may finish first, both hold the same bytes.
     """
 
@@ -26,28 +26,31 @@ class Partials:
         self.root = root
         root.mkdir(parents=True, exist_ok=True, mode=0o700)
 
-    def stored(self, sha256: str) -> int:
-        """Bytes of the digest's unfinished upload."""
+    def stored(self, project: str, sha256: str) -> int:
+        """Bytes of the project's unfinished upload of a digest."""
         try:
-            return (self.root / sha256).stat().st_size
+            return self._path(project, sha256).stat().st_size
         except FileNotFoundError:
             return 0
 
-    def begin(self, sha256: str, offset: int, limit: int) -> "Upload":
-        """Start or continue an upload.
+    def _path(self, project: str, sha256: str) -> Path:
+        return self.root / f"{sha256}.{project}"
+
+    def begin(self, project: str, sha256: str, offset: int, limit: int) -> "Upload":
+        """Start or continue an upload of at most `limit` bytes in all.
 
         Raises WrongOffset when the stored part ends elsewhere, StorageFull.
         """
+        path = self._path(project, sha256)
         try:
-            return self._shared(sha256, offset, limit)
+            return self._shared(path, sha256, offset, limit)
         except BlockingIOError:
             if offset:
                 raise WrongOffset(0) from None
-            path = self.root / f"{sha256}.{secrets.token_hex(8)}"
-            return Upload(path, _open(path, os.O_EXCL), sha256, 0, limit)
+            path = path.with_name(f"{path.name}~{secrets.token_hex(8)}")
+            return Upload(path, _open(path, os.O_EXCL), sha256, 0, limit, resumable=False)
 
-    def _shared(self, sha256: str, offset: int, limit: int) -> "Upload":
-        path = self.root / sha256
+    def _shared(self, path: Path, sha256: str, offset: int, limit: int) -> "Upload":
         while True:
             fd = _open(path, 0)
             try:
@@ -87,8 +90,8 @@ class Partials:
 class Upload:
     """One request's writing to one digest. Blocking: call it from a thread. Close it whatever happens."""
 
-    def __init__(self, path: Path, fd: int, sha256: str, offset: int, limit: int) -> None:
-        self.path, self.sha256, self.bytes = path, sha256, offset
+    def __init__(self, path: Path, fd: int, sha256: str, offset: int, limit: int, *, resumable: bool = True) -> None:
+        self.path, self.sha256, self.bytes, self.resumable = path, sha256, offset, resumable
         self._fd, self._limit = fd, limit
         self._hash = hashlib.sha256()
         self._hashed = 0
@@ -128,7 +131,7 @@ class Upload:
     def close(self) -> None:
         """Let go of the file; what is stored of an unfinished shared upload stays for the next request."""
         if self._fd >= 0:
-            if self.path.name != self.sha256:
+            if not self.resumable:
                 self.path.unlink(missing_ok=True)
             os.close(self._fd)
             self._fd = -1

@@ -6,8 +6,10 @@ references, then removes the bytes, then the row. Whoever wants to keep a blob f
 doomed`), which the database serialises with the dooming; an upload of a doomed digest is told to come back.
 """
 
+import time
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from sqlalchemy import delete, exists, func, insert, select, update
@@ -55,13 +57,15 @@ def touch(session: Session, project: str, shas: Sequence[str]) -> set[str]:
     return found
 
 
-def admit(session: Session, project: str, sha256: str, *, quota: int, more: int) -> None:
-    """Whether an upload may begin. Raises BeingCollected or OverQuota."""
+def admit(session: Session, project: str, sha256: str, *, quota: int, more: int) -> int:
+    """Bytes that an upload of `more` bytes may have before the quota ends it. Raises BeingCollected or OverQuota."""
     doomed = session.scalar(select(col(Blob.doomed_at)).where(col(Blob.sha256) == sha256))
     if doomed is not None:
         raise BeingCollected(sha256)
-    if used_bytes(session, project) + more > quota:
+    left = quota - used_bytes(session, project)
+    if more > left:
         raise OverQuota(project)
+    return left
 
 
 def used_bytes(session: Session, project: str) -> int:
@@ -120,13 +124,33 @@ def housekeep(db: Database, store: BlobStore) -> int:
     """
     after = timers_from_environment().collect
     store.partials.sweep(after)
+    _doom_strays(db, store, after)
     removed = 0
     while doomed := db.write_now(lambda session: _doom(session, after)):
         for sha256 in doomed:
             store.backend.remove(sha256)
-        db.write_now(lambda session, gone=tuple(doomed): _forget(session, gone))  # type: ignore[misc]
+        db.write_now(partial(_forget, shas=doomed))
         removed += len(doomed)
     return removed
+
+
+def _doom_strays(db: Database, store: BlobStore, after: float) -> None:
+    """Give old bytes without a row (a crash came between the two) a doomed one; one shard of 256 at a time."""
+    before = time.time() - after
+    strays = [sha256 for sha256, stored_at in store.backend.listing(store.next_shard()) if stored_at < before]
+    for batch in _batches(strays):
+        known = db.read_now(partial(_known, shas=batch))
+        if lost := [sha256 for sha256 in batch if sha256 not in known]:
+            db.write_now(partial(_insert_doomed, shas=lost))
+
+
+def _known(session: Session, shas: Sequence[str]) -> set[str]:
+    return set(session.scalars(select(col(Blob.sha256)).where(col(Blob.sha256).in_(shas))))
+
+
+def _insert_doomed(session: Session, shas: Sequence[str]) -> None:
+    for sha256 in shas:
+        _insert_new(session, Blob, sha256=sha256, bytes=0, created_at=utcnow(), doomed_at=utcnow())
 
 
 def _doom(session: Session, after: float) -> list[str]:

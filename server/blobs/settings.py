@@ -23,7 +23,7 @@ class BlobSettings(BaseSettings):
     region: str | None = None
     access_key_id: str | None = None
     secret_access_key: SecretStr | None = None
-    max_bytes: Annotated[int, Field(ge=1)] = 1 << 40
+    max_bytes: Annotated[int, Field(ge=1, validation_alias=AliasChoices("max_bytes", "STOKER_UPLOAD_MAX_BYTES"))] = 1 << 40
     """Bytes of one blob."""
     quota_bytes: Annotated[int, Field(ge=1)] = 1 << 43
     """Bytes of all blobs of one project."""

@@ -1,7 +1,8 @@
 """The blob store of one server process: unfinished uploads on the local disk, whole blobs in a backend."""
 
+import itertools
 import shutil
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -18,13 +19,18 @@ class BlobStore:
 
     def __init__(self, backend: Backend, partials: Partials, settings: BlobSettings) -> None:
         self.backend, self.partials, self.settings = backend, partials, settings
+        self._shards = itertools.cycle(f"{n:02x}" for n in range(256))
 
-    def begin(self, sha256: str, offset: int, expected: int | None) -> Upload:
-        """Start or continue an upload of so many further bytes. Raises WrongOffset, StorageFull."""
+    def next_shard(self) -> str:
+        """Each two hex digits in turn: housekeeping looks at a 256th of the store at a time."""
+        return next(self._shards)
+
+    def begin(self, project: str, sha256: str, offset: int, expected: int, limit: int) -> Upload:
+        """Start or continue an upload of so many further bytes, `limit` in all. Raises WrongOffset, StorageFull."""
         free = shutil.disk_usage(self.partials.root).free
-        if free - (expected or 0) < self.settings.reserve_bytes:
+        if free - expected < self.settings.reserve_bytes:
             raise StorageFull("less room than the reserve")
-        return self.partials.begin(sha256, offset, self.settings.max_bytes)
+        return self.partials.begin(project, sha256, offset, limit)
 
     def finish(self, upload: Upload) -> int:
         """Verify and keep it; returns its size. Raises DigestMismatch, StorageFull."""
@@ -32,7 +38,7 @@ class BlobStore:
         self.backend.adopt(upload.path, upload.sha256)
         return size
 
-    def read(self, sha256: str, start: int, stop: int) -> Iterator[bytes]:
+    def read(self, sha256: str, start: int, stop: int) -> Generator[bytes]:
         """Bytes of `[start, stop)`. Raises FileNotFoundError."""
         return self.backend.read(sha256, start, stop)
 
