@@ -1,0 +1,206 @@
+"""Fills in every field that a spec leaves automatic, so that nobody after it has to guess. Filling in twice changes nothing."""
+
+from typing import Any, TypeVar
+
+from stoker.facts import ArrayFacts, DatasetFacts, ImageFacts, TableFacts
+from stoker.spec._base import Spec
+from stoker.spec.arithmetic import batch_of
+from stoker.spec.data import Arrays, Csv, ImageFolder, Parquet, Sequence, Text
+from stoker.spec.data.tokenizer import ByteTokenizer
+from stoker.spec.evaluation import Accuracy, Evaluation, Mae, Perplexity, Rmse
+from stoker.spec.job import JobSpec
+from stoker.spec.loss import CrossEntropy, MeanSquaredError
+from stoker.spec.model import MLP, Layers, TransformerDecoder
+from stoker.spec.model.layers import Layer, Norm, Pool, Residual
+from stoker.spec.model.transformer_decoder import RotaryPosition
+from stoker.spec.problem import class_total
+from stoker.spec.task import CausalLM, Classification, Regression
+from stoker.spec.training import Training
+
+
+def completed(spec: JobSpec, facts: DatasetFacts | None) -> JobSpec:
+    """The spec with automatic fields set, as far as spec and facts say what they are. The result is not validated."""
+    spec = _with(spec, data=_data(spec, facts))
+    spec = _with(spec, task=_task(spec, facts))
+    spec = _with(spec, model=_model(spec), loss=spec.loss or _loss(spec))
+    ranks = spec.distributed.world_size
+    spec = _with(spec, training=_batch(spec.training, ranks), resources=_with(spec.resources, cpus=spec.resources.cpus or ranks))
+    spec = _with(spec, evaluation=_evaluation(spec), reproducibility=_seeds(spec))
+    return _with(spec, training=_stopping(spec), checkpoint=_checkpoint(spec))
+
+
+P = TypeVar("P", bound=Spec)
+
+
+def _with(part: P, **changes: Any) -> P:
+    """A copy with changes, or the part itself when nothing changes (`Any`: fields of every family)."""
+    if all(getattr(part, name) is value for name, value in changes.items()):
+        return part
+    return part.model_copy(update=changes)
+
+
+def _seeds(spec: JobSpec) -> Spec:
+    part = spec.reproducibility
+    return part if part.data_seed is not None else _with(part, data_seed=part.seed)
+
+
+def _data(spec: JobSpec, facts: DatasetFacts | None) -> Any:
+    data = spec.data
+    source = data.source
+    if facts is not None:
+        source = _with(_pinned(source, facts), **_measured(spec, facts))
+    if isinstance(source, Text):
+        data = _with(data, tokenizer=data.tokenizer or ByteTokenizer(), sequence=data.sequence or Sequence())
+    strategy = data.split.strategy or _strategy(spec)
+    return _with(data, source=source, split=_with(data.split, strategy=strategy))
+
+
+def _pinned(source: Any, facts: DatasetFacts) -> Any:
+    """The source bound to the version that facts describe, unless it names another data set, which a rule reports."""
+    name, _, version = source.dataset.partition("@")
+    if name != facts.name or (version and int(version) != facts.version):
+        return source
+    return _with(source, dataset=f"{facts.name}@{facts.version}")
+
+
+def _measured(spec: JobSpec, facts: DatasetFacts) -> dict[str, Any]:
+    source, content = spec.data.source, facts.content
+    if isinstance(source, Csv | Parquet) and isinstance(content, TableFacts) and source.columns is None:
+        held_back = targets_of(spec)
+        return {"columns": tuple(column.name for column in content.columns if column.name not in held_back)}
+    if isinstance(source, ImageFolder) and isinstance(content, ImageFacts):
+        return {"height": source.height or content.height, "width": source.width or content.width}
+    return {}
+
+
+def targets_of(spec: JobSpec) -> tuple[str, ...]:
+    """Target columns, in order; empty where the data set carries its own."""
+    match spec.task:
+        case Classification(target=str() as target) | Regression(target=str() as target):
+            return (target,)
+        case Regression(target=tuple() as targets):
+            return targets
+        case _:
+            return ()
+
+
+def _strategy(spec: JobSpec) -> str:
+    match spec.task:
+        case Classification():
+            return "stratified"
+        case Regression():
+            return "random"
+        case CausalLM():
+            return "contiguous"
+
+
+def _task(spec: JobSpec, facts: DatasetFacts | None) -> Any:
+    match spec.task:
+        case Classification(num_classes=None):
+            return _with(spec.task, num_classes=class_total(spec, facts.content) if facts else None)
+        case Regression(num_outputs=None):
+            return _with(spec.task, num_outputs=_output_count(spec, facts))
+        case _:
+            return spec.task
+
+
+def _output_count(spec: JobSpec, facts: DatasetFacts | None) -> int | None:
+    source = spec.data.source
+    if isinstance(source, Csv | Parquet):
+        return len(targets_of(spec)) or None
+    if isinstance(source, Arrays) and facts is not None and isinstance(facts.content, ArrayFacts):
+        file = facts.content.files.get(source.targets)
+        return None if file is None else (file.shape[1] if len(file.shape) == 2 else 1)
+    return None
+
+
+def _loss(spec: JobSpec) -> Spec:
+    return MeanSquaredError() if isinstance(spec.task, Regression) else CrossEntropy()
+
+
+def _model(spec: JobSpec) -> Any:
+    match spec.model:
+        case TransformerDecoder():
+            return _decoder(spec.model)
+        case Layers(layers=layers):
+            return _with(spec.model, layers=_stack(layers))
+        case MLP():
+            return spec.model
+
+
+def _decoder(model: TransformerDecoder) -> Any:
+    even = model.hidden_size % model.num_heads == 0
+    key_dim = model.key_dim or (model.hidden_size // model.num_heads if even else None)
+    position = model.position
+    if isinstance(position, RotaryPosition) and position.dim is None and key_dim:
+        position = _with(position, dim=key_dim)
+    return _with(
+        model,
+        ffn_size=model.ffn_size or 4 * model.hidden_size,
+        num_kv_heads=model.num_kv_heads or model.num_heads,
+        key_dim=key_dim,
+        position=position,
+    )
+
+
+def _stack(layers: tuple[Layer, ...]) -> tuple[Layer, ...]:
+    return tuple(_layer(layer) for layer in layers)
+
+
+def _layer(layer: Layer) -> Any:
+    match layer:
+        case Pool(kind="max" | "avg"):
+            kernel = layer.kernel_size or 2
+            return _with(layer, kernel_size=kernel, stride=layer.stride or kernel)
+        case Norm(kind="batch", momentum=None):
+            return _with(layer, momentum=0.1)
+        case Residual(layers=inner):
+            return _with(layer, layers=_stack(inner))
+        case _:
+            return layer
+
+
+def _batch(training: Training, ranks: int) -> Training:
+    batch = batch_of(training.batch_size, training.micro_batch_size, training.gradient_accumulation_steps, ranks)
+    if batch is None:
+        return training  # a rule says why
+    return _with(training, micro_batch_size=batch.micro, gradient_accumulation_steps=batch.accumulation)
+
+
+def _evaluation(spec: JobSpec) -> Evaluation:
+    part = spec.evaluation
+    metrics = part.metrics if part.metrics is not None else _metrics(spec)
+    return _with(part, metrics=metrics, batch_size=part.batch_size or spec.training.micro_batch_size)
+
+
+def _metrics(spec: JobSpec) -> tuple[Spec, ...]:
+    match spec.task:
+        case Classification():
+            return (Accuracy(),)
+        case Regression():
+            return (Mae(), Rmse())
+        case CausalLM():
+            return (Perplexity(),)
+
+
+def better(spec: JobSpec, monitor: str) -> str | None:
+    """min or max, as the monitored metric says; None when no such metric is computed."""
+    key = monitor.removeprefix("validation/")
+    if key == "loss":
+        return "min"
+    return next((metric.mode for metric in spec.evaluation.metrics or () if metric.key == key), None)
+
+
+def _stopping(spec: JobSpec) -> Training:
+    stopping = spec.training.early_stopping
+    if stopping is None or stopping.mode is not None:
+        return spec.training
+    return _with(spec.training, early_stopping=_with(stopping, mode=better(spec, stopping.monitor)))
+
+
+def _checkpoint(spec: JobSpec) -> Any:
+    part = spec.checkpoint
+    changes: dict[str, Any] = {"mode": part.mode or better(spec, part.monitor)}
+    if spec.data.split.validation == 0 and "keep_best" not in part.model_fields_set:
+        changes["keep_best"] = 0  # nothing says which is best
+    return _with(part, **changes)

@@ -1,0 +1,153 @@
+"""The learning problem that a spec and its data set make together: shapes and counts, by arithmetic from facts."""
+
+from dataclasses import dataclass
+from typing import assert_never
+
+from stoker.facts import ArrayFacts, DatasetFacts, ImageFacts, TableFacts, TextFacts
+from stoker.spec.arithmetic import Sizes, split_sizes, windows
+from stoker.spec.data import Arrays, Bpe, ByteTokenizer, CharTokenizer, Csv, ImageFolder, Parquet, Text
+from stoker.spec.data.tokenizer import Tokenizer
+from stoker.spec.job import JobSpec
+from stoker.spec.task import CausalLM, Classification, Regression
+
+BYTE_VOCABULARY = 256
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is unknown is None, never guessed."""
+
+    input_shape: tuple[int, ...] | None
+    """One sample without the batch: (features,), (channels, height, width), or (tokens,)."""
+    outputs: int | None
+    """Width of the head: classes, numbers, or the vocabulary."""
+    vocab_size: int | None
+    """Rows of the token embedding, for text."""
+    samples: Sizes | None
+    """Samples per split; for text, windows."""
+    tokens: Sizes | None
+    """Tokens per split, for text; None for bpe, whose count is known only once it is learned."""
+
+
+def problem_of(spec: JobSpec, facts: DatasetFacts | None) -> Problem:
+    """Shapes and counts of a spec; with facts, all that can be known before the run."""
+    content = None if facts is None else facts.content
+    vocab = _vocabulary(spec.data.tokenizer, content) if isinstance(spec.data.source, Text) else None
+    tokens = _tokens(spec, content)
+    return Problem(_input_shape(spec, content), _outputs(spec, vocab), vocab, _samples(spec, content, tokens), tokens)
+
+
+def _outputs(spec: JobSpec, vocab: int | None) -> int | None:
+    match spec.task:
+        case Classification(num_classes=classes):
+            return classes
+        case Regression(num_outputs=outputs):
+            return outputs
+        case CausalLM():
+            return vocab
+        case _:
+            assert_never(spec.task)
+
+
+Content = TableFacts | TextFacts | ImageFacts | ArrayFacts | None
+
+
+def _input_shape(spec: JobSpec, content: Content) -> tuple[int, ...] | None:
+    match spec.data.source:
+        case Csv(columns=columns) | Parquet(columns=columns):
+            return None if columns is None else (len(columns),)
+        case Text():
+            return None if spec.data.sequence is None else (spec.data.sequence.length,)
+        case ImageFolder(channels=channels, height=height, width=width):
+            return None if height is None or width is None else (channels, height, width)
+        case Arrays(inputs=name):
+            file = content.files.get(name) if isinstance(content, ArrayFacts) else None
+            return None if file is None or len(file.shape) < 2 else file.shape[1:]
+        case _:
+            assert_never(spec.data.source)
+
+
+def _vocabulary(tokenizer: Tokenizer | None, content: Content) -> int | None:
+    match tokenizer:
+        case None | ByteTokenizer():
+            return BYTE_VOCABULARY
+        case CharTokenizer():
+            return content.distinct_characters + 1 if isinstance(content, TextFacts) else None
+        case Bpe(vocab_size=size):
+            return size
+        case _:
+            assert_never(tokenizer)
+
+
+def _tokens(spec: JobSpec, content: Content) -> Sizes | None:
+    if not isinstance(spec.data.source, Text) or not isinstance(content, TextFacts):
+        return None
+    match spec.data.tokenizer:
+        case None | ByteTokenizer():
+            return split_sizes(content.bytes, spec.data.split)
+        case CharTokenizer():
+            return split_sizes(content.characters, spec.data.split)
+        case Bpe():
+            return None
+        case _:
+            assert_never(spec.data.tokenizer)
+
+
+def _samples(spec: JobSpec, content: Content, tokens: Sizes | None) -> Sizes | None:
+    if isinstance(spec.data.source, Text):
+        if tokens is None or spec.data.sequence is None:
+            return None
+        length = spec.data.sequence.length
+        return Sizes(windows(tokens.train, length), windows(tokens.validation, length), windows(tokens.test, length))
+    total = total_samples(spec, content)
+    return None if total is None else split_sizes(total, spec.data.split)
+
+
+def total_samples(spec: JobSpec, content: Content) -> int | None:
+    """Rows, pictures or entries of the inputs array; None for text and where facts do not say."""
+    match content:
+        case TableFacts(rows=rows):
+            return rows
+        case ImageFacts(counts=counts):
+            return sum(counts.values())
+        case ArrayFacts(files=files):
+            source = spec.data.source
+            file = files.get(source.inputs) if isinstance(source, Arrays) else None
+            return file.shape[0] if file is not None and file.shape else None
+        case TextFacts() | None:
+            return None
+        case _:
+            assert_never(content)
+
+
+def class_counts(spec: JobSpec, content: Content) -> dict[str, int] | None:
+    """Samples per class, for classification, where facts counted them."""
+    if not isinstance(spec.task, Classification):
+        return None
+    match content:
+        case TableFacts(columns=columns):
+            return next((column.counts for column in columns if column.name == spec.task.target), None)
+        case ImageFacts(counts=counts):
+            return counts
+        case ArrayFacts(files=files):
+            source = spec.data.source
+            file = files.get(source.targets) if isinstance(source, Arrays) else None
+            return None if file is None else file.counts
+        case TextFacts() | None:
+            return None
+        case _:
+            assert_never(content)
+
+
+def class_total(spec: JobSpec, content: Content) -> int | None:
+    """Distinct classes in the data set."""
+    match content:
+        case TableFacts(columns=columns) if isinstance(spec.task, Classification):
+            return next((column.distinct for column in columns if column.name == spec.task.target), None)
+        case ImageFacts(counts=counts):
+            return len(counts)
+        case ArrayFacts(files=files) if isinstance(spec.data.source, Arrays):
+            file = files.get(spec.data.source.targets)
+            return None if file is None else file.distinct
+        case _:
+            return None

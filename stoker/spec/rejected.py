@@ -1,0 +1,13 @@
+"""What a reader raises when a text is not a document at all: nothing in it can be validated."""
+
+
+class Rejected(Exception):
+    """`detail` never quotes the input. Line and column count from 1."""
+
+    def __init__(self, code: str, detail: str, line: int = 1, column: int = 1, length: int = 1) -> None:
+        self.code = code
+        self.detail = detail
+        self.line = line
+        self.column = column
+        self.length = length
+        super().__init__(detail)

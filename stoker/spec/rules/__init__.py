@@ -1,0 +1,33 @@
+"""The catalogue of rules between families: each has an id, says what to change, and is reported together with all others."""
+
+from collections.abc import Iterable
+
+from stoker.errors import Finding
+from stoker.facts import DatasetFacts
+from stoker.spec.i18n import Lang
+from stoker.spec.job import JobSpec
+from stoker.spec.rules._rule import Case, Hit, Level, Rule
+
+RULES: tuple[Rule, ...] = ()
+"""Every rule, in the order of the spec's sections."""
+
+
+def check(spec: JobSpec, facts: DatasetFacts | None = None, *, lang: Lang = "en", broken: Iterable[str] = ()) -> list[Finding]:
+    """All findings of all rules for a completed spec.
+
+    `broken` are pointers that the grammar refused: rules that read them say nothing.
+    """
+    case = Case(spec, facts)
+    silent = tuple(broken)
+    return [found for rule in RULES if not _touches(rule, silent) for found in rule.check(case, lang)]
+
+
+def _touches(rule: Rule, broken: tuple[str, ...]) -> bool:
+    return any(_overlap(read, pointer) for read in rule.reads for pointer in broken)
+
+
+def _overlap(a: str, b: str) -> bool:
+    return a == b or a.startswith(f"{b}/") or b.startswith(f"{a}/")
+
+
+__all__ = ["RULES", "Case", "Hit", "Level", "Rule", "check"]
