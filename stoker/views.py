@@ -151,6 +151,9 @@ class MetricsView(View):
     """Width of a bucket in steps; 1 means every point."""
     cursor: str
     """Pass as `since` to get only what came later."""
+    complete: bool = True
+    """False for an answer to `since`: each bucket here replaces the one with the same first step. True: everything is here,
+    and what was known before is void (the first answer, another width, or a stretch was superseded by a newer attempt)."""
     keys: dict[str, SeriesView]
 
 
