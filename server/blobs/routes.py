@@ -10,15 +10,16 @@ from sqlmodel import col
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
-from server.auth import AttemptPrincipal
+from server.auth import AttemptPrincipal, Credential, Principal
 from server.blobs import service
-from server.blobs.download import IMMUTABLE, serve
+from server.blobs.download import IMMUTABLE, is_head, serve
 from server.blobs.failures import DigestMismatch, StorageFull, TooLarge, WrongOffset
 from server.blobs.partial import Upload
 from server.blobs.store import BlobStore
-from server.deps import ProjectName, Run, Uploader
+from server.deps import ProjectName, Run, Uploader, credential_of
 from server.errors import Refusal, not_found, problem, unavailable
 from server.jobs.tables import Job
+from server.openapi import refusals
 
 router = APIRouter(prefix="/v1/blobs", tags=["blobs"])
 
@@ -27,8 +28,26 @@ _PIECE = 1 << 20
 """Bytes handed to the disk at a time."""
 
 
+async def require_blob_reader(request: Request) -> Credential:
+    """An attempt's token, or a key that may read or work."""
+    credential = credential_of(request)
+    if isinstance(credential, Principal) and not (credential.may("read") or credential.may("worker")):
+        raise problem(403, "insufficient_scope", "The key lacks the scope read.")
+    return credential
+
+
+async def read_project(run: Run, who: Annotated[Credential, Depends(require_blob_reader)], named: ProjectName) -> str:
+    """The project whose blobs are read."""
+    return await _project_of(run, who, named)
+
+
 async def upload_project(run: Run, who: Uploader, named: ProjectName) -> str:
-    """The project whose blobs these are: the key's, or that of the attempt's job."""
+    """The project whose blobs are written."""
+    return await _project_of(run, who, named)
+
+
+async def _project_of(run: Run, who: Credential, named: str) -> str:
+    """The key's project, or that of the attempt's job."""
     if not isinstance(who, AttemptPrincipal):
         return named
     project = await run.db.read(lambda s: s.scalar(select(col(Job.project)).where(col(Job.id) == who.job_id)))
@@ -38,22 +57,15 @@ async def upload_project(run: Run, who: Uploader, named: ProjectName) -> str:
 
 
 Project = Annotated[str, Depends(upload_project)]
+ReadProject = Annotated[str, Depends(read_project)]
 
 
-@router.head("/{sha256}", responses={404: {"description": "Not whole; Upload-Offset says what is there."}})
-async def head_blob(sha256: Digest, run: Run, project: Project) -> Response:
-    """Whether the bytes are stored whole; asking keeps them for another day."""
+@router.get("/{sha256}", response_class=Response, responses=refusals(404, 416, 503))
+async def get_blob(sha256: Digest, request: Request, run: Run, project: ReadProject) -> Response:
+    """The bytes, or a range of them. HEAD says whether they are stored whole, and keeps them for another day."""
     blob = await run.db.read(lambda s: service.find(s, project, sha256))
-    if blob is not None and sha256 in await run.db.write(partial(service.touch, project=project, shas=[sha256])):
-        return Response(status_code=200, headers={"Content-Length": str(blob.bytes), "ETag": f'"{sha256}"'})
-    offset = await asyncio.to_thread(run.blobs.partials.stored, project, sha256)
-    return Response(status_code=404, headers={"Upload-Offset": str(offset), "Cache-Control": "no-store"})
-
-
-@router.get("/{sha256}", response_class=Response)
-async def get_blob(sha256: Digest, request: Request, run: Run, project: Project) -> Response:
-    """The bytes, or a range of them."""
-    blob = await run.db.read(lambda s: service.find(s, project, sha256))
+    if is_head(request):
+        return await _head(run, project, sha256, None if blob is None else blob.bytes)
     if blob is None:
         raise not_found()
     return await serve(
@@ -61,7 +73,15 @@ async def get_blob(sha256: Digest, request: Request, run: Run, project: Project)
     )
 
 
-@router.put("/{sha256}", status_code=201, response_class=Response)
+async def _head(run: Run, project: str, sha256: str, size: int | None) -> Response:
+    if size is not None and sha256 in await run.db.write(partial(service.touch, project=project, shas=[sha256])):
+        return Response(status_code=200, headers={"Content-Length": str(size), "ETag": f'"{sha256}"'})
+    offset = await asyncio.to_thread(run.blobs.partials.stored, project, sha256)
+    return Response(status_code=404, headers={"Upload-Offset": str(offset), "Cache-Control": "no-store"})
+
+
+router.head("/{sha256}", include_in_schema=False)(get_blob)
+@router.put("/{sha256}", status_code=201, response_class=Response, responses=refusals(409, 413, 422, 503, 507))
 async def put_blob(
     sha256: Digest,
     request: Request,

@@ -1,6 +1,5 @@
 """Data sets are immutable versions of manifests; the same files under the same name are the same version."""
 
-import difflib
 import hashlib
 import json
 from collections.abc import Sequence
@@ -16,7 +15,7 @@ from server.datasets.paths import check_paths
 from server.datasets.tables import Dataset
 from server.db import new_id, utcnow
 from server.errors import not_found, problem
-from stoker.errors import Finding, SpecError
+from stoker.errors import Finding
 from stoker.facts import ArrayFacts, DatasetFacts, ImageFacts, TableFacts, TextFacts
 from stoker.protocol import BlobFile
 from stoker.spec._base import Name
@@ -134,9 +133,11 @@ def _read_as(row: Dataset) -> tuple[str, str | None]:
 
 
 def parse_ref(ref: str) -> tuple[str, int | None]:
-    """`digits@3` → ("digits", 3); `digits` → ("digits", None)."""
+    """`digits@3` → ("digits", 3); `digits` → ("digits", None); what is no version is 0, which none has."""
     name, _, version = ref.partition("@")
-    return name, int(version) if version else None
+    if not version:
+        return name, None
+    return name, int(version) if version.isascii() and version.isdigit() and len(version) < 10 else 0
 
 
 def get(session: Session, project: str, ref: str) -> Dataset:
@@ -148,29 +149,16 @@ def get(session: Session, project: str, ref: str) -> Dataset:
 
 
 def facts_of(session: Session, project: str, ref: str) -> DatasetFacts:
-    """What a spec's data set holds; without a version, the newest. Raises SpecError at /data/source/dataset."""
-    row = _of_spec(session, project, ref)
+    """What a data set holds; without a version, the newest. Raises 404."""
+    row = get(session, project, ref)
     return DatasetFacts.model_validate(
         {"name": row.name, "version": row.version, "digest": row.digest, "bytes": row.bytes, "content": row.facts}
     )
 
 
 def files_of(session: Session, project: str, ref: str) -> tuple[BlobFile, ...]:
-    """The manifest of a spec's data set. Raises SpecError at /data/source/dataset."""
-    return tuple(BlobFile.model_validate(f) for f in _of_spec(session, project, ref).files)
-
-
-def _of_spec(session: Session, project: str, ref: str) -> Dataset:
-    name, version = parse_ref(ref)
-    row = store.one(session, project, name, version)
-    if row is not None:
-        return row
-    newest = store.one(session, project, name, None)
-    close = difflib.get_close_matches(name, store.names_like(session, project), n=1)
-    hint = f"its newest version is {newest.version}" if newest else f"did you mean `{close[0]}`?" if close else None
-    pointer = "/data/source/dataset"
-    message = "There is no such version of the data set." if newest else "There is no such data set in this project."
-    raise SpecError([Finding(pointer=pointer, code="unknown-dataset", message=message, hint=hint or "upload it first")])
+    """The manifest of a data set. Raises 404."""
+    return tuple(BlobFile.model_validate(f) for f in get(session, project, ref).files)
 
 
 def view(row: Dataset, *, whole: bool = True) -> DatasetView:

@@ -40,9 +40,3 @@ def with_digest(session: Session, project: str, name: str, digest: str) -> list[
     """Versions of a name that have these files, newest first."""
     named = of_project(project).where(col(Dataset.name) == name, col(Dataset.digest) == digest)
     return list(session.scalars(named.order_by(col(Dataset.version).desc())))
-
-
-def names_like(session: Session, project: str, limit: int = 1000) -> list[str]:
-    """Names to suggest from."""
-    names = select(col(Dataset.name)).where(col(Dataset.project) == project).distinct().order_by(col(Dataset.name)).limit(limit)
-    return list(session.scalars(names))
