@@ -1,0 +1,167 @@
+"""Stores checkpoints and artifacts as blobs, in order, in a thread of its own."""
+
+import json
+import logging
+import queue
+import shutil
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from stoker.events import Artifact, Saved
+from stoker.protocol import BlobFile
+from worker.agent.api import Behind, Refused, ServerApi, Stale, Unreachable
+from worker.agent.backoff import Backoff
+from worker.agent.cache import BlobCache, confined, digest, link
+from worker.agent.sealer import json_number
+
+MANIFEST = "manifest.json"
+REJECTIONS = 5
+"""Times a blob may be refused before its upload counts as failed."""
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Parcel:
+    """Files that belong together and the frame that follows when all are stored."""
+
+    kind: str
+    header: dict[str, Any]
+    root: Path
+    """Holds hard links of the files, so that the trainer may delete its own."""
+    files: tuple[BlobFile, ...]
+    final: bool = False
+    step: int | None = None
+
+
+@dataclass(frozen=True)
+class Delivery:
+    parcel: Parcel
+    error: str | None = None
+
+
+def pack_checkpoint(home: Path, event: Saved, number: int) -> Parcel:
+    """A parcel of a saved checkpoint; sizes and digests are those of its manifest. Raises OSError, ValueError."""
+    source = confined(home, event.path)
+    root = home / "outbox" / f"{number:06d}"
+    files = tuple(_listed(source))
+    for file in files:
+        target = confined(root, file.path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        link(confined(source, file.path), target)
+    metrics = {key: json_number(value) for key, value in event.metrics.items()}
+    listed = [file.model_dump() for file in files]
+    header = {"step": event.step, "metrics": metrics, "final": event.final, "files": listed}
+    return Parcel("checkpoint", header, root, files, event.final, event.step)
+
+
+def pack_artifact(home: Path, event: Artifact, number: int) -> Parcel:
+    """A parcel of one file. Raises OSError, ValueError."""
+    source = confined(home, event.path)
+    root = home / "outbox" / f"{number:06d}"
+    root.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(source, root / "artifact")  # A trainer may go on writing to its file.
+    file = BlobFile(path="artifact", bytes=(root / "artifact").stat().st_size, sha256=digest(root / "artifact"))
+    header = {"name": event.name, "bytes": file.bytes, "sha256": file.sha256}
+    return Parcel("artifact", header, root, (file,))
+
+
+def _listed(source: Path) -> Iterator[BlobFile]:
+    """Every file of a checkpoint, the manifest last. What the manifest does not vouch for is hashed here."""
+    manifest = json.loads((source / MANIFEST).read_bytes())
+    vouched: dict[str, BlobFile] = {}
+    if isinstance(manifest, dict) and isinstance(manifest.get("files"), list):
+        vouched = {f.path: f for f in (BlobFile.model_validate(entry) for entry in manifest["files"])}
+    for path in sorted(source.rglob("*")):
+        name = path.relative_to(source).as_posix()
+        if path.is_file() and name != MANIFEST:
+            yield vouched.get(name) or BlobFile(path=name, bytes=path.stat().st_size, sha256=digest(path))
+    path = source / MANIFEST
+    yield BlobFile(path=MANIFEST, bytes=path.stat().st_size, sha256=digest(path))
+
+
+class Uploader:
+    def __init__(self, api: ServerApi, cache: BlobCache, backoff: Backoff) -> None:
+        self._api = api
+        self._cache = cache
+        self._backoff = backoff
+        self._todo: queue.SimpleQueue[Parcel | None] = queue.SimpleQueue()
+        self._done: queue.SimpleQueue[Delivery] = queue.SimpleQueue()
+        self._waiting = 0
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="uploader", daemon=True)
+        self.stale = False
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def send(self, parcel: Parcel) -> None:
+        self._waiting += 1
+        self._todo.put(parcel)
+
+    @property
+    def waiting(self) -> int:
+        """Parcels sent whose deliveries were not collected yet."""
+        return self._waiting
+
+    def collect(self) -> Iterator[Delivery]:
+        """Deliveries since the last call, in the order of `send`."""
+        while not self._done.empty():
+            self._waiting -= 1
+            yield self._done.get()
+
+    def close(self) -> None:
+        """Ends the thread; what was not stored yet is given up."""
+        self._stop.set()
+        self._todo.put(None)
+        if self._thread.ident is not None:
+            self._thread.join()
+        self._api.close()
+
+    def _run(self) -> None:
+        while (parcel := self._todo.get()) is not None and not self._stop.is_set():
+            self._done.put(self._deliver(parcel))
+
+    def _deliver(self, parcel: Parcel) -> Delivery:
+        try:
+            for file in parcel.files:
+                self._store(parcel.root / file.path, file)
+        except Stale:
+            self.stale = True
+            return Delivery(parcel, "the attempt is another's")
+        except (Refused, OSError) as error:
+            log.warning("upload: %s", error)
+            return Delivery(parcel, str(error))
+        finally:
+            shutil.rmtree(parcel.root, ignore_errors=True)
+        return Delivery(parcel)
+
+    def _store(self, path: Path, file: BlobFile) -> None:
+        """Until the server has the blob. Raises Refused when it does not want it, or when this thread is to end."""
+        refused = 0
+        while True:
+            try:
+                self._push(path, file)
+                self._cache.adopt(path, file.sha256)
+                self._backoff.reset()
+                return
+            except (Unreachable, Behind) as error:
+                log.info("upload: %s", error)
+            except Refused:
+                refused += 1
+                if refused >= REJECTIONS:
+                    raise
+            if self._stop.wait(self._backoff.next()):
+                raise Refused("given up", 0, "closed")
+
+    def _push(self, path: Path, file: BlobFile) -> None:
+        stored = self._api.stored(file.sha256)
+        if stored.complete:
+            return
+        with path.open("rb") as source:
+            try:
+                self._api.put(file.sha256, source, file.bytes, min(stored.offset, file.bytes))
+            except Behind as behind:
+                self._api.put(file.sha256, source, file.bytes, min(behind.offset, file.bytes))
