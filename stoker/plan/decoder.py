@@ -1,24 +1,43 @@
 """The transformer decoder on paper, as `worker.trainer.model.transformer_decoder` builds it."""
 
+from typing import assert_never
+
 from stoker.plan.parts import normalized
-from stoker.plan.tape import BF16, FP32, INT64, Tape, Value
-from stoker.spec.model.transformer_decoder import LearnedPosition, TransformerDecoder
+from stoker.plan.tape import BF16, INT64, Tape, Value
+from stoker.spec.model.transformer_decoder import LearnedPosition, RotaryPosition, SinusoidalPosition, TransformerDecoder
 
 
 def play_decoder(tape: Tape, spec: TransformerDecoder, length: int, vocabulary: int) -> Value:
     """Logits of one micro-batch of windows. One block is played, and stands for all."""
     width = spec.hidden_size
-    tape.learn("embedding", "embedding.weight", (vocabulary, width))
-    tape.keep_extra(length, INT64)
-    stream = tape.value((length, width))
-    if isinstance(spec.position, LearnedPosition):
-        tape.learn("embedding", "position.weight", (length, width))
-    stream = tape.dropout(stream, spec.embedding_dropout)
+    tape.learn("embedding", "tokens.weight", (vocabulary, width))
+    tape.keep_more(length, INT64)
+    _positions(tape, spec, length)
+    stream = tape.dropout(tape.made((length, width)), spec.embedding_dropout)
     tape.copies = spec.num_layers
-    stream = _block(tape, spec, Value(stream.shape))
+    stream = _block(tape, spec, stream)
     tape.copies = 1
-    stream = normalized(tape, Value(stream.shape), spec.normalization, "head", "norm")
+    # What the last block gives is a tensor of its own, whether or not a block kept one like it.
+    stream = normalized(tape, tape.made(stream.shape, stream.item), spec.normalization, width, "head", "norm")
     return tape.linear(stream, vocabulary, "head", "head", bias=False, tied=spec.tie_embeddings)
+
+
+def _positions(tape: Tape, spec: TransformerDecoder, length: int) -> None:
+    match spec.position:
+        case LearnedPosition():
+            tape.learn("embedding", "positions.weight", (length, spec.hidden_size))
+            tape.keep_more(length, INT64, per_sample=False)
+        case SinusoidalPosition():
+            pass
+        case RotaryPosition(dim=dim):
+            if not tape.mixed:
+                tape.keep_more(length * (dim or _head_width(spec)), per_sample=False)
+        case _:
+            assert_never(spec.position)
+
+
+def _head_width(spec: TransformerDecoder) -> int:
+    return spec.key_dim or spec.hidden_size // spec.num_heads
 
 
 def _block(tape: Tape, spec: TransformerDecoder, stream: Value) -> Value:
@@ -30,31 +49,35 @@ def _block(tape: Tape, spec: TransformerDecoder, stream: Value) -> Value:
 
 
 def _norm(tape: Tape, spec: TransformerDecoder, value: Value, part: str) -> Value:
-    return normalized(tape, value, spec.normalization, part, "blocks.{}." + f"{part}_norm")
+    return normalized(tape, value, spec.normalization, spec.hidden_size, part, f"blocks.{{}}.{part}_norm")
 
 
 def _attention(tape: Tape, spec: TransformerDecoder, value: Value) -> Value:
-    heads, kv_heads = spec.num_heads, spec.num_kv_heads or spec.num_heads
-    dim = spec.key_dim or spec.hidden_size // heads
-    length, name = value.shape[0], "blocks.{}.attention"
-    query = tape.linear(value, heads * dim, "attention", f"{name}.query", bias=spec.bias)
-    key = tape.linear(value, kv_heads * dim, "attention", f"{name}.key", bias=spec.bias)
-    content = tape.linear(value, kv_heads * dim, "attention", f"{name}.value", bias=spec.bias)
+    length, width = value.shape[0], _head_width(spec)
+    heads, shared = spec.num_heads, spec.num_kv_heads or spec.num_heads
+    parts = tape.linear(value, (heads + 2 * shared) * width, "attention", "blocks.{}.attention.qkv", bias=spec.bias)
+    query, key, content = (parts.viewed(n, length, width) for n in (heads, shared, shared))
     if spec.qk_norm:
-        query, key = tape.norm(query, "rms", dim), tape.norm(key, "rms", dim)
-    item = BF16 if tape.mixed else FP32
-    query, key, content = (Value(v.shape, item) for v in (query, key, content))
-    mixed = tape.attention(query, key, content, heads, length, spec.attention_dropout)
-    out = tape.linear(mixed, spec.hidden_size, "attention", f"{name}.output", bias=spec.bias)
+        query, key = (tape.norm(part, "rms", width, learned=False) for part in (query, key))
+    if isinstance(spec.position, RotaryPosition):
+        query, key = (_rotated(tape, part, spec.position.dim or width) for part in (query, key))
+    mixed = tape.attention(query, key, content, spec.attention_dropout)
+    out = tape.linear(mixed, spec.hidden_size, "attention", "blocks.{}.attention.out", bias=spec.bias)
     return tape.dropout(out, spec.dropout)
 
 
+def _rotated(tape: Tape, part: Value, dim: int) -> Value:
+    """The table of angles is shared by all, but where it must be cast, each use keeps its own."""
+    if tape.mixed:
+        tape.keep_more(part.shape[1] * dim, BF16, per_sample=False)
+    return tape.made(part.shape, part.item)
+
+
 def _feed_forward(tape: Tape, spec: TransformerDecoder, value: Value) -> Value:
-    inner, name = spec.ffn_size or 4 * spec.hidden_size, "blocks.{}.ffn"
-    branch = tape.activation(tape.linear(value, inner, "ffn", f"{name}.up", bias=spec.bias), spec.activation)
+    width = spec.ffn_size or 4 * spec.hidden_size
+    inner = tape.linear(value, width * (2 if spec.gated_ffn else 1), "ffn", "blocks.{}.ffn.up", bias=spec.bias)
+    half = inner.viewed(inner.shape[0], width)
+    active = tape.activation(half, spec.activation)
     if spec.gated_ffn:
-        gate = tape.linear(value, inner, "ffn", f"{name}.gate", bias=spec.bias)
-        tape.keep(branch)
-        tape.keep(gate)
-        branch = tape.value(branch.shape, branch.item)
-    return tape.dropout(tape.linear(branch, spec.hidden_size, "ffn", f"{name}.down", bias=spec.bias), spec.dropout)
+        active = tape.multiply(active, half)
+    return tape.dropout(tape.linear(active, spec.hidden_size, "ffn", "blocks.{}.ffn.down", bias=spec.bias), spec.dropout)

@@ -17,11 +17,13 @@ class Limits:
 
 
 LIMITS = Limits()
+PARTS = ("weights_bytes", "gradients_bytes", "optimizer_bytes", "activations_bytes", "workspace_bytes", "dataset_bytes")
+"""What may be the largest part of a run too large."""
 
 
 def refuse_parameters(spec: JobSpec, tape: Tape, limits: Limits) -> None:
     """Raises SpecError `estimate_exceeds_limit` when the model has more parameters than the limit."""
-    total = sum(w.size for w in tape.weights)
+    total = tape.parameters
     if total > limits.parameters:
         pointer, fields = _blame(spec, tape)
         _refuse(pointer, f"the model would have {total:,} parameters ({fields}); the limit is {limits.parameters:,}")
@@ -31,11 +33,7 @@ def refuse_memory(spec: JobSpec, tape: Tape, memory: MemoryView, limits: Limits)
     """Raises SpecError `estimate_exceeds_limit` when all ranks together need more memory than the limit."""
     if memory.total_bytes <= limits.memory_bytes:
         return
-    parts = {
-        name: value
-        for name, value in memory
-        if name.endswith("_bytes") and name not in ("fresh_bytes", "resumed_bytes", "total_bytes")
-    }
+    parts = {name: getattr(memory, name) for name in PARTS}
     largest = max(parts, key=lambda name: parts[name])
     pointer, fields = _blame(spec, tape)
     if largest in ("activations_bytes", "workspace_bytes"):
@@ -64,5 +62,8 @@ def _blame(spec: JobSpec, tape: Tape) -> tuple[str, str]:
             widest = max(range(len(model.hidden_sizes)), key=lambda i: model.hidden_sizes[i], default=0)
             return f"/model/hidden_sizes/{widest}", f"model.hidden_sizes, widest {max(model.hidden_sizes, default=0)}"
         case Layers():
-            heaviest = max(tape.weights, key=lambda w: w.size, default=Weight("layers.0", (), "layers.0"))
-            return "/model/" + heaviest.part.replace(".", "/"), f"model.{heaviest.part} has {heaviest.size:,} parameters"
+            heaviest = max(tape.weights, key=lambda w: w.size, default=Weight("", (), "layers"))
+            return (
+                f"/model/{heaviest.part.replace('.', '/')}",
+                f"model.{heaviest.part} has {heaviest.size:,} weights in one tensor",
+            )

@@ -1,8 +1,10 @@
 """Largest memory of one rank, by part."""
 
+import math
+
 from stoker.plan.checkpoint import buffers_bytes, counters, moments
+from stoker.plan.known import Known
 from stoker.plan.prediction import MemoryView
-from stoker.plan.problem import Problem
 from stoker.plan.tape import FP32, INT64, Tape
 from stoker.spec import JobSpec
 from stoker.spec.arithmetic import Batch
@@ -13,12 +15,12 @@ GPU_RUNTIME_BYTES = 640 << 20
 """A CUDA context with its kernels, on the device."""
 
 
-def memory_of(spec: JobSpec, problem: Problem, tape: Tape, batch: Batch) -> MemoryView:
-    weights = sum(w.size for w in tape.weights) * FP32
+def memory_of(spec: JobSpec, known: Known, tape: Tape, batch: Batch) -> MemoryView:
+    weights = tape.parameters * FP32
     tensors = sum(w.copies for w in tape.weights)
     optimizer = weights * moments(spec) + tensors * counters(spec) * FP32
-    activations, workspace = tape.saved + tape.casts, 2 * tape.largest
-    buffers, dataset = buffers_bytes(tape), _dataset(problem)
+    activations, workspace = tape.activation_bytes, 2 * tape.largest
+    buffers, dataset = buffers_bytes(tape), _dataset(known)
     communication = weights if batch.ranks > 1 else 0
     runtime = RUNTIME_BYTES + (GPU_RUNTIME_BYTES if tape.gpu else 0)
     standing = weights + buffers + dataset + communication + runtime
@@ -41,10 +43,7 @@ def memory_of(spec: JobSpec, problem: Problem, tape: Tape, batch: Batch) -> Memo
     )
 
 
-def _dataset(problem: Problem) -> int:
-    if problem.text:
-        return problem.total * INT64
-    size = 1
-    for side in problem.shape:
-        size *= side
-    return problem.total * (size * FP32 + INT64)
+def _dataset(known: Known) -> int:
+    if known.text:
+        return known.items * INT64
+    return known.items * (math.prod(known.shape) * FP32 + INT64)

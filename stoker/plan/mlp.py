@@ -1,5 +1,7 @@
 """The multi-layer perceptron on paper, as `worker.trainer.model.mlp` builds it."""
 
+from itertools import count
+
 from stoker.plan.parts import normalized
 from stoker.plan.tape import Tape, Value
 from stoker.spec.model.mlp import MLP
@@ -7,11 +9,16 @@ from stoker.spec.model.mlp import MLP
 
 def play_mlp(tape: Tape, spec: MLP, value: Value, outputs: int) -> Value:
     """Logits of one micro-batch; pictures are flattened first."""
-    value.shape = (value.size,)
-    for index, width in enumerate(spec.hidden_sizes):
-        name = f"hidden.{index}"
-        value = tape.linear(value, width, "hidden", name, bias=spec.bias)
+    index = count(0 if len(value.shape) == 1 else 1)
+    value = value.viewed(value.size)
+    for layer, width in enumerate(spec.hidden_sizes):
+        part = f"hidden {layer}"
+        value = tape.linear(value, width, part, str(next(index)), bias=spec.bias)
         if spec.normalization is not None:
-            value = normalized(tape, value, spec.normalization, "hidden", f"{name}.norm")
-        value = tape.dropout(tape.activation(value, spec.activation), spec.dropout)
-    return tape.linear(value, outputs, "head", "head", bias=spec.bias)
+            value = normalized(tape, value, spec.normalization, width, part, str(next(index)))
+        value = tape.activation(value, spec.activation)
+        next(index)
+        if spec.dropout > 0:
+            value = tape.dropout(value, spec.dropout)
+            next(index)
+    return tape.linear(value, outputs, "head", str(next(index)), bias=spec.bias)

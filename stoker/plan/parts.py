@@ -6,23 +6,19 @@ from stoker.plan.tape import Tape, Value
 from stoker.spec.model.parts import BatchNorm, LayerNorm, Normalization, RMSNorm
 
 
-def normalized(tape: Tape, value: Value, norm: Normalization, part: str, name: str) -> Value:
-    """A normalisation over the last dimension (the features)."""
-    width = value.shape[-1]
+def normalized(tape: Tape, value: Value, norm: Normalization, width: int, part: str, name: str) -> Value:
+    """A normalisation of `width` features."""
+    tensors: tuple[str, ...]
     match norm:
         case BatchNorm(affine=affine):
-            if affine:
-                tape.learn(part, f"{name}.weight", (width,))
-                tape.learn(part, f"{name}.bias", (width,))
-            tape.batch_statistics(part, name, width)
-            return tape.norm(value, "batch", width)
+            tensors = ("weight", "bias") if affine else ()
+            tape.statistics(part, name, width)
         case LayerNorm(bias=bias):
-            tape.learn(part, f"{name}.weight", (width,))
-            if bias:
-                tape.learn(part, f"{name}.bias", (width,))
-            return tape.norm(value, "layer", width)
+            tensors = ("weight", "bias") if bias else ("weight",)
         case RMSNorm():
-            tape.learn(part, f"{name}.weight", (width,))
-            return tape.norm(value, "rms", width)
+            tensors = ("weight",)
         case _:
             assert_never(norm)
+    for tensor in tensors:
+        tape.learn(part, f"{name}.{tensor}", (width,))
+    return tape.norm(value, norm.type, width)

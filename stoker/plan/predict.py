@@ -5,10 +5,10 @@ from stoker.facts import DatasetFacts
 from stoker.plan.alternatives import alternatives_of
 from stoker.plan.checkpoint import checkpoint_of
 from stoker.plan.draw import draw
+from stoker.plan.known import Known, known_of
 from stoker.plan.limits import LIMITS, Limits, refuse_memory, refuse_parameters
 from stoker.plan.memory import memory_of
 from stoker.plan.prediction import BatchView, FlopsView, MemoryView, ParametersView, PartView, Plan, SamplesView, StepsView
-from stoker.plan.problem import Problem, problem_of
 from stoker.plan.steps import samples_of, steps_of
 from stoker.plan.tape import Tape
 from stoker.spec import JobSpec
@@ -28,12 +28,12 @@ def plan(
     Where the run does not fit in those, or in resources.memory_gb, the plan offers alternatives. Raises SpecError with code
     `estimate_exceeds_limit` for what no machine will ever hold; nothing is allocated before.
     """
-    problem, batch = problem_of(spec, facts), _batch(spec)
-    tape = draw(spec, problem, batch.micro)
+    known, batch = known_of(spec, facts), _batch(spec)
+    tape = draw(spec, known, batch.micro)
     refuse_parameters(spec, tape, limits)
-    memory = memory_of(spec, problem, tape, batch)
+    memory = memory_of(spec, known, tape, batch)
     refuse_memory(spec, tape, memory, limits)
-    samples = samples_of(spec, problem)
+    samples = samples_of(known)
     steps = steps_of(spec, samples, batch)
     limit = _smaller(_reserved(spec), worker_bytes)
     fits = _fits(memory, limit, device_bytes) if limit is not None or device_bytes is not None else None
@@ -51,9 +51,7 @@ def plan(
         fits=fits,
         alternatives=()
         if fits is not False
-        else alternatives_of(
-            spec, batch, lambda changed: _memory(changed, problem), lambda then: _fits(then, limit, device_bytes)
-        ),
+        else alternatives_of(spec, batch, lambda changed: _memory(changed, known), lambda then: _fits(then, limit, device_bytes)),
     )
 
 
@@ -67,9 +65,9 @@ def _batch(spec: JobSpec) -> Batch:
     return batch
 
 
-def _memory(spec: JobSpec, problem: Problem) -> MemoryView:
+def _memory(spec: JobSpec, known: Known) -> MemoryView:
     batch = _batch(spec)
-    return memory_of(spec, problem, draw(spec, problem, batch.micro), batch)
+    return memory_of(spec, known, draw(spec, known, batch.micro), batch)
 
 
 def _reserved(spec: JobSpec) -> int | None:

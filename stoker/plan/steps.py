@@ -1,24 +1,18 @@
 """How many steps a run makes, and what it sees in them."""
 
+from stoker.plan.known import Known
 from stoker.plan.prediction import SamplesView, StepsView
-from stoker.plan.problem import Problem
 from stoker.spec import JobSpec
-from stoker.spec.arithmetic import Batch, split_sizes, steps_per_epoch, windows
+from stoker.spec.arithmetic import Batch, steps_per_epoch
 
 
-def samples_of(spec: JobSpec, problem: Problem) -> SamplesView:
-    sizes = split_sizes(problem.total, spec.data.split)
-    if not problem.text:
-        return SamplesView(
-            train=sizes.train, validation=sizes.validation, test=sizes.test, tokens_per_sample=None, estimated=problem.estimated
-        )
-    length = problem.shape[0]
+def samples_of(known: Known) -> SamplesView:
     return SamplesView(
-        train=windows(sizes.train, length),
-        validation=windows(sizes.validation, length),
-        test=windows(sizes.test, length),
-        tokens_per_sample=length,
-        estimated=problem.estimated,
+        train=known.samples.train,
+        validation=known.samples.validation,
+        test=known.samples.test,
+        tokens_per_sample=known.shape[0] if known.text else None,
+        estimated=known.estimated,
     )
 
 

@@ -15,23 +15,40 @@ FP32, BF16, INT64 = 4, 2, 8
 """Bytes per element."""
 
 
+@dataclass
+class Storage:
+    """Memory behind values: elements per sample, bytes of each, and whether the backward pass keeps it."""
+
+    elements: int
+    item: int
+    kept: bool = False
+
+
 class Value:
-    """A tensor of one micro-batch: shape of one sample, bytes per element, and whether the backward pass keeps it."""
+    """A tensor of one micro-batch by the shape of one sample, perhaps a view of part of its storage."""
 
-    __slots__ = ("grad", "item", "kept", "shape")
+    __slots__ = ("grad", "shape", "storage")
 
-    def __init__(self, shape: Shape, item: int = FP32, *, grad: bool = True, kept: bool = False) -> None:
-        self.shape, self.item, self.grad, self.kept = shape, item, grad, kept
+    def __init__(self, shape: Shape, storage: Storage, grad: bool) -> None:
+        self.shape, self.storage, self.grad = shape, storage, grad
 
     @property
     def size(self) -> int:
         """Elements per sample."""
         return math.prod(self.shape)
 
+    @property
+    def item(self) -> int:
+        return self.storage.item
+
+    def viewed(self, *shape: int) -> "Value":
+        """The same memory, or part of it, in another shape."""
+        return Value(shape, self.storage, self.grad)
+
 
 @dataclass(frozen=True)
 class Weight:
-    """A learned tensor, or `copies` of them that differ only in the index of their block."""
+    """A tensor of the state, or `copies` of them that differ only in the index of their block."""
 
     name: str
     """Name in the state dict, with `{}` where the index of the block stands."""
@@ -67,128 +84,170 @@ class Tape:
     copies: int = 1
     """What is played now stands for this many equal blocks."""
 
-    def value(self, shape: Shape, item: int = FP32, *, kept: bool = False, grad: bool = True) -> Value:
-        made = Value(shape, item, kept=kept, grad=grad)
-        nbytes = self.batch * made.size * item
-        self.largest = max(self.largest, nbytes)
+    @property
+    def parameters(self) -> int:
+        return sum(weight.size for weight in self.weights)
+
+    @property
+    def activation_bytes(self) -> int:
+        """What the forward pass of a micro-batch leaves for its backward pass."""
+        return self.saved + self.casts
+
+    def start(self, shape: Shape) -> Value:
+        """A batch of samples as the loader hands it over: float32, without gradient."""
+        return Value(shape, Storage(math.prod(shape), FP32), grad=False)
+
+    def made(self, shape: Shape, item: int = FP32, *, kept: bool = False, grad: bool = True) -> Value:
+        """A new tensor."""
+        value = Value(shape, Storage(math.prod(shape), item), grad)
+        self.largest = max(self.largest, self.batch * value.size * item)
         if kept:
-            self.saved += nbytes * self.copies
-        return made
+            self.keep(value)
+        return value
 
     def keep(self, value: Value) -> None:
-        """The backward pass needs this value."""
-        if not value.kept:
-            value.kept = True
-            self.saved += self.batch * value.size * value.item * self.copies
+        """The backward pass needs this value, and with it the whole storage."""
+        storage = value.storage
+        if not storage.kept:
+            storage.kept = True
+            self.saved += self.batch * storage.elements * storage.item * self.copies
 
-    def keep_extra(self, elements: int, item: int = FP32, *, per_sample: bool = True) -> None:
+    def keep_more(self, elements: int, item: int = FP32, *, per_sample: bool = True) -> None:
         """The backward pass needs something that no other operation sees: statistics, masks, indices."""
         self.saved += elements * item * self.copies * (self.batch if per_sample else 1)
 
     def learn(self, part: str, name: str, shape: Shape) -> None:
         self.weights.append(Weight(name, shape, part, self.copies))
 
-    def buffer(self, part: str, name: str, shape: Shape) -> None:
+    def remember(self, part: str, name: str, shape: Shape) -> None:
+        """A buffer."""
         self.buffers.append(Weight(name, shape, part, self.copies))
 
-    def product(self, flops: int, *, into: Value) -> None:
-        """A product with weights: as much again for their gradient, and for the input's where it needs one."""
-        self.forward += flops * self.copies
-        self.backward += flops * self.copies * (2 if into.grad else 1)
-
     def linear(self, value: Value, units: int, part: str, name: str, *, bias: bool, tied: bool = False) -> Value:
-        width, rows = value.shape[-1], self.batch * (value.size // value.shape[-1])
+        """Over the last dimension; `tied` when its weight is one that is learned elsewhere."""
+        width, places = value.shape[-1], value.size // value.shape[-1]
         if not tied:
             self.learn(part, f"{name}.weight", (units, width))
-            if bias:
-                self.learn(part, f"{name}.bias", (units,))
-        self.lower(value, width * units)
-        self.product(2 * rows * width * units, into=value)
-        return self.value((*value.shape[:-1], units), BF16 if self.mixed else FP32)
+        if bias:
+            self.learn(part, f"{name}.bias", (units,))
+        self._product(value, 2 * places * width * units, width * units)
+        return self.made((*value.shape[:-1], units), self._item)
 
-    def lower(self, value: Value, weights: int) -> None:
-        """Keep an input of a product, under autocast as its bfloat16 copy beside that of the weights."""
-        if not self.mixed or value.item == BF16:
-            self.keep(value)
+    def conv(self, value: Value, shape: Shape, kernel: Shape, group: int, part: str, name: str, *, bias: bool) -> Value:
+        """Into `shape`, each output channel seeing `group` input channels."""
+        self.learn(part, f"{name}.weight", (shape[0], group, *kernel))
+        if bias:
+            self.learn(part, f"{name}.bias", (shape[0],))
+        taps = group * math.prod(kernel)
+        self._product(value, 2 * math.prod(shape) * taps, shape[0] * taps, always=True)
+        return self.made(shape, self._item)
+
+    @property
+    def _item(self) -> int:
+        """Bytes per element of what a product makes."""
+        return BF16 if self.mixed else FP32
+
+    def _product(self, value: Value, flops: int, weights: int, *, always: bool = False) -> None:
+        """A product with weights: as much work again for their gradient, and for the input's where it needs one.
+
+        Under autocast the bfloat16 copies of input and weights are what is kept, of weights where they are needed or `always`.
+        """
+        self.forward += flops * self.batch * self.copies
+        self.backward += flops * self.batch * self.copies * (2 if value.grad else 1)
+        if self.mixed and value.item != BF16:
+            self.made(value.shape, BF16, kept=True)
         else:
-            self.value(value.shape, BF16, kept=True)
-        if self.mixed:
+            self.keep(value)
+        if self.mixed and (value.grad or always):
             self.casts += weights * BF16 * self.copies
 
     def activation(self, value: Value, kind: Activation) -> Value:
+        """Some keep what goes in, some what comes out."""
         match kind:
             case "relu" | "tanh" | "sigmoid":
-                return self.value(value.shape, value.item, kept=True)
+                return self.made(value.shape, value.item, kept=value.grad, grad=value.grad)
             case "relu_squared":
-                self.value(value.shape, value.item, kept=True)
+                self.made(value.shape, value.item, kept=value.grad)
             case "gelu" | "gelu_tanh" | "silu" | "leaky_relu" | "elu":
-                self.keep(value)
+                if value.grad:
+                    self.keep(value)
             case _:
                 assert_never(kind)
-        return self.value(value.shape, value.item)
+        return self.made(value.shape, value.item, grad=value.grad)
 
     def dropout(self, value: Value, p: float) -> Value:
         """CPU kernels keep the mask in the format of the values, GPU kernels as bytes."""
         if p == 0:
             return value
-        self.keep_extra(value.size, 1 if self.gpu else value.item)
-        return self.value(value.shape, value.item)
+        if value.grad:
+            self.keep_more(value.size, 1 if self.gpu else value.item)
+        return self.made(value.shape, value.item, grad=value.grad)
 
-    def norm(self, value: Value, kind: Literal["batch", "layer", "rms"], width: int) -> Value:
-        """Statistics are kept per feature (batch) or per row; the CPU's rms also keeps the normalised values."""
-        self.keep(value)
+    def norm(self, value: Value, kind: Literal["batch", "layer", "rms"], width: int, *, learned: bool = True) -> Value:
+        """Statistics are kept per feature (batch) or per row; the CPU's rms works in float32 and keeps what its weight multiplies."""
+        if kind == "rms" and not self.gpu and value.item == BF16:
+            self.made(value.shape, kept=True)
+        else:
+            self.keep(value)
         match kind:
             case "batch":
-                self.keep_extra(2 * width, per_sample=False)
+                self.keep_more(2 * width, per_sample=False)
             case "layer":
-                self.keep_extra(2 * value.size // width)
+                self.keep_more(2 * value.size // width)
             case "rms":
-                self.keep_extra(value.size // width)
-                if not self.gpu:
-                    self.value(value.shape, kept=True)
+                self.keep_more(value.size // width)
+                if learned and not self.gpu:
+                    self.made(value.shape, kept=True)
             case _:
                 assert_never(kind)
-        return self.value(value.shape, value.item)
+        return self.made(value.shape, value.item)
+
+    def statistics(self, part: str, name: str, width: int) -> None:
+        """Running mean, running variance and number of batches, an int64, that batch normalisation carries."""
+        self.remember(part, f"{name}.running_mean", (width,))
+        self.remember(part, f"{name}.running_var", (width,))
+        self.remember(part, f"{name}.num_batches_tracked", ())
 
     def add(self, left: Value, right: Value) -> Value:
-        return self.value(left.shape, max(left.item, right.item))
+        return self.made(left.shape, max(left.item, right.item), grad=left.grad or right.grad)
 
-    def batch_statistics(self, part: str, name: str, width: int) -> None:
-        """Running mean, running variance and the count of batches, an int64, that batch normalisation carries."""
-        self.buffer(part, f"{name}.running_mean", (width,))
-        self.buffer(part, f"{name}.running_var", (width,))
-        self.buffer(part, f"{name}.num_batches_tracked", ())
+    def multiply(self, left: Value, right: Value) -> Value:
+        self.keep(left)
+        self.keep(right)
+        return self.made(left.shape, max(left.item, right.item))
 
-    def conv(self, value: Value, channels: int, size: Shape, kernel: Shape, group: int, name: str, *, bias: bool) -> Value:
-        """`group` is the number of input channels that one output channel sees."""
-        self.learn(name, f"{name}.weight", (channels, group, *kernel))
-        if bias:
-            self.learn(name, f"{name}.bias", (channels,))
-        taps = group * math.prod(kernel)
-        self.lower(value, channels * taps)
-        self.product(2 * self.batch * channels * math.prod(size) * taps, into=value)
-        return self.value((channels, *size), BF16 if self.mixed else FP32)
+    def attention(self, query: Value, key: Value, content: Value, p: float) -> Value:
+        """Causal, of (heads, length, width) and fewer key heads; the mask is not discounted from the FLOPs.
 
-    def attention(self, query: Value, key: Value, content: Value, heads: int, length: int, p: float) -> Value:
-        """Causal attention; the mask is not discounted from the FLOPs. With dropout the CPU keeps the scores."""
-        self.forward += 4 * self.batch * length * query.size * self.copies
-        self.backward += 8 * self.batch * length * query.size * self.copies
+        The fused kernel keeps its operands, its output and a sum per row. The CPU has none with dropout: it keeps scaled
+        operands, for shared key heads their copies, and three tensors of scores, all in float32.
+        """
+        heads, length, width = query.shape
+        self.forward += 4 * self.batch * heads * length * length * width * self.copies
+        self.backward += 8 * self.batch * heads * length * length * width * self.copies
+        if p > 0 and not self.gpu:
+            self.keep_more(3 * query.size + 3 * heads * length * length, FP32)
+            if heads == 1 and query.item == FP32:  # one head needs no copy of what it gathers: the view itself is kept
+                self.keep_more(-query.size, FP32)
+                self.keep(content)
+            return self.made((length, heads * width), query.item)
         for value in (query, key, content):
             self.keep(value)
-        if p > 0 and not self.gpu:
-            self.keep_extra(3 * heads * length * length, query.item)
-            return self.value(query.shape, query.item)
-        self.keep_extra(heads * length)
-        return self.value(query.shape, query.item, kept=True)
+        self.keep_more(heads * length)
+        joined = self.made((length, heads * width), query.item, kept=True)
+        # Queries that are no view of the projection lie head by head, and so does what the CPU makes of them: joining copies it.
+        separate = query.storage is not content.storage and heads > 1 and not self.gpu
+        return self.made(joined.shape, joined.item) if separate else joined
 
-    def loss(self, logits: Value, kind: Literal["cross_entropy", "mse"]) -> None:
-        """The log-probabilities and the targets, or outputs and targets; worked on in float32."""
+    def loss(self, outputs: Value, kind: Literal["cross_entropy", "mse"]) -> None:
+        """The log-probabilities and the targets, or outputs and targets; in float32."""
         match kind:
             case "cross_entropy":
-                self.value(logits.shape, kept=True)
-                self.keep_extra(logits.size // logits.shape[-1], INT64)
+                self.made(outputs.shape, kept=True)
+                self.keep_more(outputs.size // outputs.shape[-1], INT64)
+                self.keep_more(1, per_sample=False)
             case "mse":
-                self.keep(logits)
-                self.keep_extra(logits.size)
+                self.keep(self.made(outputs.shape) if outputs.item == BF16 else outputs)
+                self.keep_more(outputs.size)
             case _:
                 assert_never(kind)

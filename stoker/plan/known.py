@@ -1,0 +1,58 @@
+"""What a plan starts from: every size of the problem that the spec and its data set make together, none missing."""
+
+from dataclasses import dataclass
+from typing import TypeVar
+
+from stoker.errors import Finding, SpecError
+from stoker.facts import DatasetFacts, TextFacts
+from stoker.spec import JobSpec
+from stoker.spec.arithmetic import Sizes, split_sizes, windows
+from stoker.spec.problem import Problem, problem_of
+
+BYTES_PER_BPE_TOKEN = 3
+"""Rough length of a learned token of natural text; the true one is known once the tokenizer has learned."""
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Known:
+    shape: tuple[int, ...]
+    """Of one sample's input: (features,), (channels, height, width) or (tokens,)."""
+    outputs: int
+    """Classes, numbers, or tokens of the vocabulary."""
+    samples: Sizes
+    """Per split; windows for text."""
+    items: int
+    """Samples in memory; tokens for text."""
+    text: bool
+    estimated: bool
+    """Whether the counts are an estimate."""
+
+
+def known_of(spec: JobSpec, facts: DatasetFacts) -> Known:
+    """Raises SpecError `unresolved` where the spec leaves open what the data set cannot say either."""
+    problem = problem_of(spec, facts)
+    shape = _sure(problem.input_shape, "/data/source", "the shape of one sample")
+    if problem.vocab_size is None:
+        outputs = _sure(problem.outputs, "/task", "how many outputs the model has")
+        samples = _sure(problem.samples, "/data/source", "how many samples there are")
+        return Known(shape, outputs, samples, samples.train + samples.validation + samples.test, False, False)
+    return _text(spec, facts, problem, shape, problem.vocab_size)
+
+
+def _text(spec: JobSpec, facts: DatasetFacts, problem: Problem, shape: tuple[int, ...], vocabulary: int) -> Known:
+    tokens, estimated = problem.tokens, problem.tokens is None
+    if tokens is None:
+        content = facts.content if isinstance(facts.content, TextFacts) else None
+        text = _sure(content, "/data/source", "how much text there is")
+        tokens = split_sizes(text.bytes // BYTES_PER_BPE_TOKEN, spec.data.split)
+    length = shape[0]
+    samples = Sizes(windows(tokens.train, length), windows(tokens.validation, length), windows(tokens.test, length))
+    return Known(shape, vocabulary, samples, tokens.train + tokens.validation + tokens.test, True, estimated)
+
+
+def _sure(value: T | None, pointer: str, what: str) -> T:
+    if value is None:
+        raise SpecError([Finding(pointer=pointer, code="unresolved", message=f"neither the spec nor the data set says {what}")])
+    return value
