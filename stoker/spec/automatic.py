@@ -17,6 +17,9 @@ from stoker.spec.problem import class_total
 from stoker.spec.task import CausalLM, Classification, Regression
 from stoker.spec.training import Training
 
+MAX_CLASSES = 100_000
+"""Most classes of a task; beyond it, or with fewer than two, a rule speaks."""
+
 
 def completed(spec: JobSpec, facts: DatasetFacts | None) -> JobSpec:
     """The spec with automatic fields set, as far as spec and facts say what they are. The result is not validated."""
@@ -97,7 +100,8 @@ def _strategy(spec: JobSpec) -> str:
 def _task(spec: JobSpec, facts: DatasetFacts | None) -> Any:
     match spec.task:
         case Classification(num_classes=None):
-            return _with(spec.task, num_classes=class_total(spec, facts.content) if facts else None)
+            total = class_total(spec, facts.content) if facts else None
+            return _with(spec.task, num_classes=total if total is not None and 2 <= total <= MAX_CLASSES else None)
         case Regression(num_outputs=None):
             return _with(spec.task, num_outputs=_output_count(spec, facts))
         case _:

@@ -7,9 +7,22 @@ from stoker.facts import DatasetFacts
 from stoker.spec.i18n import Lang
 from stoker.spec.job import JobSpec
 from stoker.spec.rules._rule import Case, Hit, Level, Rule
+from stoker.spec.rules.architecture import ARCHITECTURE_RULES
+from stoker.spec.rules.batches import BATCH_RULES
+from stoker.spec.rules.goals import GOAL_RULES
+from stoker.spec.rules.lengths import LENGTH_RULES
+from stoker.spec.rules.machines import MACHINE_RULES
+from stoker.spec.rules.samples import SAMPLE_RULES
 
-RULES: tuple[Rule, ...] = ()
-"""Every rule, in the order of the spec's sections."""
+RULES: tuple[Rule, ...] = (
+    *ARCHITECTURE_RULES,
+    *SAMPLE_RULES,
+    *GOAL_RULES,
+    *LENGTH_RULES,
+    *BATCH_RULES,
+    *MACHINE_RULES,
+)
+"""Every rule, by what it is about."""
 
 
 def check(spec: JobSpec, facts: DatasetFacts | None = None, *, lang: Lang = "en", broken: Iterable[str] = ()) -> list[Finding]:
