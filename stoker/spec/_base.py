@@ -3,7 +3,9 @@
 from dataclasses import dataclass
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, model_validator
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
 
 class Spec(BaseModel):
@@ -23,6 +25,11 @@ class Knob:
     unit: str = ""
     affects: tuple[str, ...] = ()
     rows: tuple[str, ...] = ()
+
+    def __get_pydantic_json_schema__(self, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """Editors and other tools see the unit too."""
+        made = handler(core)
+        return {**made, "x-unit": self.unit} if self.unit else made
 
 
 MAX_COUNT = 2**31 - 1

@@ -130,13 +130,13 @@ def _spelled_out(value: Any) -> Any:
     return {"type": value} if isinstance(value, str) else value
 
 
-MetricSpec = Annotated[
-    Annotated[
-        Accuracy | PrecisionScore | Recall | F1 | Auroc | Mae | Rmse | R2 | Perplexity | BitsPerByte,
-        Field(discriminator="type"),
-    ],
-    BeforeValidator(_spelled_out),
+AnyMetric = Annotated[
+    Accuracy | PrecisionScore | Recall | F1 | Auroc | Mae | Rmse | R2 | Perplexity | BitsPerByte, Field(discriminator="type")
 ]
+MetricName = Literal["accuracy", "precision", "recall", "f1", "auroc", "mae", "rmse", "r2", "perplexity", "bits_per_byte"]
+"""What may stand alone; a test holds it equal to the types above."""
+
+MetricSpec = Annotated[AnyMetric, BeforeValidator(_spelled_out, json_schema_input_type=AnyMetric | MetricName)]
 """A metric by name, or by name with its parameters. The loss is always among those reported."""
 
 

@@ -71,9 +71,11 @@ class Either:
 Shape = Scalar | Object | Choice | Items | Table | Either
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=True)
 class Field:
     """One key of a mapping."""
+
+    __hash__ = object.__hash__  # defaults may be lists and mappings
 
     name: str
     shape: Shape
