@@ -5,6 +5,8 @@ from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
+from stoker.errors import Finding
+
 T = TypeVar("T")
 
 
@@ -188,6 +190,21 @@ class WorkerView(View):
     heartbeat_at: datetime
     warm: bool
     load: dict[str, float]
+
+
+class PlanView(View):
+    """What a submit of the same document would make of it."""
+
+    plan: dict[str, Any]
+    """stoker.plan.Plan as JSON."""
+    needs: dict[str, Any]
+    """What the scheduler would place."""
+    spec: dict[str, Any]
+    """The resolved spec, defaults included."""
+    spec_digest: str
+    origins: dict[str, str]
+    """Pointer → user, preset, default, auto, override."""
+    warnings: list[Finding] = []
 
 
 class KeyView(View):

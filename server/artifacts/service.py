@@ -9,6 +9,7 @@ from server.blobs import service as blobs
 from server.checkpoints.manifest import artifact_of
 from server.db import utcnow
 from server.errors import not_found
+from server.events.service import append_event
 from server.jobs.tables import Job
 from stoker.frames import Frame
 from stoker.views import ArtifactView
@@ -26,6 +27,7 @@ def ingest(session: Session, job: Job, attempt: Attempt, frame: Frame) -> Artifa
         session.add(row)
     row.epoch, row.sha256, row.bytes, row.created_at = attempt.epoch, file.sha256, file.bytes, utcnow()
     session.flush()
+    append_event(session, job, "artifact", {"name": row.name, "bytes": row.bytes, "sha256": row.sha256})
     return row
 
 

@@ -16,6 +16,7 @@ from server.checkpoints.retention import Kept, ranked, superfluous
 from server.checkpoints.tables import Checkpoint
 from server.db import new_id, utcnow
 from server.errors import not_found, problem
+from server.events.service import append_event
 from server.jobs.tables import Job
 from server.metrics.lineage import lineage_of
 from stoker.frames import Frame
@@ -46,6 +47,8 @@ def ingest(session: Session, job: Job, attempt: Attempt, frame: Frame) -> Checkp
     session.add(row)
     session.flush()
     _retain(session, job)
+    data = {"step": row.step, "bytes": row.bytes, "final": row.final, "metrics": row.metrics}
+    append_event(session, job, "checkpoint", data)
     return row
 
 
