@@ -68,9 +68,12 @@ class AsyncClient:
 
     # Jobs
 
-    async def submit(self, spec: SpecLike, *, idempotency_key: str | None = None) -> JobView:
-        """Submit a spec: a JobSpec, a plain document, or YAML text. With the same key and spec, the same job."""
-        return await self.send(_calls.submit(spec, idempotency_key))
+    async def submit(self, spec: SpecLike, *, idempotency_key: str | None = None, require: Sequence[str] = ()) -> JobView:
+        """Submit a spec: a JobSpec, a plain document, or YAML text. With the same key and spec, the same job.
+
+        `require` are its gates, such as `validation/accuracy>=0.95`; the server judges them when the job has ended.
+        """
+        return await self.send(_calls.submit(spec, idempotency_key, require))
 
     async def create_named(self, name: str, spec: SpecLike) -> JobView:
         """The job of that name, created if there is none."""
@@ -82,10 +85,10 @@ class AsyncClient:
 
     def jobs(self, **filters: Any) -> AsyncIterator[JobView]:
         """All jobs that pass, newest first; see `_calls.jobs` for the filters."""
-        return self._pages(lambda after: _calls.jobs(**{**filters, "after": after}))
+        return self._pages(lambda after: _calls.jobs(**{**self._filters(filters), "after": after}))
 
     async def jobs_page(self, **filters: Any) -> Page[JobView]:
-        return await self.send(_calls.jobs(**filters))
+        return await self.send(_calls.jobs(**self._filters(filters)))
 
     async def job(self, job_id: str) -> JobView:
         return await self.send(_calls.job(job_id))
@@ -207,9 +210,20 @@ class AsyncClient:
 
     # Data sets
 
-    async def upload(self, name: str, path: str | Path, *, progress: Progress | None = None) -> DatasetView:
-        """Make a new version of a data set from a file or a folder; only bytes the server does not have are sent."""
-        return await self._in_thread(_upload.dataset, name, Path(path), progress)
+    async def upload(
+        self,
+        name: str,
+        path: str | Path,
+        *,
+        format: str | None = None,
+        delimiter: str | None = None,
+        progress: Progress | None = None,
+    ) -> DatasetView:
+        """Make a new version of a data set from a file or a folder; only bytes the server does not have are sent.
+
+        `format` is csv, parquet, text, image_folder or arrays; unset, what the files look like.
+        """
+        return await self._in_thread(_upload.dataset, name, Path(path), progress, format, delimiter)
 
     def datasets(self) -> AsyncIterator[DatasetView]:
         return self._pages(lambda after: _calls.datasets(after=after))
@@ -257,6 +271,10 @@ class AsyncClient:
 
     async def ready(self) -> dict[str, Any]:
         return await self.send(_calls.ready())
+
+    def _filters(self, given: dict[str, Any]) -> dict[str, Any]:
+        """A client made for a project lists that project."""
+        return {"project": self._transport.settings.project, **given}
 
     async def _pages(self, page: Callable[[str | None], Call[Page[T]]]) -> AsyncIterator[T]:
         after: str | None = None

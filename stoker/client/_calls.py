@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 from pydantic import BaseModel
 
-from stoker.client._wire import JSON, Answer, Call, params, view
+from stoker.client._wire import JSON, Answer, Call, Params, params, view
 from stoker.spec import JobSpec
 from stoker.views import (
     ArtifactView,
@@ -30,9 +30,10 @@ SpecLike = JobSpec | Mapping[str, Any] | str
 """A job spec: the model, a plain document, or YAML text."""
 
 
-def submit(spec: SpecLike, idempotency_key: str | None = None) -> Call[JobView]:
+def submit(spec: SpecLike, idempotency_key: str | None = None, require: Sequence[str] = ()) -> Call[JobView]:
     """`POST /v1/jobs`. Without a key one is made, so that the client's own retries cannot submit twice."""
-    return _spec_call("/v1/jobs", spec, view(JobView), {"Idempotency-Key": idempotency_key or str(uuid.uuid4())})
+    headers = {"Idempotency-Key": idempotency_key or str(uuid.uuid4())}
+    return _spec_call("/v1/jobs", spec, view(JobView), headers, params(require=list(require)))
 
 
 def create_named(name: str, spec: SpecLike) -> Call[JobView]:
@@ -50,6 +51,7 @@ def jobs(
     *,
     state: Sequence[str] = (),
     name: str | None = None,
+    project: str | None = None,
     labels: Mapping[str, str] | None = None,
     parent: str | None = None,
     since: str | None = None,
@@ -59,7 +61,7 @@ def jobs(
 ) -> Call[Page[JobView]]:
     """`GET /v1/jobs`, newest first. `metrics` are filters such as `validation/accuracy>=0.9`."""
     asked = [
-        *params(state=list(state), name=name, parent=parent, since=since, limit=limit, after=after),
+        *params(state=list(state), name=name, project=project, parent=parent, since=since, limit=limit, after=after),
         *((f"label.{key}", value) for key, value in (labels or {}).items()),
         *(_metric_filter(text) for text in metrics),
     ]
@@ -150,9 +152,13 @@ def artifact_file(job_id: str, name: str) -> str:
     return f"{_job(job_id)}/artifacts/{_quoted(name, safe='/')}"
 
 
-def create_dataset(name: str, files: Sequence[FileView]) -> Call[DatasetView]:
+def create_dataset(
+    name: str, files: Sequence[FileView], format: str | None = None, delimiter: str | None = None
+) -> Call[DatasetView]:
     """`POST /v1/datasets`: a new version made of blobs that are there; refused while some are missing."""
-    return _post("/v1/datasets", {"name": name, "files": [f.model_dump() for f in files]}, view(DatasetView), timeout=300)
+    more = {key: value for key, value in {"format": format, "delimiter": delimiter}.items() if value is not None}
+    body = {"name": name, "files": [f.model_dump() for f in files], **more}
+    return _post("/v1/datasets", body, view(DatasetView), timeout=300)
 
 
 def datasets(*, limit: int | None = None, after: str | None = None) -> Call[Page[DatasetView]]:
@@ -162,6 +168,11 @@ def datasets(*, limit: int | None = None, after: str | None = None) -> Call[Page
 def dataset(ref: str) -> Call[DatasetView]:
     """By `name` (the newest version) or `name@version`."""
     return Call("GET", f"/v1/datasets/{_quoted(ref, safe='@')}", view(DatasetView))
+
+
+def dataset_file(ref: str, path: str) -> str:
+    """Path of the bytes."""
+    return f"/v1/datasets/{_quoted(ref, safe='@')}/files/{_quoted(path, safe='/')}"
 
 
 def blob_offset(sha256: str) -> Call[int | None]:
@@ -190,7 +201,9 @@ def keys() -> Call[Page[KeyView]]:
 def create_key(name: str, scopes: Sequence[str], project: str | None, days: int | None) -> Call[KeyView]:
     """The only answer that holds the secret."""
     body = {"name": name, "scopes": list(scopes), "project": project, "expires_in_days": days}
-    return _post("/v1/keys", {k: v for k, v in body.items() if v is not None}, view(KeyView))
+    given = {k: v for k, v in body.items() if v is not None}
+    # A secret is not kept for replays, so this one POST cannot be repeated safely.
+    return Call("POST", "/v1/keys", view(KeyView), headers={"Content-Type": JSON}, body=_json(given), repeatable=False)
 
 
 def revoke_key(key_id: str) -> Call[None]:
@@ -239,9 +252,9 @@ def _encode(spec_like: SpecLike) -> tuple[bytes, str]:
             return _json(spec_like), JSON
 
 
-def _spec_call(path: str, spec_like: SpecLike, parse: Any, headers: Mapping[str, str]) -> Call[Any]:
+def _spec_call(path: str, spec_like: SpecLike, parse: Any, headers: Mapping[str, str], asked: Params = ()) -> Call[Any]:
     body, media = _encode(spec_like)
-    return Call("POST", path, parse, headers={**headers, "Content-Type": media}, body=body)
+    return Call("POST", path, parse, asked, headers={**headers, "Content-Type": media}, body=body)
 
 
 def _post(path: str, body: Mapping[str, Any] | None, parse: Any, timeout: float | None = None) -> Call[Any]:

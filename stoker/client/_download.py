@@ -36,7 +36,9 @@ def checkpoint(transport: Transport, job_id: str, which: int | str, to: Path | N
 
 def dataset(transport: Transport, ref: str, to: Path, progress: Progress | None) -> Path:
     """A data set's files as a folder."""
-    return fetch(transport, transport.send(_calls.dataset(ref)).files, lambda f: _calls.blob(f.sha256), to, progress)
+    found = transport.send(_calls.dataset(ref))
+    pinned = f"{found.name}@{found.version}"
+    return fetch(transport, found.files, lambda f: _calls.dataset_file(pinned, f.path), to, progress)
 
 
 def artifact(transport: Transport, job_id: str, name: str, to: Path, progress: Progress | None) -> Path:

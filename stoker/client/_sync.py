@@ -72,9 +72,12 @@ class Client:
 
     # Jobs
 
-    def submit(self, spec: SpecLike, *, idempotency_key: str | None = None) -> JobView:
-        """Submit a spec: a JobSpec, a plain document, or YAML text. With the same key and spec, the same job."""
-        return self.send(_calls.submit(spec, idempotency_key))
+    def submit(self, spec: SpecLike, *, idempotency_key: str | None = None, require: Sequence[str] = ()) -> JobView:
+        """Submit a spec: a JobSpec, a plain document, or YAML text. With the same key and spec, the same job.
+
+        `require` are its gates, such as `validation/accuracy>=0.95`; the server judges them when the job has ended.
+        """
+        return self.send(_calls.submit(spec, idempotency_key, require))
 
     def create_named(self, name: str, spec: SpecLike) -> JobView:
         """The job of that name, created if there is none."""
@@ -86,10 +89,10 @@ class Client:
 
     def jobs(self, **filters: Any) -> Iterator[JobView]:
         """All jobs that pass, newest first; see `_calls.jobs` for the filters."""
-        return self._pages(lambda after: _calls.jobs(**{**filters, "after": after}))
+        return self._pages(lambda after: _calls.jobs(**{**self._filters(filters), "after": after}))
 
     def jobs_page(self, **filters: Any) -> Page[JobView]:
-        return self.send(_calls.jobs(**filters))
+        return self.send(_calls.jobs(**self._filters(filters)))
 
     def job(self, job_id: str) -> JobView:
         return self.send(_calls.job(job_id))
@@ -210,9 +213,20 @@ class Client:
 
     # Data sets
 
-    def upload(self, name: str, path: str | Path, *, progress: Progress | None = None) -> DatasetView:
-        """Make a new version of a data set from a file or a folder; only bytes the server does not have are sent."""
-        return _upload.dataset(self._transport, name, Path(path), progress)
+    def upload(
+        self,
+        name: str,
+        path: str | Path,
+        *,
+        format: str | None = None,
+        delimiter: str | None = None,
+        progress: Progress | None = None,
+    ) -> DatasetView:
+        """Make a new version of a data set from a file or a folder; only bytes the server does not have are sent.
+
+        `format` is csv, parquet, text, image_folder or arrays; unset, what the files look like.
+        """
+        return _upload.dataset(self._transport, name, Path(path), progress, format, delimiter)
 
     def datasets(self) -> Iterator[DatasetView]:
         return self._pages(lambda after: _calls.datasets(after=after))
@@ -258,6 +272,10 @@ class Client:
 
     def ready(self) -> dict[str, Any]:
         return self.send(_calls.ready())
+
+    def _filters(self, given: dict[str, Any]) -> dict[str, Any]:
+        """A client made for a project lists that project."""
+        return {"project": self._transport.settings.project, **given}
 
     def _pages(self, page: Callable[[str | None], Call[Page[T]]]) -> Iterator[T]:
         after: str | None = None

@@ -24,7 +24,7 @@ class Settings:
 
     def __init__(self, config: Config, timeout: float, retries: Retries) -> None:
         self.url = config.require_url()
-        self.timeout, self.retries = timeout, retries
+        self.timeout, self.retries, self.project = timeout, retries, config.project.value
         pairs = {"User-Agent": AGENT, "Accept": "application/json, application/problem+json"}
         if config.key.value:
             pairs["Authorization"] = f"Bearer {config.key.value}"

@@ -20,12 +20,19 @@ WRITE_TIMEOUT = 120.0
 """Seconds for the server to verify and store a whole file after its last byte."""
 
 
-def dataset(transport: Transport, name: str, path: Path, progress: Progress | None) -> DatasetView:
+def dataset(
+    transport: Transport,
+    name: str,
+    path: Path,
+    progress: Progress | None,
+    format: str | None = None,
+    delimiter: str | None = None,
+) -> DatasetView:
     """A new version. Raises ConfigError for an empty path, ApiError for what the server refuses."""
     files = manifest(path)
     views = [view for view, _ in files]
     try:
-        return transport.send(_calls.create_dataset(name, views))
+        return transport.send(_calls.create_dataset(name, views, format, delimiter))
     except (Conflict, Invalid, NotFound) as error:
         if "blob" not in error.problem.code:
             raise
@@ -34,7 +41,7 @@ def dataset(transport: Transport, name: str, path: Path, progress: Progress | No
     with ThreadPoolExecutor(PARALLEL, thread_name_prefix="stoker-upload") as pool:
         for done in [pool.submit(blob, transport, view, file, counter) for view, file in unique.values()]:
             done.result()
-    return transport.send(_calls.create_dataset(name, views))
+    return transport.send(_calls.create_dataset(name, views, format, delimiter))
 
 
 def blob(transport: Transport, view: FileView, path: Path, counter: Counter) -> None:

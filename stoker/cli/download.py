@@ -1,0 +1,36 @@
+"""`stoker download`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from stoker.cli import transfer
+from stoker.cli.connection import REFERENCE, connect, resolve
+from stoker.cli.failure import Failure
+from stoker.cli.follow import ProgressOption
+from stoker.cli.terminal import say
+
+
+def download(
+    job: Annotated[str, typer.Argument(help=REFERENCE)] = "@last",
+    checkpoint: Annotated[str, typer.Option("--checkpoint", "-c", help="A step, best or last.")] = "best",
+    artifact: Annotated[str | None, typer.Option("--artifact", "-a", help="Fetch this artifact instead.")] = None,
+    to: Annotated[Path | None, typer.Option("--to", "-t", help="Folder (or file, for an artifact) to make.")] = None,
+    progress: ProgressOption = "auto",
+) -> None:
+    """Download and verify a checkpoint or an artifact; prints where it is.
+
+    A download that was cut continues where it was. The folder appears only when every file has its SHA-256.
+    """
+    if checkpoint not in ("best", "last") and not checkpoint.isdecimal():
+        raise Failure(f"no checkpoint {checkpoint!r}", "name a step, best or last", code=2)
+    with connect() as client:
+        found = resolve(client, job)
+        with transfer.bar(artifact or f"{found.id} {checkpoint}", progress) as tell:
+            if artifact is not None:
+                place = client.download_artifact(found.id, artifact, to or Path(Path(artifact).name), progress=tell)
+            else:
+                place = client.download(found.id, checkpoint, to, progress=tell)
+    say("verified")
+    print(place)

@@ -1,0 +1,67 @@
+"""`stoker keys`."""
+
+from typing import Annotated
+
+import typer
+
+from stoker.cli import emit, words
+from stoker.cli.connection import connect
+from stoker.cli.failure import Failure
+from stoker.cli.terminal import say, wants_table
+from stoker.views import KeyView
+
+app = typer.Typer(no_args_is_help=True, help="Create, list and revoke API keys.", add_completion=False)
+
+KEYS: emit.Shape[KeyView] = emit.Shape(
+    id=lambda key: key.id,
+    columns=[
+        emit.Column("ID", lambda key: key.id),
+        emit.Column("NAME", lambda key: key.name),
+        emit.Column("PREFIX", lambda key: key.prefix),
+        emit.Column("PROJECT", lambda key: key.project or "every"),
+        emit.Column("SCOPES", lambda key: " ".join(key.scopes)),
+        emit.Column("AGE", lambda key: words.age(key.created_at), right=True),
+        emit.Column("STATE", lambda key: "revoked" if key.revoked_at else "valid"),
+    ],
+    nothing="no keys",
+)
+
+
+@app.command()
+def create(
+    name: Annotated[str, typer.Argument(help="What it is for.")],
+    scope: Annotated[list[str] | None, typer.Option("--scope", "-s", help="read, submit, admin or worker; repeatable.")] = None,
+    project: Annotated[str | None, typer.Option("--for-project", help="Only this project; else every one.")] = None,
+    days: Annotated[int | None, typer.Option("--days", min=1, help="Valid for so many days.")] = None,
+    fields: emit.Fields = None,
+) -> None:
+    """Make a key. It is shown this once."""
+    with connect() as client:
+        made = client.create_key(name, scope or ["read", "submit"], project=project, days=days)
+    if wants_table() and fields is None:
+        say(f"{made.id} {' '.join(made.scopes)}; keep it now, it is not shown again:")
+        print(made.key)
+    else:
+        emit.one(made, lambda: None, fields=fields)
+
+
+@app.command()
+def ls(quiet: emit.Quiet = False, fields: emit.Fields = None) -> None:
+    """List keys, without their secrets."""
+    with connect() as client:
+        emit.many(client.keys(), KEYS, quiet=quiet, fields=fields)
+
+
+@app.command()
+def revoke(key: Annotated[str, typer.Argument(help="Id or prefix of a key.")]) -> None:
+    """End a key. What still uses it is refused from now on."""
+    with connect() as client:
+        found = [
+            k
+            for k in client.keys()  # noqa: SIM118  reason: a method of the client, not a mapping
+            if key in (k.id, k.prefix)
+        ]
+        if not found:
+            raise Failure(f"no key {key!r}", "`stoker keys ls` lists them", code=10)
+        client.revoke_key(found[0].id)
+    say(f"revoked {found[0].id} ({found[0].name})")

@@ -1,0 +1,75 @@
+"""`stoker ls`."""
+
+from itertools import islice
+from typing import Annotated
+
+import typer
+
+from stoker.cli import emit, words
+from stoker.cli.connection import connect
+from stoker.cli.failure import Failure
+from stoker.views import JobView
+
+
+def _progress(job: JobView) -> str:
+    share = job.progress.fraction
+    if share is None:
+        return f"step {job.progress.step}" if job.progress.step else "–"
+    return f"{words.bar(share, 10)} {share:4.0%}"
+
+
+def _objective(job: JobView) -> str:
+    found = job.objective
+    return "–" if found is None or found.best is None else f"{found.key} {words.measure(found.best)}"
+
+
+JOBS: emit.Shape[JobView] = emit.Shape(
+    id=lambda job: job.id,
+    columns=[
+        emit.Column("ID", lambda job: job.id),
+        emit.Column("NAME", lambda job: job.name or "–"),
+        emit.Column("STATE", lambda job: job.state),
+        emit.Column("PROGRESS", _progress),
+        emit.Column("BEST", _objective),
+        emit.Column("RAN", lambda job: words.duration(words.between(job.started_at, job.finished_at)), right=True),
+        emit.Column("AGE", lambda job: words.age(job.created_at), right=True),
+    ],
+    nothing="no jobs; `stoker submit job.yaml` makes one",
+)
+
+
+def ls(
+    state: Annotated[list[str] | None, typer.Option("--state", "-s", help="Only these states; repeatable.")] = None,
+    name: Annotated[str | None, typer.Option("--name", help="Only jobs of this name.")] = None,
+    label: Annotated[
+        list[str] | None, typer.Option("--label", "-l", metavar="K=V", help="Only with this label; repeatable.")
+    ] = None,
+    metric: Annotated[list[str] | None, typer.Option("--metric", metavar="KEY>=VALUE", help="Only with such a metric.")] = None,
+    since: Annotated[str | None, typer.Option("--since", help="Only created after this time (RFC 3339).")] = None,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="At most so many.")] = 20,
+    quiet: emit.Quiet = False,
+    fields: emit.Fields = None,
+) -> None:
+    """List jobs, newest first.
+
+    stoker ls --state running --state queued
+    stoker ls --label team=vision --metric 'validation/accuracy>=0.9' -q
+    """
+    filters = {"state": state or (), "name": name, "labels": pairs(label), "metrics": metric or (), "since": since}
+    with connect() as client:
+        try:
+            found = client.jobs(**filters, limit=min(limit, 500))
+            emit.many(islice(found, limit), JOBS, quiet=quiet, fields=fields)
+        except ValueError as error:
+            raise Failure(str(error), code=2) from error
+
+
+def pairs(texts: list[str] | None) -> dict[str, str]:
+    """`k=v` texts as a mapping. Raises Failure for one without `=`."""
+    out = {}
+    for text in texts or ():
+        key, found, value = text.partition("=")
+        if not found or not key:
+            raise Failure(f"not a label: {text!r}", "labels are written key=value", code=2)
+        out[key] = value
+    return out

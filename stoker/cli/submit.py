@@ -1,0 +1,114 @@
+"""`stoker submit`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from stoker.cli import ci, emit, source
+from stoker.cli.connection import connect
+from stoker.cli.follow import ProgressOption, follow
+from stoker.cli.gates import Gates
+from stoker.cli.ls import pairs
+from stoker.cli.outcome import exit_code, label, sentence
+from stoker.cli.terminal import say, wants_table
+from stoker.client import Client
+from stoker.errors import Invalid, StokerError
+from stoker.spec.load import Document
+from stoker.views import JobView
+
+Require = Annotated[
+    list[str] | None,
+    typer.Option("--require", metavar="KEY>=VALUE", help="Exit 3 unless the final metric passes; repeatable; implies --wait."),
+]
+
+
+def submit(
+    file: source.JobFile,
+    override: source.Overrides = None,
+    name: Annotated[str | None, typer.Option("--name", help="Name of the job.")] = None,
+    label_: Annotated[list[str] | None, typer.Option("--label", "-l", metavar="K=V", help="Label; repeatable.")] = None,
+    priority: Annotated[int | None, typer.Option("--priority", help="From -100 to 100; higher is placed first.")] = None,
+    wait: Annotated[bool, typer.Option("--wait", "-w", help="Wait for its end; the exit code says how it ended.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="The same with live progress.")] = False,
+    detach: Annotated[bool, typer.Option("--detach", "-d", help="Do not wait (the default).")] = False,
+    require: Require = None,
+    timeout: Annotated[float | None, typer.Option("--timeout", help="Seconds to wait at most; then exit 6.")] = None,
+    junit: Annotated[Path | None, typer.Option("--junit", help="Write a JUnit report; implies --wait.")] = None,
+    summary: Annotated[Path | None, typer.Option("--summary", help="Write a Markdown summary; implies --wait.")] = None,
+    baseline: Annotated[str | None, typer.Option("--baseline", help="Job that the summary compares with.")] = None,
+    idempotency_key: Annotated[
+        str | None, typer.Option("--idempotency-key", help="Same key and file, same job; in CI made from the commit.")
+    ] = None,
+    progress: ProgressOption = "auto",
+    quiet: emit.Quiet = False,
+    fields: emit.Fields = None,
+) -> None:
+    """Submit a job file.
+
+    stoker submit job.yaml --watch
+    stoker submit job.yaml -o optimizer.lr=3e-4 --name lr-3e-4
+    stoker submit job.yaml --wait --require 'validation/accuracy>=0.95' --junit out.xml --summary out.md
+    """
+    gates = Gates.parse(require or [])
+    stays = wait or watch or bool(gates.expressions) or junit is not None or summary is not None
+    if detach and stays:
+        raise typer.BadParameter("--detach contradicts the options that wait")
+    report = ci.Report(junit, summary, gates.expressions, baseline)
+    try:
+        document = source.read(file, override or [], source.Filing(name, pairs(label_), priority))
+        with connect() as client:
+            key = idempotency_key or ci.default_key({"spec": document.value, "gates": gates.expressions})
+            job = send(client, document, key, gates)
+            _announce(job, quiet, stays)
+            if not stays:
+                emit.many([job], _ids, quiet=True) if quiet else emit.one(job, lambda: None, fields=fields)
+                return
+            finish(client, job, gates, report, "auto" if watch else progress, timeout, quiet=quiet, fields=fields)
+    except StokerError as error:
+        report.never_ran(error)
+        raise
+
+
+_ids: emit.Shape[JobView] = emit.Shape(id=lambda job: job.id, columns=[], nothing="")
+
+
+def send(client: Client, document: Document, key: str | None, gates: Gates) -> JobView:
+    """Check here, then submit. Raises SpecError drawn on the file, whoever found the mistake."""
+    source.check(document)
+    try:
+        return client.submit(document.value, idempotency_key=key, require=gates.expressions)
+    except Invalid as error:
+        raise source.from_server(error, document) from error
+
+
+def finish(
+    client: Client,
+    job: JobView,
+    gates: Gates,
+    report: ci.Report,
+    progress: str,
+    timeout: float | None,
+    *,
+    quiet: bool,
+    fields: str | None,
+) -> None:
+    """Wait, judge, report; exits with the job's code."""
+    ended = follow(client, job, progress, timeout)
+    verdict = gates.judge(client, ended)
+    report.write(client, ended, verdict)
+    say(sentence(ended))
+    for gate in verdict.gates if verdict else ():
+        say(f"  {'pass' if gate.passed else 'FAIL'}  {gate.expression}  (is {gate.value})")
+    if quiet:
+        print(ended.id)
+    else:
+        emit.one(ended, lambda: say(f"  next: stoker download {ended.id}") if ended.state == "succeeded" else None, fields=fields)
+    raise typer.Exit(exit_code(ended, verdict.passed if verdict else None))
+
+
+def _announce(job: JobView, quiet: bool, stays: bool) -> None:
+    if not quiet and (stays or wants_table()):
+        say(f"submitted {label(job)}")
+        if not stays:
+            say(f"  next: stoker watch {job.id}")
