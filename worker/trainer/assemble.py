@@ -1,0 +1,153 @@
+"""From spec to a run ready to start. Order matters, so it is written once, here."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from stoker.spec import JobSpec
+from stoker.spec.evaluation import Mode
+from worker.trainer.control import Control, StopSignal
+from worker.trainer.data import Dataset, Description, Feed, Wanted, build_data
+from worker.trainer.distributed import Objective, Replica, replicate
+from worker.trainer.errors import SpecProblem
+from worker.trainer.evaluation import Examiner, Text, build_examiner
+from worker.trainer.journal import Journal
+from worker.trainer.logging import Log, build_log
+from worker.trainer.loss import SummedCrossEntropy, build_loss
+from worker.trainer.model import build_model
+from worker.trainer.optimizer import build_optimizer
+from worker.trainer.precision import Arithmetic
+from worker.trainer.reproducibility import Seeds, build_seeds, use_kernels
+from worker.trainer.rhythm import Rhythm, rhythm
+from worker.trainer.schedule import LearningRate, build_schedule
+from worker.trainer.task import build_task
+from worker.trainer.training import Clip, Judge, build_clip, build_judge, micro_size, total_steps
+from worker.trainer.world import World
+
+
+@dataclass
+class Run:
+    """Everything the loop touches, built and in its place."""
+
+    spec: JobSpec
+    home: Path
+    world: World
+    journal: Journal
+    control: Control
+    seeds: Seeds
+    data: Dataset
+    feed: Feed
+    model: nn.Module
+    params: Sequence[nn.Parameter]
+    replica: Replica
+    optimizer: torch.optim.Optimizer
+    lr: LearningRate
+    arithmetic: Arithmetic
+    clip: Clip
+    log: Log
+    examiner: Examiner
+    judge: Judge
+    saving: Rhythm
+    total: int | None
+    """Steps of the whole run, None when only time ends it."""
+    step: int = 0
+    logged: int = 0
+    """Step of the last report of training metrics."""
+    evaluated: int = -1
+    """Step of the last evaluation."""
+    saved: int = -1
+    """Step of the last checkpoint."""
+    metrics: dict[str, float] = field(default_factory=dict)
+    """Newest evaluation."""
+    ended: str | None = None
+    """Why the run is over, once it is."""
+
+
+def assemble(
+    spec: JobSpec, home: Path, world: World, journal: Journal, signalled: StopSignal, learned: Description | None
+) -> Run:
+    """`learned`: what an earlier attempt derived from the data. Raises SpecProblem or DataProblem."""
+    use_kernels(spec.reproducibility)
+    seeds, aim = build_seeds(spec.reproducibility), build_task(spec.task)
+    journal.phase("loading_data")
+    wanted = Wanted(aim.classes, aim.columns) if aim.labelled else None
+    data = build_data(spec.data, wanted, aim.count, home, seed=seeds.split, world=world, learned=learned)
+    outputs = data.about.outputs
+    if aim.count is not None and aim.count != outputs:
+        raise SpecProblem(f"task.num_outputs is {aim.count}, but the data set has {outputs}")
+
+    journal.phase("building_model")
+    torch.manual_seed(seeds.weights)
+    model = build_model(spec.model, data.about.shape, outputs).to(world.device)
+    params = [p for p in model.parameters() if p.requires_grad]
+    loss = build_loss(spec.loss or aim.loss, outputs, data.train.targets).to(world.device)
+    micro, training = micro_size(spec.training, spec.distributed.world_size), spec.training
+    feed = Feed(
+        spec.data.loader,
+        data.train,
+        batch_size=training.batch_size,
+        micro_size=micro,
+        weights=loss.sample_weights(data.train.targets),
+        order_seed=seeds.order,
+        world=world,
+    )
+    tokens = data.train.tokens_per_sample
+    total = total_steps(training, per_epoch=feed.per_epoch, samples=feed.samples_per_epoch, tokens_per_sample=tokens)
+    arithmetic = Arithmetic(spec.precision, world.device)
+    clip = build_clip(training.gradient_clipping, params, measured=spec.logging.gradient_norm)
+    examiner = build_examiner(
+        spec.evaluation,
+        aim.metrics,
+        criterion=loss,
+        text=_text(loss, data.about, world),
+        outputs=outputs,
+        micro_size=micro,
+        per_epoch=feed.per_epoch,
+        tokens_per_step=training.batch_size * tokens,
+        world=world,
+        autocast=arithmetic.autocast,
+    )
+    run = Run(
+        spec=spec,
+        home=home,
+        world=world,
+        journal=journal,
+        control=Control(world, signalled),
+        seeds=seeds,
+        data=data,
+        feed=feed,
+        model=model,
+        params=params,
+        replica=replicate(spec.distributed, Objective(model, loss), world),
+        optimizer=build_optimizer(spec.optimizer, params),
+        lr=build_schedule(spec.schedule, spec.optimizer.lr, total=total, per_epoch=feed.per_epoch),
+        arithmetic=arithmetic,
+        clip=clip,
+        log=build_log(
+            spec.logging,
+            world,
+            norm=clip.norm,
+            per_epoch=feed.per_epoch,
+            batch_size=training.batch_size,
+            tokens_per_sample=tokens,
+        ),
+        examiner=examiner,
+        judge=build_judge(training.early_stopping, _validation_modes(examiner, data)),
+        saving=rhythm(spec.checkpoint.interval, feed.per_epoch, training.batch_size * tokens),
+        total=total,
+    )
+    torch.manual_seed(seeds.noise(world.rank, 0))
+    return run
+
+
+def _text(loss: nn.Module, about: Description, world: World) -> Text | None:
+    if about.codec is None or not isinstance(loss, SummedCrossEntropy):
+        return None
+    return Text(loss.likelihood, torch.from_numpy(about.codec.byte_lengths()).to(world.device))
+
+
+def _validation_modes(examiner: Examiner, data: Dataset) -> dict[str, Mode]:
+    return {f"validation/{key}": mode for key, mode in examiner.modes.items()} if len(data.validation) else {}

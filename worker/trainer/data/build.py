@@ -1,0 +1,117 @@
+"""From a data spec to three parts of samples and what must be remembered to treat new inputs alike."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from stoker.spec.arithmetic import split_sizes
+from stoker.spec.data import ByteTokenizer, Data, Sequence
+from worker.trainer.data.description import Description
+from worker.trainer.data.normalization import Scaling, fit_scaling
+from worker.trainer.data.samples import Samples
+from worker.trainer.data.sequence import cut_windows
+from worker.trainer.data.source import Table, Wanted, read_source
+from worker.trainer.data.split import split_rows
+from worker.trainer.data.tokenizer import Codec, learn_codec, load_codec
+from worker.trainer.errors import DataProblem, SpecProblem
+from worker.trainer.world import World
+
+
+@dataclass(frozen=True)
+class Dataset:
+    train: Samples
+    validation: Samples
+    test: Samples
+    about: Description
+
+
+def build_data(
+    spec: Data, wanted: Wanted | None, classes: int | None, home: Path, *, seed: int, world: World, learned: Description | None
+) -> Dataset:
+    """Read `home/data/<dataset>` and make it ready. `learned` is what an earlier attempt saved; nothing is learned again then.
+
+    Raises DataProblem or SpecProblem.
+    """
+    root = home / "data" / spec.source.dataset
+    if not root.is_dir():
+        raise DataProblem(f"data set {spec.source.dataset} is not in the workspace")
+    content = read_source(spec.source, root, wanted)
+    if isinstance(content, bytes):
+        if wanted is not None:
+            raise SpecProblem("data.source.type: text is for task causal_lm only")
+        return _text(spec, content.decode(), world, learned)
+    assert wanted is not None, "read_source gives a table only where a target is wanted"
+    return _table(spec, content, wanted, classes, seed, learned)
+
+
+def _table(spec: Data, table: Table, wanted: Wanted, classes: int | None, seed: int, learned: Description | None) -> Dataset:
+    if spec.tokenizer is not None or spec.sequence is not None:
+        raise SpecProblem("data.tokenizer and data.sequence are for text only; remove them")
+    names, targets, outputs = _targets(table.targets, wanted, classes)
+    everything = Samples(torch.from_numpy(table.inputs), targets)
+    parts = split_rows(spec.split, len(everything), targets if wanted.classes else None, seed)
+    train = everything.take(parts.train)
+    about = Description(tuple(train.inputs.shape[1:]), outputs, names, table.columns)
+    if spec.normalization is not None:
+        scaling = (
+            learned.scaling
+            if learned is not None and learned.scaling is not None
+            else fit_scaling(spec.normalization, train.inputs)
+        )
+        about = replace(about, scaling=scaling)
+    train, validation, test = (
+        _scaled(everything.take(rows), about.scaling) for rows in (parts.train, parts.validation, parts.test)
+    )
+    return Dataset(train, validation, test, about)
+
+
+def _scaled(samples: Samples, scaling: Scaling | None) -> Samples:
+    return samples if scaling is None else replace(samples, inputs=scaling.apply(samples.inputs))
+
+
+def _targets(
+    values: npt.NDArray[np.generic], wanted: Wanted, classes: int | None
+) -> tuple[tuple[str | int, ...], torch.Tensor, int]:
+    """Names of the classes, targets, and how many outputs they need."""
+    if not wanted.classes:
+        return (), torch.from_numpy(values.astype(np.float32)), values.shape[1]
+    found = np.unique(values)
+    if values.dtype.kind == "i" and found[0] >= 0 and found[-1] < (classes if classes is not None else len(found)):
+        outputs = classes if classes is not None else len(found)
+        return tuple(range(outputs)), torch.from_numpy(values.astype(np.int64)), outputs
+    outputs = classes if classes is not None else len(found)
+    if len(found) > outputs:
+        raise DataProblem(f"task.num_classes is {outputs}, but the data set has {len(found)} classes; raise it or leave it out")
+    names = tuple(name.item() for name in found)
+    return names, torch.from_numpy(np.searchsorted(found, values).astype(np.int64)), outputs
+
+
+def _text(spec: Data, text: str, world: World, learned: Description | None) -> Dataset:
+    """Byte and character streams are split by tokens; for byte pairs, which are learned, the text is."""
+    if spec.normalization is not None:
+        raise SpecProblem("data.normalization is for numbers; remove it for text")
+    if spec.split.strategy not in (None, "contiguous"):
+        raise SpecProblem("data.split.strategy: text is split contiguous; a shuffled text would leak into what judges it")
+    windows = spec.sequence or Sequence()
+    sizes = split_sizes(len(text), spec.split)
+    train, rest = text[: sizes.train], text[sizes.train :]
+    pieces = [train, rest[: sizes.validation], rest[sizes.validation :]]
+    codec = learned.codec if learned is not None else None
+    if codec is None:
+        tokenizer = spec.tokenizer or ByteTokenizer()
+        codec = load_codec(world.share(learn_codec(tokenizer, text, train).dump() if world.is_lead else None))
+    parts = [cut_windows(windows, ids) for ids in _streams(codec, text, pieces, spec)]
+    if len(parts[0]) == 0:
+        raise DataProblem(f"data.sequence.length: the training text has fewer than {windows.length + 1} tokens; lower it")
+    return Dataset(parts[0], parts[1], parts[2], Description((windows.length,), codec.rows, codec=codec))
+
+
+def _streams(codec: Codec, text: str, pieces: list[str], spec: Data) -> list[npt.NDArray[np.int32]]:
+    if not isinstance(spec.tokenizer or ByteTokenizer(), ByteTokenizer):
+        return [codec.encode(piece) for piece in pieces]
+    ids = codec.encode(text)
+    sizes = split_sizes(len(ids), spec.split)
+    return list(np.split(ids, [sizes.train, sizes.train + sizes.validation]))

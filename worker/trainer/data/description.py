@@ -1,0 +1,46 @@
+"""What a data set taught a run about its inputs and outputs; saved with every checkpoint."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from safetensors.torch import load_file, save_file
+
+from worker.trainer.data.normalization import Scaling
+from worker.trainer.data.tokenizer import Codec, load_codec
+
+
+@dataclass(frozen=True)
+class Description:
+    shape: tuple[int, ...]
+    """Of one sample as the model sees it; (length,) for text."""
+    outputs: int
+    """Classes, numbers, or rows of the vocabulary."""
+    classes: tuple[str | int, ...] = ()
+    """Name of each class, where there are classes."""
+    columns: tuple[str, ...] = ()
+    """Feature columns of a table, in order."""
+    scaling: Scaling | None = None
+    codec: Codec | None = None
+
+    def save(self, directory: Path) -> None:
+        """Into data.json, scaling.safetensors and tokenizer.json."""
+        plain = {"shape": self.shape, "outputs": self.outputs, "classes": self.classes, "columns": self.columns}
+        (directory / "data.json").write_text(json.dumps(plain))
+        if self.scaling is not None:
+            tensors = {"shift": self.scaling.shift.contiguous(), "scale": self.scaling.scale.contiguous()}
+            save_file(tensors, directory / "scaling.safetensors")
+        if self.codec is not None:
+            (directory / "tokenizer.json").write_text(self.codec.dump())
+
+    @staticmethod
+    def load(directory: Path) -> "Description":
+        plain = json.loads((directory / "data.json").read_text())
+        scaling, codec = None, None
+        if (directory / "scaling.safetensors").exists():
+            scaling = Scaling(**{name: tensor.clone() for name, tensor in load_file(directory / "scaling.safetensors").items()})
+        if (directory / "tokenizer.json").exists():
+            codec = load_codec((directory / "tokenizer.json").read_text())
+        return Description(
+            tuple(plain["shape"]), plain["outputs"], tuple(plain["classes"]), tuple(plain["columns"]), scaling, codec
+        )

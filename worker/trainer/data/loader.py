@@ -1,0 +1,107 @@
+"""Loader specs into batches. Batch k of the run is a pure function of the data, the seed and k, for any number of ranks."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from stoker.spec.arithmetic import steps_per_epoch
+from stoker.spec.data.loader import Loader
+from worker.trainer.data.samples import Samples, ready
+from worker.trainer.errors import DataProblem
+from worker.trainer.world import World
+
+BLOCK_BYTES = 8 << 20
+"""Inputs that are gathered at once and then only sliced: large enough to pay for the call, small enough for a cache."""
+
+Micro = tuple[torch.Tensor, torch.Tensor]
+"""Inputs and targets of one forward pass."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """This rank's part of one optimizer step."""
+
+    micros: tuple[Micro, ...]
+    """At least one; one that is empty when the batch has fewer samples than there are ranks."""
+    weight: float
+    """What the summed losses of all ranks are divided by."""
+    scale: torch.Tensor
+    """Ranks / weight: gradients of the summed losses times this, averaged over ranks, are those of the mean loss."""
+
+    @property
+    def last(self) -> torch.Tensor:
+        """Inputs of the last forward pass."""
+        return self.micros[-1][0]
+
+
+class Feed:
+    """The training split as batches."""
+
+    def __init__(
+        self,
+        spec: Loader,
+        samples: Samples,
+        *,
+        batch_size: int,
+        micro_size: int,
+        weights: torch.Tensor,
+        order_seed: Callable[[int], int],
+        world: World,
+    ) -> None:
+        """`weights`: what each sample counts in the mean loss, (n,) float64. Raises DataProblem when no batch fills."""
+        self.samples, self.batch_size, self._micro, self._world = samples, batch_size, micro_size, world
+        self._spec, self._weights, self._order_seed = spec, weights, order_seed
+        self.per_epoch = steps_per_epoch(len(samples), batch_size, spec.drop_last)
+        if self.per_epoch == 0:
+            raise DataProblem(
+                f"data.loader.drop_last: {len(samples)} training samples do not fill one batch of {batch_size}; turn it off"
+            )
+        self.samples_per_epoch = min(len(samples), self.per_epoch * batch_size)
+        sample_bytes = max(1, samples.inputs[:1].nbytes)
+        self._block = max(1, min(self.per_epoch, BLOCK_BYTES // (sample_bytes * batch_size)))
+        self._held: tuple[int, int] | None = None
+        self._batches: list[Batch] = []
+        self._order: tuple[int, torch.Tensor] = (-1, torch.empty(0))
+
+    def batch(self, step: int) -> Batch:
+        """The batch of the optimizer step with this number, from 0."""
+        epoch, index = divmod(step, self.per_epoch)
+        block, at = divmod(index, self._block)
+        if self._held != (epoch, block):
+            self._batches, self._held = self._gather(epoch, block), (epoch, block)
+        return self._batches[at]
+
+    def samples_after(self, steps: int) -> int:
+        """Samples that the first steps of the run consume, over all ranks."""
+        epochs, rest = divmod(steps, self.per_epoch)
+        return epochs * self.samples_per_epoch + min(rest * self.batch_size, self.samples_per_epoch)
+
+    def rows(self, epoch: int) -> torch.Tensor:
+        """The order of an epoch: every row once."""
+        if self._order[0] != epoch:
+            generator = torch.Generator().manual_seed(self._order_seed(epoch))
+            count = len(self.samples)
+            self._order = epoch, torch.randperm(count, generator=generator) if self._spec.shuffle else torch.arange(count)
+        return self._order[1]
+
+    def _gather(self, epoch: int, block: int) -> list[Batch]:
+        """Blocks begin at fixed places of the epoch, so that a resumed run slices the same memory at the same offsets."""
+        size, rank, ranks = self.batch_size, self._world.rank, self._world.size
+        start = block * self._block * size
+        rows = self.rows(epoch)[start : min(start + self._block * size, self.samples_per_epoch)]
+        parts = torch.split(rows, size)
+        mine = [part[len(part) * rank // ranks : len(part) * (rank + 1) // ranks] for part in parts]
+        cuts = [self._cuts(len(part)) for part in mine]
+        own = torch.cat(mine)
+        sizes = [n for cut in cuts for n in cut]
+        inputs = torch.split(ready(self.samples.inputs.index_select(0, own), self._world.device), sizes)
+        targets = torch.split(ready(self.samples.targets.index_select(0, own), self._world.device), sizes)
+        micros = iter(list(zip(inputs, targets, strict=True)))
+        weights = [float(self._weights[part].sum()) for part in parts]
+        scales = torch.tensor([ranks / w if w else 0.0 for w in weights], device=self._world.device).unbind()
+        return [Batch(tuple(next(micros) for _ in cut), w, s) for cut, w, s in zip(cuts, weights, scales, strict=True)]
+
+    def _cuts(self, count: int) -> list[int]:
+        full, rest = divmod(count, self._micro)
+        return [self._micro] * full + ([rest] if rest or not full else [])

@@ -1,0 +1,17 @@
+"""Sequence specs: a stream of tokens into windows."""
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from stoker.spec.arithmetic import windows
+from stoker.spec.data.sequence import Sequence
+from worker.trainer.data.samples import Samples
+
+
+def cut_windows(spec: Sequence, ids: npt.NDArray[np.int32]) -> Samples:
+    """Windows that do not overlap; each predicts the token after every one of its own. Two views of one copy of the ids."""
+    count, tokens = windows(len(ids), spec.length), torch.empty(max(1, len(ids)), dtype=torch.int32)
+    tokens[: len(ids)].copy_(torch.from_numpy(ids.copy()))
+    used = count * spec.length
+    return Samples(tokens[:used].view(count, spec.length), tokens[1 : used + 1].view(count, spec.length))

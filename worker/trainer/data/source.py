@@ -1,0 +1,115 @@
+"""Source specs into what the files hold."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import assert_never
+
+import numpy as np
+import numpy.typing as npt
+
+from stoker.spec.data.source import Arrays, Csv, ImageFolder, Parquet, Source, Text
+from worker.trainer.data.images import read_images
+from worker.trainer.data.table import features, labels, numbers, read_csv, read_parquet
+from worker.trainer.errors import DataProblem, SpecProblem
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What the task asks of a source."""
+
+    classes: bool
+    """Targets are classes, not numbers."""
+    columns: tuple[str, ...] = ()
+    """Target columns of a table."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """Samples with a target each."""
+
+    inputs: npt.NDArray[np.float32]
+    """(n, *shape)."""
+    targets: npt.NDArray[np.generic]
+    """(n,) int64 or text for classes, (n, outputs) float32 for numbers."""
+    columns: tuple[str, ...] = field(default=())
+    """Names of the features, where they have names."""
+
+
+def read_source(spec: Source, root: Path, wanted: Wanted | None) -> Table | bytes:
+    """Everything the data set holds, in file order; bytes for text. Raises DataProblem naming the file or column."""
+    files = sorted((p for p in root.rglob("*") if p.is_file()), key=lambda p: p.relative_to(root).as_posix())
+    if not files:
+        raise DataProblem(f"data set {spec.dataset}: no files in {root}")
+    match spec:
+        case Text():
+            return b"".join(_utf8(path) for path in files)
+        case Csv() | Parquet():
+            return _table(spec, files, _needed(wanted))
+        case ImageFolder():
+            return Table(*read_images(spec, root, files))
+        case Arrays():
+            return _arrays(spec, root, _needed(wanted))
+        case _:
+            assert_never(spec)
+
+
+def _needed(wanted: Wanted | None) -> Wanted:
+    if wanted is None:
+        raise SpecProblem("data.source.type: a causal_lm learns from text")
+    return wanted
+
+
+def _utf8(path: Path) -> bytes:
+    data = path.read_bytes()
+    try:
+        data.decode()
+    except UnicodeDecodeError as error:
+        raise DataProblem(f"{path.name}: byte {error.start} is not UTF-8; convert the file") from error
+    return data
+
+
+def _table(spec: Csv | Parquet, files: list[Path], wanted: Wanted) -> Table:
+    if not wanted.columns:
+        raise SpecProblem("task.target: name the column to predict")
+    table = read_csv(files, spec.delimiter) if isinstance(spec, Csv) else read_parquet(files)
+    names, inputs = features(table, spec.columns, wanted.columns)
+    if wanted.classes:
+        return Table(inputs, labels(table, wanted.columns[0]), names)
+    return Table(inputs, np.stack([numbers(table, name) for name in wanted.columns], axis=1), names)
+
+
+def _arrays(spec: Arrays, root: Path, wanted: Wanted) -> Table:
+    inputs, targets = _array(root, spec.inputs), _array(root, spec.targets)
+    if len(inputs) != len(targets):
+        raise DataProblem(f"{spec.inputs} has {len(inputs)} samples, {spec.targets} has {len(targets)}; they must be as many")
+    if not 2 <= inputs.ndim <= 4:
+        raise DataProblem(
+            f"{spec.inputs}: shape {inputs.shape} is not (samples, features), (samples, channels, length) or a picture"
+        )
+    if wanted.classes:
+        if targets.ndim != 1 or targets.dtype.kind not in "iub":
+            raise DataProblem(
+                f"{spec.targets}: classes must be integers of shape (samples,), not {targets.dtype} {targets.shape}"
+            )
+        return Table(_finite(inputs, spec.inputs), targets.astype(np.int64))
+    if targets.ndim not in (1, 2):
+        raise DataProblem(f"{spec.targets}: numbers must have shape (samples,) or (samples, outputs), not {targets.shape}")
+    return Table(_finite(inputs, spec.inputs), _finite(targets.reshape(len(targets), -1), spec.targets))
+
+
+def _array(root: Path, name: str) -> npt.NDArray[np.generic]:
+    try:
+        array: npt.NDArray[np.generic] = np.load(root / name, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise DataProblem(f"{name}: cannot be read as a NumPy array: {error}") from error
+    if array.dtype.kind not in "iubf" or array.ndim == 0 or array.size == 0:
+        raise DataProblem(f"{name}: holds {array.dtype} of shape {array.shape}, not numbers")
+    return array
+
+
+def _finite(array: npt.NDArray[np.generic], name: str) -> npt.NDArray[np.float32]:
+    values = array.astype(np.float32)
+    bad = np.argwhere(~np.isfinite(values))
+    if len(bad):
+        raise DataProblem(f"{name}: sample {bad[0][0]} holds a value that is not finite ({len(bad)} such values); clean them")
+    return values

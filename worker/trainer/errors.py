@@ -1,0 +1,45 @@
+"""Why a run cannot go on, as the trainer itself raises it.
+
+RunError
+├── SpecProblem         the spec cannot be built (exit 2)
+├── DataProblem         the data does not fit the spec (exit 2)
+├── NoValidCheckpoint   there are checkpoints and all are damaged (exit 2)
+└── Diverged            the loss is no longer a number (exit 3)
+"""
+
+from typing import ClassVar
+
+
+class RunError(Exception):
+    """Root of the tree; `reason` is a code of `stoker.reasons`."""
+
+    reason: ClassVar[str] = "user_error"
+    exit_code: ClassVar[int] = 1
+
+
+class SpecProblem(RunError):
+    """The message names the field and the remedy."""
+
+    reason = "spec_error"
+    exit_code = 2
+
+
+class DataProblem(RunError):
+    """The message names the file or column and the remedy."""
+
+    reason = "data_error"
+    exit_code = 2
+
+
+class NoValidCheckpoint(RunError):
+    """Starting again from step 0 would throw work away, so nobody but the user may decide it."""
+
+    reason = "no_valid_checkpoint"
+    exit_code = 2
+
+
+class Diverged(RunError):
+    """The loss is NaN or infinite."""
+
+    reason = "nan_loss"
+    exit_code = 3

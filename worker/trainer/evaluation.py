@@ -1,0 +1,165 @@
+"""Evaluation spec into the judgement of a split: the loss, and whatever metrics were asked for, over all ranks."""
+
+import importlib
+import math
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import torch
+from torch import nn
+
+from stoker.spec.evaluation import BitsPerByte, Evaluation, Metric, Mode, Perplexity
+from worker.trainer.errors import SpecProblem
+from worker.trainer.rhythm import Rhythm, rhythm
+from worker.trainer.world import World
+
+if TYPE_CHECKING:  # at run time it is imported by runs that measure something
+    from worker.trainer.metrics import Measure
+
+
+class Split(Protocol):
+    """Samples that are read in slices."""
+
+    def __len__(self) -> int: ...
+
+    def slice(self, start: int, stop: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]: ...
+
+
+class Criterion(Protocol):
+    """A summed loss that knows what each sample counts."""
+
+    def __call__(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor: ...
+
+    def sample_weights(self, targets: torch.Tensor) -> torch.Tensor: ...
+
+
+@dataclass(frozen=True)
+class Text:
+    """What perplexity and bits per byte need beside the outputs."""
+
+    likelihood: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+    """Minus the summed log-probability of targets."""
+    byte_lengths: torch.Tensor
+    """Bytes that each token stands for."""
+
+
+@dataclass
+class Tally:
+    """Sums over one split, of this rank until they are shared: loss, weight, minus log-probability, tokens, bytes."""
+
+    sums: torch.Tensor
+    measures: "dict[str, Measure]"
+
+
+@dataclass
+class Examiner:
+    """Judges a model on splits."""
+
+    rhythm: Rhythm
+    metrics: tuple[Metric, ...]
+    criterion: Criterion
+    text: Text | None
+    outputs: int
+    batch_size: int
+    limit: int | None
+    """Validation samples at most."""
+    world: World
+    autocast: Callable[[], AbstractContextManager[object]]
+
+    @property
+    def modes(self) -> dict[str, Mode]:
+        """Which way each value is better."""
+        return {"loss": "min", **{metric.key: metric.mode for metric in self.metrics}}
+
+    @torch.no_grad()
+    def judge(self, model: nn.Module, split: Split, limit: int | None = None) -> dict[str, float]:
+        """Values by key, the same on every rank; nothing for an empty split. Leaves the model in training mode.
+
+        Ranks take consecutive parts of the split, so that the same samples are judged for any number of ranks.
+        """
+        count, rank, ranks = min(len(split), limit or len(split)), self.world.rank, self.world.size
+        if count == 0:
+            return {}
+        model.eval()
+        tally = Tally(torch.zeros(5, dtype=torch.float64, device=self.world.device), self._measures())
+        stop = count * (rank + 1) // ranks
+        for at in range(count * rank // ranks, stop, self.batch_size):
+            inputs, targets = split.slice(at, min(at + self.batch_size, stop), self.world.device)
+            with self.autocast():
+                outputs = model(inputs)
+            self._add(tally, outputs.float(), targets)
+        self._measure(tally, torch.empty(0, self.outputs, device=self.world.device), split.slice(0, 0, self.world.device)[1])
+        model.train()
+        return self._values(tally)
+
+    def _add(self, tally: Tally, outputs: torch.Tensor, targets: torch.Tensor) -> None:
+        tally.sums[0] += self.criterion(outputs, targets)
+        tally.sums[1] += self.criterion.sample_weights(targets).sum().to(self.world.device)
+        if self.text is not None:
+            tally.sums[2] += self.text.likelihood(outputs, targets)
+            tally.sums[3] += targets.numel()
+            tally.sums[4] += self.text.byte_lengths[targets].sum()
+        self._measure(tally, outputs, targets)
+
+    def _measure(self, tally: Tally, outputs: torch.Tensor, targets: torch.Tensor) -> None:
+        for measure in tally.measures.values():
+            measure.update(outputs.flatten(0, -2), targets if targets.is_floating_point() else targets.flatten())
+
+    def _measures(self) -> "dict[str, Measure]":
+        wanted = [metric for metric in self.metrics if not isinstance(metric, Perplexity | BitsPerByte)]
+        if not wanted:
+            return {}
+        build = importlib.import_module("worker.trainer.metrics").build_measure
+        return {metric.key: build(metric, self.outputs, self.world.device) for metric in wanted}
+
+    def _values(self, tally: Tally) -> dict[str, float]:
+        loss, weight, surprise, tokens, size = self.world.sum(tally.sums).tolist()
+        values = {"loss": loss / weight if weight else math.nan}
+        for metric in self.metrics:
+            match metric:
+                case Perplexity():
+                    values[metric.key] = _exponential(surprise / tokens)
+                case BitsPerByte():
+                    values[metric.key] = surprise / math.log(2) / size if size else math.nan
+                case _:
+                    values[metric.key] = tally.measures[metric.key].compute()
+        return values
+
+
+def _exponential(value: float) -> float:
+    return math.exp(value) if value < 700 else math.inf
+
+
+def build_examiner(
+    spec: Evaluation,
+    defaults: Sequence[Metric],
+    *,
+    criterion: Criterion,
+    text: Text | None,
+    outputs: int,
+    micro_size: int,
+    per_epoch: int,
+    tokens_per_step: int,
+    world: World,
+    autocast: Callable[[], AbstractContextManager[object]],
+) -> Examiner:
+    """`defaults`: what the task measures when the spec names nothing. Raises SpecProblem for a metric that does not fit."""
+    metrics = tuple(defaults) if spec.metrics is None else spec.metrics
+    if text is None and any(isinstance(metric, Perplexity | BitsPerByte) for metric in metrics):
+        raise SpecProblem("evaluation.metrics: perplexity and bits_per_byte are for causal_lm")
+    batch_size = spec.batch_size or micro_size
+    examiner = Examiner(
+        rhythm(spec.interval, per_epoch, tokens_per_step),
+        metrics,
+        criterion,
+        text,
+        outputs,
+        batch_size,
+        spec.batches and spec.batches * batch_size,
+        world,
+        autocast,
+    )
+    examiner._measures()  # a metric that cannot be built is found before the first step
+    return examiner

@@ -1,0 +1,144 @@
+"""The training loop. Read this file first.
+
+A step is: forward and backward (accumulated), clip, update. Between steps three things happen on their own rhythm: log,
+evaluate, save. Whatever a job did not ask for arrives here as a no-op, so nothing below is conditional on a feature, and no
+step waits for a number from the device.
+"""
+
+import math
+import time
+from typing import Literal
+
+from stoker.events import Metrics, Notice, Progress, Started
+from worker.trainer import checkpoint
+from worker.trainer.assemble import Run
+from worker.trainer.errors import Diverged
+
+
+def train(run: Run) -> str:
+    """From wherever the run is to its end; why it ended. Raises Diverged."""
+    run.journal.write(_started(run))
+    run.journal.phase("training")
+    while run.ended is None:
+        step(run)
+        stop, seconds = run.control.exchange()
+        if run.log.rhythm.due(run.step, seconds):
+            log(run)
+        if run.examiner.rhythm.due(run.step, seconds):
+            evaluate(run)
+        run.ended = _ending(run, stop, seconds)
+        if run.ended is None and run.saving.due(run.step, seconds):
+            save(run)
+    run.control.settle()
+    return finish(run, run.ended)
+
+
+def step(run: Run) -> None:
+    """One optimizer step over one global batch, each sample weighing the same on whatever rank and in whatever micro-batch."""
+    batch = run.feed.batch(run.step)
+    for group in run.optimizer.param_groups:
+        group["lr"] = run.lr(run.step)
+    for param in run.params:
+        param.grad = None
+    for inputs, targets in batch.micros:
+        with run.replica.exchange(last=inputs is batch.last):
+            with run.arithmetic.autocast():
+                loss = run.replica(inputs, targets)
+            loss.backward(batch.scale)  # type: ignore[no-untyped-call]  # torch has no types here
+        run.log.meter.add(loss.detach())
+    run.log.meter.weight += batch.weight
+    run.clip()
+    run.optimizer.step()
+    run.step += 1
+
+
+def log(run: Run) -> None:
+    """Report training since the last report. Raises Diverged once the loss is no longer a number."""
+    steps, feed = run.step - run.logged, run.feed
+    samples, before = feed.samples_after(run.step), feed.samples_after(run.logged)
+    per_sample = run.data.train.tokens_per_sample
+    values = run.log.read(lr=run.lr(run.step - 1), steps=steps, count=(samples - before) * (per_sample or 1))
+    run.logged = run.step
+    run.journal.write(Metrics(step=run.step, values=values, t=time.time()))
+    run.journal.write(Progress(step=run.step, epoch=run.step / feed.per_epoch, samples=samples, tokens=samples * per_sample))
+    _check(values["train/loss"], run.step)
+
+
+def evaluate(run: Run) -> None:
+    """Judge the validation split, and remember the model when it was never better."""
+    with run.log.watch.paused():
+        _report(run, "validation")
+        run.evaluated = run.step
+        if run.metrics:
+            run.judge.look(run.step, run.metrics, run.model.state_dict())
+        run.journal.phase("training")
+
+
+def save(run: Run) -> None:
+    """Raises Diverged instead of saving weights that are no longer numbers."""
+    with run.log.watch.paused():
+        if run.log.meter.weight:
+            _check(run.log.meter.mean(), run.step)
+        checkpoint.save(run)
+        run.journal.phase("training")
+
+
+def finish(run: Run, reason: str) -> str:
+    """What follows the last step: a checkpoint when the run was told to stop; else the last reports, judged and saved."""
+    match reason:
+        case "preempted":
+            if run.saved != run.step:
+                save(run)
+        case _:
+            if run.logged < run.step:
+                log(run)
+            if run.evaluated < run.step:
+                evaluate(run)
+            _restore_best(run)
+            _report(run, "test")
+            checkpoint.save(run, final=True)
+    return reason
+
+
+def _started(run: Run) -> Started:
+    return Started(
+        step=run.step,
+        total_steps=run.total,
+        parameters=sum(p.numel() for p in run.params),
+        world_size=run.world.size,
+        device=str(run.world.device),
+    )
+
+
+def _ending(run: Run, stop: bool, seconds: float) -> str | None:
+    limit = run.spec.training.max_seconds
+    if (run.total is not None and run.step >= run.total) or (limit is not None and seconds >= limit):
+        return "completed"
+    if run.judge.patience_is_over:
+        return "early_stopped"
+    return "preempted" if stop else None
+
+
+def _report(run: Run, split: Literal["validation", "test"]) -> None:
+    """Judge one split and keep the values as the newest evaluation."""
+    samples, limit = (run.data.test, None) if split == "test" else (run.data.validation, run.examiner.limit)
+    if len(samples) == 0:
+        return
+    run.journal.phase("evaluating")
+    run.replica.settle()
+    values = {f"{split}/{key}": value for key, value in run.examiner.judge(run.model, samples, limit).items()}
+    run.metrics = {**(run.metrics if split == "test" else {}), **values}
+    run.journal.write(Metrics(step=run.step, values=values, t=time.time()))
+
+
+def _restore_best(run: Run) -> None:
+    if run.judge.weights and run.judge.best_step != run.step:
+        run.model.load_state_dict(run.judge.weights)
+        run.metrics = dict(run.judge.best_metrics)
+        message = f"the run ends with the weights of step {run.judge.best_step}, its best evaluation"
+        run.journal.write(Notice(level="info", code="best_restored", message=message, step=run.judge.best_step))
+
+
+def _check(loss: float, step: int) -> None:
+    if not math.isfinite(loss):
+        raise Diverged(f"the loss is {loss} by step {step}; lower optimizer.lr, add training.gradient_clipping or a warm-up")

@@ -1,0 +1,28 @@
+"""Model specs into modules."""
+
+from typing import assert_never
+
+from torch import nn
+
+from stoker.spec.model import MLP, Layers, Model, TransformerDecoder
+from worker.trainer.model.layers import build_layers
+from worker.trainer.model.mlp import build_mlp
+from worker.trainer.model.transformer_decoder import build_transformer_decoder
+
+__all__ = ["build_model"]
+
+
+def build_model(spec: Model, shape: tuple[int, ...], outputs: int) -> nn.Module:
+    """The architecture for samples of a shape; for text, shape is (length,) and outputs the vocabulary.
+
+    Works under `torch.device("meta")`. Raises SpecProblem naming the field that does not fit.
+    """
+    match spec:
+        case MLP():
+            return build_mlp(spec, shape, outputs)
+        case Layers():
+            return build_layers(spec, shape, outputs)
+        case TransformerDecoder():
+            return build_transformer_decoder(spec, shape[0], outputs)
+        case _:
+            assert_never(spec)

@@ -1,0 +1,89 @@
+"""Activations, normalisations and initialisation that several architectures share."""
+
+import math
+from collections.abc import Collection
+from typing import assert_never
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from stoker.spec.model.parts import Activation, BatchNorm, Init, LayerNorm, NormalInit, RMSNorm, TorchInit
+
+
+class ReLUSquared(nn.Module):
+    """max(0, x)^2 (So et al. 2021)."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return F.relu(x).square()
+
+
+def build_activation(kind: Activation) -> nn.Module:
+    match kind:
+        case "relu":
+            return nn.ReLU()
+        case "gelu":
+            return nn.GELU()
+        case "gelu_tanh":
+            return nn.GELU(approximate="tanh")
+        case "silu":
+            return nn.SiLU()
+        case "tanh":
+            return nn.Tanh()
+        case "sigmoid":
+            return nn.Sigmoid()
+        case "leaky_relu":
+            return nn.LeakyReLU()
+        case "elu":
+            return nn.ELU()
+        case "relu_squared":
+            return ReLUSquared()
+        case _:
+            assert_never(kind)
+
+
+class BatchNormAny(nn.modules.batchnorm._BatchNorm):
+    """Batch normalisation of (batch, channels, ...) that survives a batch of one value.
+
+    One value has no variance, and the last batch of an epoch may have one sample: it is normalised by the running
+    statistics and does not move them.
+    """
+
+    def _check_input_dim(self, input: torch.Tensor) -> None:
+        """Any number of dimensions will do."""
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        if self.training and input.numel() // input.shape[1] < 2:
+            return F.batch_norm(input, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps)
+        return super().forward(input)
+
+
+def build_normalization(spec: BatchNorm | LayerNorm | RMSNorm, features: int) -> nn.Module:
+    """Over the last dimension of (..., features); batch: over the batch, of (batch, features)."""
+    match spec:
+        case BatchNorm():
+            return BatchNormAny(features, spec.eps, spec.momentum, spec.affine)
+        case LayerNorm():
+            return nn.LayerNorm(features, spec.eps, bias=spec.bias)
+        case RMSNorm():
+            return nn.RMSNorm(features, spec.eps)
+        case _:
+            assert_never(spec)
+
+
+def initialize(model: nn.Module, spec: Init, branch_outputs: Collection[nn.Module] = ()) -> None:
+    """Draw weights in the order of the model's modules. `branch_outputs` are the last projections of its residual branches."""
+    match spec:
+        case TorchInit():
+            return
+        case NormalInit():
+            scaled = (
+                spec.std / math.sqrt(len(branch_outputs)) if spec.residual_scaling == "depth" and branch_outputs else spec.std
+            )
+            for module in model.modules():
+                if isinstance(module, nn.Linear | nn.Embedding | nn.Conv1d | nn.Conv2d):
+                    nn.init.normal_(module.weight, std=scaled if any(module is m for m in branch_outputs) else spec.std)
+                    if not isinstance(module, nn.Embedding) and module.bias is not None:
+                        nn.init.zeros_(module.bias)
+        case _:
+            assert_never(spec)

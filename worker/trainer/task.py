@@ -1,0 +1,40 @@
+"""Task specs into what the task asks of the data and what it leaves unsaid elsewhere."""
+
+from dataclasses import dataclass
+from typing import assert_never
+
+from stoker.spec.evaluation import Accuracy, Mae, Metric, Perplexity, Rmse
+from stoker.spec.loss import CrossEntropy, Loss, MeanSquaredError
+from stoker.spec.task import CausalLM, Classification, Regression, Task
+
+
+@dataclass(frozen=True)
+class Aim:
+    """A task in the words of the other families."""
+
+    columns: tuple[str, ...]
+    """Target columns of a table."""
+    labelled: bool
+    """Samples carry targets of their own; text does not."""
+    classes: bool
+    """Targets are classes."""
+    count: int | None
+    """Classes or numbers per sample, when the spec says so."""
+    loss: Loss
+    """What is minimised unless the spec says otherwise."""
+    metrics: tuple[Metric, ...]
+    """What is measured unless the spec says otherwise."""
+
+
+def build_task(spec: Task) -> Aim:
+    match spec:
+        case Classification():
+            columns = () if spec.target is None else (spec.target,)
+            return Aim(columns, True, True, spec.num_classes, CrossEntropy(), (Accuracy(),))
+        case Regression():
+            named = (spec.target,) if isinstance(spec.target, str) else spec.target or ()
+            return Aim(named, True, False, spec.num_outputs, MeanSquaredError(), (Mae(), Rmse()))
+        case CausalLM():
+            return Aim((), False, True, None, CrossEntropy(), (Perplexity(),))
+        case _:
+            assert_never(spec)

@@ -1,0 +1,76 @@
+"""The processes of one run, and the few things they tell each other."""
+
+import os
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.distributed as dist
+
+from worker.trainer.errors import SpecProblem
+
+
+@dataclass(frozen=True)
+class World:
+    rank: int
+    size: int
+    device: torch.device
+
+    @property
+    def is_lead(self) -> bool:
+        return self.rank == 0
+
+    def sum(self, value: torch.Tensor) -> torch.Tensor:
+        """The sum over ranks, in place, the same on all of them."""
+        if self.size > 1:
+            dist.all_reduce(value)
+        return value
+
+    def gather(self, value: torch.Tensor) -> torch.Tensor:
+        """Everybody's tensor, stacked by rank: (ranks, *shape)."""
+        if self.size == 1:
+            return value.unsqueeze(0)
+        parts = [torch.empty_like(value) for _ in range(self.size)]
+        dist.all_gather(parts, value)
+        return torch.stack(parts)
+
+    def broadcast(self, value: torch.Tensor) -> torch.Tensor:
+        """Rank 0's tensor in everybody's place."""
+        if self.size > 1:
+            dist.broadcast(value, src=0)
+        return value
+
+    def share(self, text: str | None) -> str:
+        """Rank 0's text on every rank; the others pass None."""
+        if self.size == 1:
+            return text or ""
+        data = torch.frombuffer(bytearray((text or "").encode()) or bytearray(1), dtype=torch.uint8).to(self.device)
+        size = self.broadcast(torch.tensor([len((text or "").encode())], device=self.device))
+        buffer = data if self.is_lead else torch.empty(max(1, int(size)), dtype=torch.uint8, device=self.device)
+        self.broadcast(buffer)
+        return bytes(buffer[: int(size)].cpu().tolist()).decode()
+
+
+def rank_from_environment() -> int:
+    return int(os.environ.get("RANK", "0"))
+
+
+def join_world(device: Literal["auto", "cpu", "cuda"], cpus: int | None) -> World:
+    """Meet the other ranks as torchrun's environment says; alone without it.
+
+    The number of threads is set here and always, because it changes the bits of a sum: OMP_NUM_THREADS, else the share of
+    `resources.cpus`, else one. Raises SpecProblem when a GPU is asked for and there is none.
+    """
+    size, local = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("LOCAL_RANK", "0"))
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "0")) or max(1, (cpus or size) // size))
+    if device == "cuda" and not torch.cuda.is_available():
+        raise SpecProblem("resources.device is cuda, but this worker has no usable GPU; set it to auto or cpu")
+    on_gpu = device != "cpu" and torch.cuda.is_available()
+    place = torch.device("cuda", local % torch.cuda.device_count()) if on_gpu else torch.device("cpu")
+    if on_gpu:
+        torch.cuda.set_device(place)
+    if size > 1:
+        if os.environ.get("MASTER_ADDR") in ("127.0.0.1", "localhost", "::1"):
+            os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # the host's own name need not resolve
+        dist.init_process_group("nccl" if on_gpu else "gloo")
+    return World(rank_from_environment(), size, place)
