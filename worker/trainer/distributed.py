@@ -2,7 +2,7 @@
 
 from contextlib import AbstractContextManager, nullcontext
 from inspect import signature
-from typing import Protocol, assert_never
+from typing import Any, Protocol, assert_never
 
 import torch
 import torch.distributed as dist
@@ -11,7 +11,6 @@ from torch.nn.parallel import DistributedDataParallel
 
 from stoker.spec.distributed import DDP, Distributed, Single
 from worker.trainer.world import World
-
 
 SYNC_BUFFERS = (
     "forward_sync_buffers" if "forward_sync_buffers" in signature(DistributedDataParallel).parameters else "broadcast_buffers"
@@ -71,7 +70,7 @@ class Replicated:
 
     def __init__(self, objective: Objective, world: World, bucket_cap_mb: int) -> None:
         self._world, self._buffers = world, [b for b in objective.model.buffers()]
-        options = {"bucket_cap_mb": bucket_cap_mb, "gradient_as_bucket_view": True, SYNC_BUFFERS: False}
+        options: dict[str, Any] = {"bucket_cap_mb": bucket_cap_mb, "gradient_as_bucket_view": True, SYNC_BUFFERS: False}
         self._ddp = DistributedDataParallel(objective, **options)
         self._nothing = nullcontext()
         nothing = torch.empty(0, device=world.device)

@@ -1,0 +1,87 @@
+"""A trained model in the user's hands: load a checkpoint directory and use it, with no server and no trainer around it.
+
+from worker.trainer.predict import load
+model = load("checkpoints/step-00000200")
+model.predict(rows)                      # classes or numbers
+model.generate("In the beginning", tokens=100, temperature=0.8, seed=0)
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from stoker.spec import JobSpec
+from worker.trainer.data import Description
+from worker.trainer.model import build_model
+from worker.trainer.task import build_task
+
+
+@dataclass(frozen=True)
+class Predictor:
+    spec: JobSpec
+    model: nn.Module
+    about: Description
+
+    @torch.no_grad()
+    def outputs(self, inputs: npt.ArrayLike) -> npt.NDArray[np.float32]:
+        """Raw outputs (n, outputs) for inputs (n, *shape) as they stand in the data set; they are normalized here.
+
+        Raises ValueError when the shape of a sample is not the one the model was trained on.
+        """
+        values = torch.tensor(np.asarray(inputs, dtype=np.float32))
+        if tuple(values.shape[1:]) != self.about.shape:
+            raise ValueError(f"samples have shape {tuple(values.shape[1:])}, the model was trained on {self.about.shape}")
+        if self.about.scaling is not None:
+            values = self.about.scaling.apply(values)
+        return np.concatenate([self.model(part).numpy() for part in torch.split(values, 1024)])
+
+    def probabilities(self, inputs: npt.ArrayLike) -> npt.NDArray[np.float32]:
+        """(n, classes), in the order of `about.classes`."""
+        return torch.softmax(torch.from_numpy(self.outputs(inputs)), dim=-1).numpy()
+
+    def predict(self, inputs: npt.ArrayLike) -> npt.NDArray[np.generic]:
+        """(n,) classes by the names they have in the data set, or (n, outputs) numbers."""
+        outputs = self.outputs(inputs)
+        if not build_task(self.spec.task).classes:
+            return outputs
+        return np.asarray(self.about.classes)[outputs.argmax(-1)]
+
+    def generate(self, prompt: str, tokens: int = 100, temperature: float = 1.0, seed: int = 0) -> str:
+        """The prompt and what the model writes after it. Temperature 0 always takes the likeliest token.
+
+        Raises ValueError for a model that was not trained on text, and for an empty prompt.
+        """
+        if self.about.codec is None:
+            raise ValueError("this model was not trained on text")
+        start = [int(i) for i in self.about.codec.encode(prompt)]
+        if not start:
+            raise ValueError("the prompt is empty")
+        return self.about.codec.decode([*start, *self._continue(start, tokens, temperature, seed)])
+
+    @torch.no_grad()
+    def _continue(self, start: list[int], tokens: int, temperature: float, seed: int) -> Iterator[int]:
+        generator, ids = torch.Generator().manual_seed(seed), list(start)
+        for _ in range(tokens):
+            window = torch.tensor([ids[-self.about.shape[0] :]])
+            logits = self.model(window)[0, -1]
+            if temperature > 0:
+                chosen = torch.multinomial(torch.softmax(logits / temperature, dim=-1), 1, generator=generator)
+            else:
+                chosen = logits.argmax()
+            ids.append(int(chosen))
+            yield ids[-1]
+
+
+def load(checkpoint: Path | str) -> Predictor:
+    """From a checkpoint directory alone. Raises OSError, ValueError or RuntimeError when it is not a whole checkpoint."""
+    path = Path(checkpoint)
+    spec, about = JobSpec.model_validate_json((path / "spec.json").read_bytes()), Description.load(path)
+    model = build_model(spec.model, about.shape, about.outputs)
+    model.load_state_dict(load_file(path / "model.safetensors"))
+    return Predictor(spec, model.eval(), about)
