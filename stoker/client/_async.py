@@ -11,6 +11,7 @@ import httpx
 from stoker.client import _calls, _download, _upload
 from stoker.client._calls import SpecLike
 from stoker.client._following import Follower
+from stoker.client._log_following import LogFollower
 from stoker.client._progress import Progress
 from stoker.client._transport import AsyncTransport, Settings, Transport
 from stoker.client._waiting import Wait
@@ -24,6 +25,7 @@ from stoker.views import (
     EventView,
     JobView,
     KeyView,
+    LogChunkView,
     MetricsView,
     Page,
     VerdictView,
@@ -178,6 +180,23 @@ class AsyncClient:
                             yield event
                         if follower.ended:
                             break
+            except httpx.TransportError as error:
+                follower.failed(self._transport.settings.gone(error))
+            except (ApiError, ServerUnreachable) as error:
+                follower.failed(error)
+            await asyncio.sleep(follower.pause())
+
+    async def follow_logs(self, job_id: str, *, rank: int | None = None) -> AsyncIterator[LogChunkView]:
+        """The job's output chunk by chunk, each once, until the job has ended and all of it was sent."""
+        follower = LogFollower(job_id, rank)
+        while not follower.ended:
+            try:
+                async with self._transport.stream(follower.call()) as response:
+                    async for data in response.aiter_bytes():
+                        for chunk in follower.feed(data):
+                            yield chunk
+                        if follower.ended:
+                            return
             except httpx.TransportError as error:
                 follower.failed(self._transport.settings.gone(error))
             except (ApiError, ServerUnreachable) as error:

@@ -11,6 +11,7 @@ import httpx
 from stoker.client import _calls, _download, _upload
 from stoker.client._calls import SpecLike
 from stoker.client._following import Follower
+from stoker.client._log_following import LogFollower
 from stoker.client._progress import Progress
 from stoker.client._transport import Settings, Transport
 from stoker.client._waiting import Wait
@@ -24,6 +25,7 @@ from stoker.views import (
     EventView,
     JobView,
     KeyView,
+    LogChunkView,
     MetricsView,
     Page,
     VerdictView,
@@ -181,6 +183,22 @@ class Client:
                         yield from follower.feed(chunk)
                         if follower.ended:
                             break
+            except httpx.TransportError as error:
+                follower.failed(self._transport.settings.gone(error))
+            except (ApiError, ServerUnreachable) as error:
+                follower.failed(error)
+            time.sleep(follower.pause())
+
+    def follow_logs(self, job_id: str, *, rank: int | None = None) -> Iterator[LogChunkView]:
+        """The job's output chunk by chunk, each once, until the job has ended and all of it was sent."""
+        follower = LogFollower(job_id, rank)
+        while not follower.ended:
+            try:
+                with self._transport.stream(follower.call()) as response:
+                    for data in response.iter_bytes():
+                        yield from follower.feed(data)
+                        if follower.ended:
+                            return
             except httpx.TransportError as error:
                 follower.failed(self._transport.settings.gone(error))
             except (ApiError, ServerUnreachable) as error:
