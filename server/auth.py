@@ -6,7 +6,6 @@ A key acts for one project or, with project null, for every project. An attempt 
 import base64
 import hashlib
 import hmac
-import os
 import re
 import time
 from dataclasses import dataclass
@@ -64,11 +63,16 @@ class AttemptPrincipal:
 Credential = Principal | AttemptPrincipal
 
 
-def new_key() -> tuple[str, str]:
-    """A fresh key and the prefix it is looked up by; 256 random bits."""
-    prefix = "".join(_ALPHABET[b & 31] for b in os.urandom(8))
-    secret = base64.urlsafe_b64encode(os.urandom(32)).rstrip(b"=").decode()
-    return f"stk_{prefix}_{secret}", prefix
+def key_of(pepper: bytes, key_id: str) -> tuple[str, str]:
+    """The key with a random id, and the prefix it is looked up by.
+
+    Both are 256-bit HMACs of the id, so that a repeated request for a new key can be answered again without keeping it.
+    """
+    mac = hmac.new(pepper, f"api-key:{key_id}".encode(), hashlib.sha256).digest()
+    prefix = "".join(
+        _ALPHABET[b & 31] for b in hmac.new(pepper, f"api-key-prefix:{key_id}".encode(), hashlib.sha256).digest()[:8]
+    )
+    return f"stk_{prefix}_{base64.urlsafe_b64encode(mac).rstrip(b'=').decode()}", prefix
 
 
 def digest(pepper: bytes, secret: str) -> str:

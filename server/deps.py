@@ -5,15 +5,18 @@
 """
 
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import Depends, Header, Request
 
 from server.auth import AttemptPrincipal, Authenticator, Credential, Principal, Scope, unauthenticated
+from server.blobs.store import BlobStore
 from server.db import Database
 from server.errors import problem
 from server.hub import Hub
+from server.queue import Hints
 from server.settings import Settings
+from server.telemetry import Telemetry
 from stoker.spec._base import NAME_PATTERN
 
 
@@ -25,8 +28,9 @@ class Runtime:
     db: Database
     hub: Hub
     authenticator: Authenticator
-    blobs: Any = None
-    """The blob store, opened by `server.blobs`."""
+    hints: Hints
+    telemetry: Telemetry
+    blobs: BlobStore
     streams: dict[str, int] = field(default_factory=dict)
     """Open event streams by key id."""
 

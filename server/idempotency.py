@@ -9,7 +9,7 @@ kept: a request that was refused did nothing and may be tried again under its ke
 import hashlib
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
 from sqlalchemy import delete, select, text
@@ -42,21 +42,32 @@ class Answer:
         return Response(self.body, self.status, headers, self.media_type)
 
 
-async def once(request: Request, db: Database, project: str, work: Callable[[Session], Answer]) -> Response:
+async def once(
+    request: Request,
+    db: Database,
+    project: str,
+    work: Callable[[Session], Answer],
+    *,
+    reveal: Callable[[bytes], bytes] | None = None,
+) -> Response:
     """Run the work in one durable write, or replay its first answer.
 
-    `project` separates the keys of one tenant from another's. Raises 400 `idempotency_key_invalid`, 422
+    `reveal` puts a secret into the body on its way out; what is kept has none. `project` separates the keys of one tenant from another's. Raises 400 `idempotency_key_invalid`, 422
     `idempotency_key_reused` for another request under the same key, 409 `idempotency_in_progress` while another server
     process still works on the first.
     """
     key = request.headers.get("idempotency-key")
     if key is None:
-        return (await db.write(work)).response()
+        return _shown(await db.write(work), reveal).response()
     if not _KEY.fullmatch(key) or len(request.headers.getlist("idempotency-key")) > 1:
         raise problem(400, "idempotency_key_invalid", "Idempotency-Key is 1 to 255 visible ASCII characters, once.")
     fingerprint = await _fingerprint(request)
     answer, replayed = await db.write(lambda s: _once(s, project, key, fingerprint, work))
-    return answer.response(replayed=replayed)
+    return _shown(answer, reveal).response(replayed=replayed)
+
+
+def _shown(answer: Answer, reveal: Callable[[bytes], bytes] | None) -> Answer:
+    return answer if reveal is None else replace(answer, body=reveal(answer.body))
 
 
 async def _fingerprint(request: Request) -> str:

@@ -24,8 +24,6 @@ class Settings(BaseSettings):
     """`sqlite:///path` or `postgresql+psycopg://…`; empty, a SQLite file in the state directory."""
     redis_url: str = ""
     """Broker of wake-ups; empty, none: workers find their attempts through their heartbeats."""
-    blob_url: str = ""
-    """`file:///path` or `s3://bucket/prefix`; empty, a folder in the state directory."""
     host: str = "127.0.0.1"
     port: int = Field(default=7071, ge=0, le=65535)
     processes: int = Field(default=1, ge=1, le=64)
@@ -45,10 +43,10 @@ class Settings(BaseSettings):
     max_streams_per_key: int = Field(default=100, ge=1)
     max_queued_jobs: int = Field(default=100_000, ge=1)
     """Jobs of one project that may wait; beyond it 429 `queue_full`."""
+    access_log: bool = True
+    """Log a line per request, without its query."""
     key_days: int = Field(default=90, ge=1, le=3650)
     """Days a new key is valid unless it says otherwise."""
-    upload_max_bytes: int = Field(default=1 << 40, ge=1)
-    """Largest single blob."""
 
     @cached_property
     def timers(self) -> TimerSettings:
@@ -57,10 +55,6 @@ class Settings(BaseSettings):
     @property
     def database(self) -> str:
         return self.database_url or f"sqlite:///{self.state_dir.resolve() / 'stoker.db'}"
-
-    @property
-    def blobs(self) -> str:
-        return self.blob_url or f"file://{self.state_dir.resolve() / 'blobs'}"
 
     @property
     def hosts(self) -> frozenset[str]:

@@ -36,6 +36,11 @@ class Attempt(Row, table=True):
     """Step of the checkpoint it continued from; points of older attempts after it are superseded."""
     last_step: int | None = None
     stop_reason: str | None = None
+    """Why the server wants it to stop although its job may go on: drained, time_limit."""
+    stop_deadline: datetime | None = Field(default=None, sa_column=Column(UtcTime))
+    """When such a stop must have ended; then the attempt is cut off."""
+    finished_as: str | None = None
+    """State of the job that its finish was answered with; a repeated finish gets it again."""
     exit_code: int | None = None
     reason: str | None = None
     message: str | None = Field(default=None, sa_column=Column(Text))

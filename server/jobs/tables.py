@@ -42,6 +42,9 @@ class Job(Row, table=True):
     counted_failures: int = 0
     """Failures that count against resources.max_retries, since the last explicit retry."""
     infra_failures: int = 0
+    """Failures of the infrastructure since the last explicit retry."""
+    start_epoch: int = 0
+    """Checkpoints of attempts up to this epoch are not continued from: the job was retried from the start."""
     last_failure: str | None = None
     """reason@step of the last counted failure; the same twice is poison."""
     not_before: datetime | None = Field(default=None, sa_column=Column(UtcTime))
@@ -73,3 +76,27 @@ class Job(Row, table=True):
     archived_at: datetime | None = Field(default=None, sa_column=Column(UtcTime))
     stop_deadline: datetime | None = Field(default=None, sa_column=Column(UtcTime))
     """When pausing or cancelling must have ended; then the attempt is cut off."""
+
+
+class JobLabel(Row, table=True):
+    """A label of a job, to search by."""
+
+    __tablename__ = "job_labels"
+    __table_args__ = (Index("ix_job_labels_value", "project", "key", "value", "job_id"),)
+
+    job_id: str = Field(primary_key=True, foreign_key="jobs.id")
+    key: str = Field(primary_key=True)
+    project: str
+    value: str
+
+
+class JobMetric(Row, table=True):
+    """The last finite value of a job's metric, to search by."""
+
+    __tablename__ = "job_metrics"
+    __table_args__ = (Index("ix_job_metrics_value", "project", "key", "value", "job_id"),)
+
+    job_id: str = Field(primary_key=True, foreign_key="jobs.id")
+    key: str = Field(primary_key=True)
+    project: str
+    value: float

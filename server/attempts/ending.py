@@ -1,0 +1,106 @@
+"""How attempts end, and what that means for their job. Every end, whoever finds it, goes through `end_attempt`."""
+
+import json
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlmodel import Session
+
+from server.attempts import store
+from server.attempts.tables import Attempt
+from server.db import utcnow
+from server.events.service import append_event
+from server.hub import work_appeared
+from server.jobs.moves import end_job, park, requeue
+from server.jobs.tables import Job
+from stoker.reasons import INFRA_CAP, Reason, reason
+from stoker.timers import timers_from_environment
+
+PLANNED = ("drained", "preempted", "paused_by_user", "cancelled_by_user")
+"""Stops that somebody asked for; they use up nothing and need no backoff."""
+MAX_DOUBLINGS = 6
+
+
+def live_attempt(session: Session, job: Job) -> Attempt | None:
+    """The attempt that holds devices for the job, locked."""
+    attempt_id = store.live_of_job(session, job.id, job.epoch)
+    return None if attempt_id is None else store.lock(session, attempt_id)
+
+
+def cut_off(session: Session, job: Job, attempt: Attempt, code: str, message: str = "") -> None:
+    """End an attempt that did not end itself: its devices are free, and its agent gets 409 from now on."""
+    end_attempt(session, job, attempt, code, message=message, step=_step(job))
+
+
+def end_attempt(
+    session: Session,
+    job: Job,
+    attempt: Attempt,
+    code: str,
+    *,
+    message: str = "",
+    exit_code: int | None = None,
+    step: int | None = None,
+) -> None:
+    """Close the attempt and move its job on, by the catalogue of reasons. Both are locked, live and of the same epoch."""
+    attempt.state, attempt.ended_at, attempt.reason, attempt.message = "ended", utcnow(), code, message or None
+    attempt.exit_code, attempt.last_step = exit_code, step if step is not None else attempt.last_step
+    data = {"number": attempt.number, "state": "ended", "worker": attempt.worker_name, "reason": code, "step": step}
+    append_event(session, job, "attempt", data | {"exit_code": exit_code, "message": message or None})
+    _move_on(session, job, reason(code), message, step)
+    work_appeared(session)
+
+
+def _move_on(session: Session, job: Job, why: Reason, message: str, step: int | None) -> None:
+    text = message or None
+    if why.end_state == "succeeded":
+        end_job(session, job, "succeeded", why.code, text)
+    elif job.state == "cancelling":
+        end_job(session, job, "cancelled", "cancelled_by_user", text)
+    elif (final := _verdict(job, why, step)) is not None:
+        end_job(session, job, "failed", final, text)
+    elif job.state == "pausing" and job.desired == "pause":
+        park(session, job, "paused_by_user", text)
+    else:
+        requeue(session, job, reason=why.code, message=text, not_before=_backoff(job, why), **_counters(job))
+
+
+def _verdict(job: Job, why: Reason, step: int | None) -> str | None:
+    """The reason for which the job fails now, or None when it goes on; counts the failure."""
+    if why.code in PLANNED:
+        return None
+    if not why.retried:
+        return why.code
+    if not why.counts:
+        job.infra_failures += 1
+        return why.code if job.infra_failures > INFRA_CAP else None
+    job.counted_failures += 1
+    last, job.last_failure = job.last_failure, f"{why.code}@{step}"
+    if last == job.last_failure and step is not None:
+        return "poison"
+    return why.code if job.counted_failures > _max_retries(job) else None
+
+
+def _max_retries(job: Job) -> int:
+    retries: int = json.loads(job.spec)["resources"]["max_retries"]
+    return retries
+
+
+def _backoff(job: Job, why: Reason) -> datetime | None:
+    """When the job may be placed again: at once after a planned stop or the first loss of a machine, later and later else."""
+    if why.code in PLANNED:
+        return None
+    failures = job.counted_failures if why.counts else job.infra_failures - 1
+    if failures <= 0:
+        return None
+    unit = timers_from_environment().backoff
+    return utcnow() + timedelta(seconds=min(unit * 2 ** min(failures - 1, MAX_DOUBLINGS), 60 * unit))
+
+
+def _counters(job: Job) -> dict[str, Any]:
+    return {"counted_failures": job.counted_failures, "infra_failures": job.infra_failures, "last_failure": job.last_failure}
+
+
+def _step(job: Job) -> int | None:
+    step: int | None = job.progress.get("step")
+    return step

@@ -1,0 +1,169 @@
+"""What an attempt reports: frames stored once each, in order, and what they change of the job."""
+
+import math
+from array import array
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlmodel import Session
+
+from server.artifacts import service as artifacts
+from server.attempts.tables import Attempt
+from server.checkpoints import service as checkpoints
+from server.db import utcnow
+from server.errors import problem
+from server.events.service import append_event, transition
+from server.jobs import store as jobs
+from server.jobs.tables import Job
+from server.logs import service as logs
+from server.metrics import service as metrics
+from stoker.frames import MISSING_BITS, BadFrame, Frame, decode
+
+Value = float | str
+
+
+@dataclass
+class Gathered:
+    """What many frames of one report say about the job; written once."""
+
+    last: dict[str, Value] = field(default_factory=dict)
+    step: int | None = None
+    progress: dict[str, Any] = field(default_factory=dict)
+
+
+def frames_of(body: bytes) -> list[Frame]:
+    """Raises 400 `bad_frame` for bytes that are not whole frames."""
+    try:
+        return list(decode(body))
+    except BadFrame as error:
+        raise problem(400, "bad_frame", "The report is not a sequence of whole frames.") from error
+
+
+def store_frames(session: Session, job: Job, attempt: Attempt, frames: Sequence[Frame]) -> None:
+    """Store those that continue the prefix; known ones are skipped, and nothing after a gap is touched."""
+    gathered = Gathered()
+    for frame in _next_ones(attempt.acked_through, frames):
+        try:
+            _store(session, job, attempt, frame, gathered)
+        except (KeyError, TypeError, ValueError) as error:
+            raise problem(400, "bad_frame", f"A {frame.kind[:16]} frame lacks what it must hold.") from error
+        attempt.acked_through = frame.seq
+    _write(session, job, attempt, gathered)
+
+
+def _next_ones(acked: int, frames: Sequence[Frame]) -> Iterator[Frame]:
+    for frame in frames:
+        if frame.seq == acked + 1:
+            acked += 1
+            yield frame
+        elif frame.seq > acked:
+            return
+
+
+def _store(session: Session, job: Job, attempt: Attempt, frame: Frame, gathered: Gathered) -> None:
+    head = frame.header
+    match frame.kind:
+        case "metrics":
+            metrics.ingest(session, job, attempt, frame)
+            gathered.last.update({str(k): _value(v) for k, v in head["last"].items()})
+            gathered.step = int(head["last_step"])
+            _judge(job, frame)
+        case "logs":
+            logs.ingest(session, job, attempt, frame)
+        case "progress":
+            gathered.progress = {k: head[k] for k in ("step", "epoch", "samples", "tokens")}
+        case "started":
+            _started(session, job, attempt, head)
+        case "phase":
+            _phase(session, job, str(head["name"])[:64])
+        case "checkpoint":
+            checkpoints.ingest(session, job, attempt, frame)
+            if head["final"] and job.state == "running":
+                transition(session, job, "finishing")
+        case "artifact":
+            artifacts.ingest(session, job, attempt, frame)
+        case "notice":
+            append_event(session, job, "notice", {k: head.get(k) for k in ("level", "code", "message", "step", "data")})
+        case _:
+            pass  # a newer agent's: acknowledged, so that it does not stop there for ever
+
+
+def _value(value: Any) -> Value:
+    if isinstance(value, str):
+        if value not in ("NaN", "Infinity", "-Infinity"):
+            raise ValueError("not a number")
+        return value
+    return float(value)
+
+
+def _started(session: Session, job: Job, attempt: Attempt, head: Mapping[str, Any]) -> None:
+    step = int(head["step"])
+    attempt.state, attempt.started_at, attempt.started_step, attempt.resumed_from = "running", utcnow(), step, step or None
+    total = head["total_steps"]
+    job.progress = {**job.progress, "step": step, "total_steps": None if total is None else int(total)}
+    if job.started_at is None:
+        job.started_at = utcnow()
+    if job.state == "starting":
+        transition(session, job, "running", phase="training")
+    data = {k: head.get(k) for k in ("step", "total_steps", "parameters", "world_size", "device")}
+    append_event(session, job, "attempt", {"number": attempt.number, "state": "running", "worker": attempt.worker_name, **data})
+
+
+def _phase(session: Session, job: Job, name: str) -> None:
+    if job.phase != name:
+        job.phase = name
+        append_event(session, job, "phase", {"name": name})
+
+
+def _judge(job: Job, frame: Frame) -> None:
+    """Follow the objective through every point of the frame."""
+    objective, keys, rows = job.objective, list(frame.header["keys"]), int(frame.header["rows"])
+    if objective is None or objective["key"] not in keys:
+        return
+    steps = array("q", frame.payload[: 8 * rows])
+    at = 8 * rows * (1 + keys.index(objective["key"]))
+    raw = frame.payload[at : at + 8 * rows]
+    values, bits = array("d", raw), array("Q", raw)
+    for step, value, pattern in zip(steps, values, bits, strict=True):
+        if pattern != MISSING_BITS and math.isfinite(value):
+            objective = _better({**objective, "last": value}, step, value)
+    job.objective = objective
+
+
+def _better(objective: dict[str, Any], step: int, value: float) -> dict[str, Any]:
+    best = objective.get("best")
+    improved = best is None or (value < best if objective["mode"] == "min" else value > best)
+    return {**objective, "best": value, "best_step": step} if improved else objective
+
+
+def _write(session: Session, job: Job, attempt: Attempt, gathered: Gathered) -> None:
+    """The report's numbers on the job row, where they can be searched, and as one event."""
+    if not gathered.last and not gathered.progress:
+        return
+    if gathered.last:
+        put_values(session, job, gathered.last)
+    step = gathered.progress.get("step", gathered.step)
+    if step is not None:
+        attempt.last_step = int(step)
+        job.progress = progress_of(job, attempt, {**gathered.progress, "step": int(step)})
+    append_event(session, job, "metrics", {"step": gathered.step, "values": gathered.last, "progress": job.progress})
+
+
+def put_values(session: Session, job: Job, values: Mapping[str, Value]) -> None:
+    """Last values of metrics, on the row and in the index."""
+    job.metrics = {**job.metrics, **values}
+    finite = {k: float(v) for k, v in values.items() if not isinstance(v, str) and math.isfinite(v)}
+    jobs.put_metrics(session, job.id, job.project, finite)
+
+
+def progress_of(job: Job, attempt: Attempt, now: Mapping[str, Any]) -> dict[str, Any]:
+    """Progress with its fraction and the seconds left at this attempt's pace."""
+    merged = {**job.progress, **now}
+    step, total = int(merged["step"]), merged.get("total_steps")
+    merged["fraction"] = min(1.0, step / total) if total else None
+    merged["eta_seconds"] = None
+    if total and attempt.started_at is not None and attempt.started_step is not None and step > attempt.started_step:
+        pace = (utcnow() - attempt.started_at).total_seconds() / (step - attempt.started_step)
+        merged["eta_seconds"] = round(pace * max(0, total - step), 1)
+    return merged

@@ -1,0 +1,175 @@
+"""Claim, report, finish: the three things an agent does, each refused once its epoch is over."""
+
+import hmac
+import json
+from datetime import timedelta
+from typing import Any, Literal
+
+from sqlmodel import Session
+
+from server.attempts import store
+from server.attempts.ending import end_attempt
+from server.attempts.reporting import put_values, store_frames
+from server.attempts.tables import Attempt
+from server.auth import AttemptPrincipal, attempt_token, digest
+from server.blobs.service import MissingBlob
+from server.checkpoints import service as checkpoints
+from server.datasets import service as datasets
+from server.db import utcnow
+from server.errors import Refusal, not_found, problem
+from server.events.service import append_event
+from server.jobs import store as jobs
+from server.jobs.tables import Job
+from stoker.frames import Frame
+from stoker.protocol import BlobFile, Claim, ClaimReply, DatasetFiles, Finish, FinishReply, ReportReply, Resume, Timers
+from stoker.status import Desired
+from stoker.timers import TimerSettings
+from stoker.views import AttemptView
+
+StopReason = Literal["paused_by_user", "cancelled_by_user", "drained", "time_limit"]
+
+
+def stale() -> Refusal:
+    return problem(409, "stale_attempt", "The attempt is over or was superseded; stop its processes.")
+
+
+def _locked(session: Session, attempt_id: str) -> tuple[Job, Attempt]:
+    """Job first, then attempt. Raises 404 for an unknown id."""
+    job_id = store.job_of(session, attempt_id)
+    job = jobs.lock(session, job_id) if job_id is not None else None
+    attempt = store.lock(session, attempt_id)
+    if job is None or attempt is None:
+        raise not_found()
+    return job, attempt
+
+
+def _is_current(job: Job, attempt: Attempt, epoch: int) -> bool:
+    return attempt.state != "ended" and attempt.epoch == epoch == job.epoch
+
+
+def claim(session: Session, attempt_id: str, asked: Claim, pepper: bytes, timers: TimerSettings) -> ClaimReply:
+    """Take an attempt for one agent. The same agent gets the same answer again; any other gets 409 `stale_attempt`."""
+    job, attempt = _locked(session, attempt_id)
+    if not _is_current(job, attempt, asked.epoch) or attempt.worker_name != asked.worker:
+        raise stale()
+    token = attempt_token(pepper, attempt.id, asked.agent_id)
+    if attempt.state == "placed":
+        attempt.state, attempt.agent_id, attempt.claimed_at = "claimed", asked.agent_id, utcnow()
+        attempt.token_hash = digest(pepper, token)
+        data = {"number": attempt.number, "state": "claimed", "worker": attempt.worker_name}
+        append_event(session, job, "attempt", data)
+    elif not hmac.compare_digest(attempt.agent_id or "", asked.agent_id):
+        raise stale()
+    _renew(attempt, timers)
+    return _claimed(session, job, attempt, token, timers)
+
+
+def _claimed(session: Session, job: Job, attempt: Attempt, token: str, timers: TimerSettings) -> ClaimReply:
+    spec: dict[str, Any] = json.loads(job.spec)
+    ref: str = spec["data"]["source"]["dataset"]
+    files = tuple(_blob(f) for f in datasets.files_of(session, job.project, ref))
+    resumable = tuple(Resume(step=step, files=tuple(_blob(f) for f in its)) for step, its in checkpoints.resumable(session, job))
+    return ClaimReply(
+        job_id=job.id,
+        attempt_id=attempt.id,
+        epoch=attempt.epoch,
+        number=attempt.number,
+        token=token,
+        spec=spec,
+        devices=attempt.devices,
+        datasets=(DatasetFiles(ref=ref, files=files),),
+        resume=resumable,
+        desired=_wish(job, attempt)[0],
+        timers=Timers(
+            report_interval=timers.report,
+            lease=timers.lease,
+            self_fence=timers.self_fence,
+            gone=timers.self_fence + timers.stop_grace,
+            stop_grace=timers.stop_grace,
+        ),
+    )
+
+
+def _blob(file: Any) -> BlobFile:
+    return file if isinstance(file, BlobFile) else BlobFile.model_validate(_plain(file))
+
+
+def _plain(file: Any) -> dict[str, Any]:
+    found = file if isinstance(file, dict) else {name: getattr(file, name) for name in ("path", "bytes", "sha256")}
+    return {name: found[name] for name in ("path", "bytes", "sha256")}
+
+
+def report(session: Session, who: AttemptPrincipal, epoch: int, frames: list[Frame], timers: TimerSettings) -> ReportReply:
+    """Store frames and renew the lease. Raises 409 `stale_attempt`, or 409 `blob_missing` without storing anything."""
+    job, attempt = _locked(session, who.attempt_id)
+    if not _is_current(job, attempt, epoch):
+        raise stale()
+    _renew(attempt, timers)
+    try:
+        store_frames(session, job, attempt, frames)
+    except MissingBlob as error:
+        raise problem(409, "blob_missing", f"Upload {error.sha256} first; nothing of this report was stored.") from error
+    desired, why = _wish(job, attempt)
+    return ReportReply(acked_through=attempt.acked_through, desired=desired, stop_reason=why)
+
+
+def _renew(attempt: Attempt, timers: TimerSettings) -> None:
+    attempt.lease_expires_at = max(attempt.lease_expires_at, utcnow() + timedelta(seconds=timers.lease))
+
+
+def _wish(job: Job, attempt: Attempt) -> tuple[Desired, StopReason | None]:
+    """What the agent should do now, and why it should stop."""
+    if job.state == "cancelling":
+        return "cancel", "cancelled_by_user"
+    if job.state == "pausing":
+        return "pause", "paused_by_user"
+    match attempt.stop_reason:
+        case "drained":
+            return "pause", "drained"
+        case "time_limit":
+            return "pause", "time_limit"
+        case _:
+            return "run", None
+
+
+def finish(session: Session, who: AttemptPrincipal, said: Finish) -> FinishReply:
+    """End the attempt as its agent says. Raises 409 `stale_attempt`, or 409 `frames_missing` until every frame is stored."""
+    job, attempt = _locked(session, who.attempt_id)
+    if (
+        attempt.state == "ended"
+        and attempt.finished_as is not None
+        and (attempt.epoch, attempt.reason) == (said.epoch, said.reason)
+    ):
+        return FinishReply(state=attempt.finished_as)
+    if not _is_current(job, attempt, said.epoch):
+        raise stale()
+    if said.last_seq > attempt.acked_through:
+        raise problem(409, "frames_missing", f"Frames after {attempt.acked_through} are not stored yet; report them first.")
+    if said.metrics:
+        put_values(session, job, {k: v if isinstance(v, str) else float(v) for k, v in said.metrics.items()})
+    if said.corrupt_steps:
+        checkpoints.mark_corrupt(session, job, list(said.corrupt_steps))
+    if said.step is not None:
+        job.progress = {**job.progress, "step": said.step, "eta_seconds": None}
+    end_attempt(session, job, attempt, said.reason, message=said.message, exit_code=said.exit_code, step=said.step)
+    attempt.finished_as = job.state
+    return FinishReply(state=job.state)
+
+
+def view(row: Any) -> AttemptView:
+    return AttemptView(
+        id=row.id,
+        number=row.number,
+        epoch=row.epoch,
+        state=row.state,
+        worker=row.worker_name,
+        devices=row.devices,
+        placed_at=row.placed_at,
+        claimed_at=row.claimed_at,
+        started_at=row.started_at,
+        ended_at=row.ended_at,
+        exit_code=row.exit_code,
+        reason=row.reason,
+        message=row.message,
+        resumed_from=row.resumed_from,
+    )

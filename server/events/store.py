@@ -1,0 +1,21 @@
+"""Rows of the event log."""
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Row, insert, select
+from sqlmodel import Session
+
+from server.events.tables import Event
+
+EVENTS = Event.metadata.tables["events"]
+
+
+def add(session: Session, job_id: str, seq: int, epoch: int, type: str, data: dict[str, Any], now: datetime) -> None:
+    session.execute(insert(EVENTS).values(job_id=job_id, seq=seq, epoch=epoch, type=type, data=data, created_at=now))
+
+
+def after(session: Session, job_id: str, seq: int, limit: int) -> list[Row[Any]]:
+    """Events with a higher number, in order."""
+    query = select(EVENTS).where(EVENTS.c.job_id == job_id, EVENTS.c.seq > seq)
+    return list(session.execute(query.order_by(EVENTS.c.seq).limit(limit)))

@@ -1,0 +1,195 @@
+"""The tick that turns `placement.place` into attempts, and `why` a job waits."""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from contextlib import suppress
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import insert, text, update
+from sqlmodel import Session
+
+from server.attempts import store as attempts
+from server.db import Database, after_commit, new_id, utcnow
+from server.errors import Refusal
+from server.events.service import append_event, transition
+from server.hub import Hub
+from server.jobs import store as jobs
+from server.placement import Need, Node, Placement, could_ever, in_order, missing, place
+from server.queue import Hint, Hints
+from server.telemetry import Telemetry
+from server.workers import store as workers
+from stoker.timers import TimerSettings
+from stoker.views import WhyView
+
+log = logging.getLogger(__name__)
+_LOOK = 1000
+"""Waiting jobs that one tick considers."""
+_LOCK = 7_310_001
+"""PostgreSQL advisory lock under which one tick runs at a time."""
+PATIENCE_SWEEPS = 3
+"""Sweeps that a job waits before a worker is kept free for it: a minute with the published timers."""
+FRESH_BEATS = 3
+"""Heartbeats a worker may have missed and still be given work."""
+
+
+class Scheduler:
+    """Places waiting jobs whenever something changed, and at every sweep in case a signal was lost."""
+
+    def __init__(self, db: Database, hub: Hub, hints: Hints, timers: TimerSettings, telemetry: Telemetry) -> None:
+        self._db, self._hub, self._hints, self._timers, self._telemetry = db, hub, hints, timers, telemetry
+
+    async def run(self) -> None:
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(min(self._timers.sweep, max(self._timers.backoff, 0.05))):
+                    await self._hub.work.wait()
+            self._hub.work.clear()
+            try:
+                while await self._db.write(self.tick) == _LOOK:
+                    pass
+            except Exception:
+                log.exception("scheduler tick failed")
+                await asyncio.sleep(min(1.0, self._timers.reap))
+
+    def tick(self, session: Session) -> int:
+        """Place what fits, in one transaction; returns how many attempts were made."""
+        if not self._alone(session):
+            return 0
+        now = utcnow()
+        nodes = nodes_of(session, now, self._timers)
+        waiting = jobs.pending(session, now, _LOOK) if any(n.free_cpus > 0 for n in nodes) else []
+        if not waiting:
+            return 0
+        made = place([need_of(r, now) for r in waiting], nodes, patience=PATIENCE_SWEEPS * self._timers.sweep)
+        for placement in made:
+            self._apply(session, placement, now)
+        after_commit(session, lambda: self._telemetry.ticks.inc(len(made)))
+        return len(made)
+
+    def _alone(self, session: Session) -> bool:
+        if self._db.is_sqlite:
+            return True
+        return bool(session.scalar(text("SELECT pg_try_advisory_xact_lock(:n)").bindparams(n=_LOCK)))
+
+    def _apply(self, session: Session, placement: Placement, now: datetime) -> None:
+        """Epoch + 1, an attempt with a lease that holds the devices, and a wake-up after the commit."""
+        job = jobs.lock(session, placement.job_id)
+        if job is None or job.state != "queued":
+            return
+        attempt_id, epoch, number = new_id("att"), job.epoch + 1, job.attempts + 1
+        try:
+            transition(session, job, "starting", epoch=epoch, attempts=number, phase="starting", not_before=None)
+        except Refusal:
+            return
+        row = {
+            "id": attempt_id,
+            "job_id": job.id,
+            "number": number,
+            "epoch": epoch,
+            "state": "placed",
+            "worker_id": placement.worker_id,
+            "worker_name": placement.worker_name,
+            "devices": placement.devices(),
+            "lease_expires_at": now + timedelta(seconds=self._timers.lease),
+            "acked_through": 0,
+            "placed_at": now,
+            "hinted_at": now,
+        }
+        session.execute(insert(attempts.ATTEMPTS).values(row))
+        data = {"number": number, "state": "placed", "worker": placement.worker_name, "devices": placement.devices()}
+        append_event(session, job, "attempt", {"id": attempt_id, **data})
+        hint = Hint(placement.worker_name, attempt_id, epoch)
+        after_commit(session, lambda: self._hints.send(hint))
+
+    def sweep(self, session: Session) -> int:
+        """Wake workers again for attempts that they have not claimed; returns how many."""
+        late = attempts.unclaimed(session, utcnow() - timedelta(seconds=self._timers.sweep))
+        if late:
+            ids = [r.id for r in late]
+            session.execute(update(attempts.ATTEMPTS).where(attempts.ATTEMPTS.c.id.in_(ids)).values(hinted_at=utcnow()))
+        for row in late:
+            hint = Hint(row.worker_name, row.id, row.epoch)
+            after_commit(session, lambda h=hint: self._hints.send(h))  # type: ignore[misc]
+        return len(late)
+
+
+def need_of(row: Any, now: datetime) -> Need:
+    needs = row.needs
+    return Need(
+        row.id,
+        needs["device"],
+        needs["ranks"],
+        needs["cpus"],
+        needs["memory_bytes"],
+        row.priority,
+        (now - row.queued_at).total_seconds(),
+    )
+
+
+def nodes_of(session: Session, now: datetime, timers: TimerSettings, *, every: bool = False) -> list[Node]:
+    """Workers that may be given work, with what live attempts leave of them; `every`: lost and draining ones too."""
+    held: dict[str, list[dict[str, Any]]] = {}
+    for attempt in attempts.live(session):
+        held.setdefault(attempt.worker_id, []).append(attempt.devices)
+    fresh = now - timedelta(seconds=FRESH_BEATS * timers.heartbeat)
+    rows = [w for w in workers.everyone(session) if every or (w.state == "active" and w.heartbeat_at > fresh)]
+    return [_node(w, held.get(w.id, [])) for w in rows]
+
+
+def _node(worker: Any, held: Sequence[dict[str, Any]]) -> Node:
+    capacity = worker.capacity
+    gpus = tuple(g["index"] for g in capacity.get("gpus", ()))
+    used = {g for h in held for g in h["gpus"]}
+    return Node(
+        id=worker.id,
+        name=worker.name,
+        cpus=capacity["cpus"],
+        memory_bytes=capacity["memory_bytes"],
+        gpus=gpus,
+        free_cpus=capacity["cpus"] - sum(h["cpus"] for h in held),
+        free_memory_bytes=capacity["memory_bytes"] - sum(h["memory_bytes"] for h in held),
+        free_gpus=tuple(g for g in gpus if g not in used),
+        warm=worker.warm,
+    )
+
+
+def why(session: Session, row: Any, timers: TimerSettings) -> WhyView:
+    """Why a job is where it is; for a queued one, what is before it and what each worker lacks."""
+    now = utcnow()
+    if row.state != "queued":
+        return WhyView(state=row.state, message=f"The job is {row.state}.", position=None, ahead=[], needs=row.needs, workers=[])
+    ordered = in_order([need_of(r, now) for r in jobs.pending(session, now, _LOOK)])
+    ahead = [n.job_id for n in ordered]
+    position = ahead.index(row.id) if row.id in ahead else None
+    need = need_of(row, now)
+    given = {n.id for n in nodes_of(session, now, timers)}
+    nodes = nodes_of(session, now, timers, every=True)
+    seen = [_lacks(need, n, n.id in given) for n in nodes]
+    return WhyView(
+        state="queued",
+        message=_message(row, now, need, [n for n in nodes if n.id in given], nodes),
+        position=None if position is None else position + 1,
+        ahead=ahead[:position][:10] if position else [],
+        needs=row.needs,
+        workers=seen,
+    )
+
+
+def _lacks(need: Need, node: Node, available: bool) -> dict[str, Any]:
+    device = "cuda" if need.device == "cuda" else "cpu"
+    free = {"cpus": node.free_cpus, "memory_bytes": node.free_memory_bytes, "gpus": len(node.free_gpus)}
+    return {"name": node.name, "available": available, "free": free, "missing": missing(need, node, device)}
+
+
+def _message(row: Any, now: datetime, need: Need, given: Sequence[Node], nodes: Sequence[Node]) -> str:
+    if row.not_before is not None and row.not_before > now:
+        return f"It failed and waits {(row.not_before - now).total_seconds():.0f} s before it is tried again."
+    if not nodes:
+        return "No worker has ever reported. Start one with `python -m worker`."
+    if not any(could_ever(need, n) for n in nodes):
+        return "No known worker is large enough for what it asks for; add one or ask for less."
+    if not any(could_ever(need, n) for n in given):
+        return "The workers that are large enough are lost or draining."
+    return "Every worker that is large enough is busy, or is kept for a job before it."
