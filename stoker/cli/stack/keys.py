@@ -4,6 +4,8 @@ import asyncio
 import re
 from pathlib import Path
 
+import httpx
+
 from stoker.cli.failure import Failure
 from stoker.cli.stack.files import StackFiles, write_private
 from stoker.cli.stack.programs import module
@@ -39,19 +41,27 @@ async def create(env: dict[str, str], cwd: Path, name: str, scopes: str) -> str:
     return answer.group()
 
 
-async def ensure(files: StackFiles, env: dict[str, str], url: str) -> str:
-    """Make the keys that are missing and write the clients' config; the worker's key."""
-    user_now, worker_now = read_user_key(files), _read(files.worker_key)
-    user, worker = await asyncio.gather(
-        _keep(user_now) if user_now else create(env, files.root, "stoker-up", "read,submit,admin"),
-        _keep(worker_now) if worker_now else create(env, files.root, "stoker-up-worker", "worker"),
-    )
-    write_private(files.worker_key, worker + "\n")
-    write_private(
-        files.config,
-        f'# Written by `stoker up`; clients started below this directory\'s parent use it.\nurl = "{url}"\nkey = "{user}"\n',
-    )
-    return worker
+async def ensure_user(files: StackFiles, env: dict[str, str], *, renew: bool = False) -> str:
+    """The user's key, made when there is none (a server that is starting does not mind) or when it must be new."""
+    key = None if renew else read_user_key(files)
+    return key or await create(env, files.root, "stoker-up", "read,submit,admin")
+
+
+async def ensure_worker(files: StackFiles, http: httpx.AsyncClient, *, renew: bool) -> str:
+    """The worker's key. Raises Failure when the server does not make one."""
+    key = None if renew else read_worker_key(files)
+    if key is None:
+        answer = await http.post("/v1/keys", json={"name": "stoker-up-worker", "scopes": ["worker"]})
+        if answer.status_code != 201:
+            raise Failure(f"the server did not make a key for the worker: {answer.status_code} {answer.text[:300]}")
+        key = str(answer.json()["key"])
+        write_private(files.worker_key, key + "\n")
+    return key
+
+
+def write_config(files: StackFiles, url: str, key: str) -> None:
+    """What clients read that are started in the project: see `stoker.client._config`."""
+    write_private(files.config, f'# Written by `stoker up`.\nurl = "{url}"\nkey = "{key}"\n')
 
 
 def read_user_key(files: StackFiles) -> str | None:
@@ -59,8 +69,8 @@ def read_user_key(files: StackFiles) -> str | None:
     return found.group() if found else None
 
 
-async def _keep(key: str) -> str:
-    return key
+def read_worker_key(files: StackFiles) -> str | None:
+    return _read(files.worker_key)
 
 
 def _read(path: Path) -> str | None:

@@ -89,36 +89,52 @@ class Supervisor:
         if self.record.broker_port is not None:
             self._keep(programs.broker(self.files, self.record))
         env = programs.base_env(self.files, self.record, root)
-        await keys.run("server", "migrate", env=env, cwd=self.files.root)
         self._keep(programs.server(self.files, env))
-        worker_key = await keys.ensure(self.files, env, self.record.url)
-        self._keep(programs.worker(self.files, env, worker_key, self.record.worker))
-        await self._ready(began + START_LIMIT)
+        worker = self._keep_worker(env, keys.read_worker_key(self.files))
+        key = await keys.ensure_user(self.files, env)
+        await self._until(began, "server", key, "/readyz", _is_ok)
+        if renew := not await self._is_known(key):  # another database than last time
+            key = await keys.ensure_user(self.files, env, renew=True)
+            if worker is not None:
+                await worker.stop()
+                worker = None
+        keys.write_config(self.files, self.record.url, key)
+        if worker is None:
+            async with self._http(key) as http:
+                self._keep_worker(env, await keys.ensure_worker(self.files, http, renew=renew))
+        await self._until(began, "worker", key, "/v1/workers", self._has_worker)
         self.record.state = "ready"
         write_record(self.files, self.record)
         self._greet(time.monotonic() - began)
 
-    async def _ready(self, until: float) -> None:
-        """Wait until the server answers and the worker has reported."""
-        key = keys.read_user_key(self.files)
-        async with httpx.AsyncClient(
-            base_url=self.record.url, headers={"Authorization": f"Bearer {key}"}, timeout=2.0, trust_env=False
-        ) as http:
-            for path, enough in (("/readyz", _is_ok), ("/v1/workers", self._has_worker)):
-                while not await _asks(http, path, enough):
-                    if time.monotonic() > until:
-                        name = "server" if path == "/readyz" else "worker"
-                        raise Failure(f"the {name} is not ready after {START_LIMIT:.0f} s:\n{tail(self.files.log(name))}")
-                    await asyncio.sleep(0.05)
+    def _http(self, key: str) -> httpx.AsyncClient:
+        headers = {"Authorization": f"Bearer {key}"}
+        return httpx.AsyncClient(base_url=self.record.url, headers=headers, timeout=5.0, trust_env=False)
+
+    async def _is_known(self, key: str) -> bool:
+        async with self._http(key) as http:
+            return (await http.get("/v1/workers")).status_code != 401
+
+    async def _until(self, began: float, name: str, key: str, path: str, enough: Callable[[httpx.Response], bool]) -> None:
+        """Ask until the answer is enough. Raises Failure with the last words of the log when the time is over."""
+        async with self._http(key) as http:
+            while not await _asks(http, path, enough):
+                if time.monotonic() > began + START_LIMIT:
+                    raise Failure(f"the {name} is not ready after {START_LIMIT:.0f} s:\n{tail(self.files.log(name))}")
+                await asyncio.sleep(0.05)
 
     def _has_worker(self, answer: httpx.Response) -> bool:
         workers = answer.json().get("data", []) if answer.status_code == 200 else []
         return any(w.get("name") == self.record.worker and w.get("state") != "lost" for w in workers)
 
-    def _keep(self, program: Program) -> None:
+    def _keep_worker(self, env: dict[str, str], key: str | None) -> Child | None:
+        return None if key is None else self._keep(programs.worker(self.files, env, key, self.record.worker))
+
+    def _keep(self, program: Program) -> Child:
         child = Child(program, self._changed)
         self.children.append(child)
         self.tasks.append(asyncio.ensure_future(child.keep()))
+        return child
 
     def _changed(self, child: Child, message: str) -> None:
         name = child.program.name
