@@ -30,7 +30,8 @@ def measure_csv(files: Sequence[tuple[str, Path]], delimiter: str | None) -> Tab
     columns = [TextColumn(name) for name in names]
     rows = 0
     for path, location in files:
-        check_text(path, location)
+        if check_text(path, location) % 2:
+            _check_quotes(path, location, delimiter)
         if _header((path, location), delimiter)[1] != names:
             reject("The header differs from that of the first file.", path, 1)
         rows += _read(path, location, delimiter, columns)
@@ -39,9 +40,9 @@ def measure_csv(files: Sequence[tuple[str, Path]], delimiter: str | None) -> Tab
     return TableFacts(format="csv", rows=rows, columns=tuple(c.facts() for c in columns), delimiter=delimiter)
 
 
-def check_text(path: str, location: Path) -> None:
-    """Raises Rejected with the line unless the file is UTF-8 without NUL."""
-    decoder, line = codecs.getincrementaldecoder("utf-8")(), 1
+def check_text(path: str, location: Path) -> int:
+    """How many quotes the file has. Raises Rejected with the line unless it is UTF-8 without NUL."""
+    decoder, line, quotes = codecs.getincrementaldecoder("utf-8")(), 1, 0
     with location.open("rb") as file:
         while True:
             chunk = file.read(1 << 20)
@@ -53,8 +54,21 @@ def check_text(path: str, location: Path) -> None:
             if nul >= 0:
                 reject("The file holds a NUL byte.", path, line + chunk.count(b"\n", 0, nul))
             if not chunk:
-                return
+                return quotes
             line += chunk.count(b"\n")
+            quotes += chunk.count(b'"')
+
+
+def _check_quotes(path: str, location: Path, delimiter: str) -> None:
+    """An odd number of quotes: one is never closed, or stands inside a cell, where it means itself."""
+    with location.open(encoding="utf-8", newline="") as file:
+        reader, begin = csv.reader(file, delimiter=delimiter, strict=True), 1
+        try:
+            for _ in reader:
+                begin = reader.line_num + 1
+        except csv.Error as error:
+            if "unexpected end" in str(error):
+                reject("A quote is never closed.", path, begin)
 
 
 def _header(file: tuple[str, Path], delimiter: str | None) -> tuple[str, list[str]]:

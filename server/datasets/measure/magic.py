@@ -46,7 +46,6 @@ _REFUSED: tuple[tuple[bytes, str], ...] = (
     (b"MM\x00*", "TIFF; PNG and JPEG are read"),
     (b"%PDF-", "PDF"),
 )
-_RUNS_CODE = {"GLOBAL", "INST", "OBJ", "REDUCE", "BUILD"}
 
 
 def kind_of(path: str, location: Path) -> Kind:
@@ -70,11 +69,15 @@ def _is_text(head: bytes) -> bool:
 
 
 def _is_old_pickle(head: bytes) -> bool:
-    """Protocols 0 and 1 have no magic: they are pickles when they read as one that calls something."""
-    names = set()
+    """Protocols 0 and 1 have no magic: they are pickles when they read as one that names something to call."""
+    calls = False
     try:
-        for opcode, _, _ in pickletools.genops(head):
-            names.add(opcode.name)
-    except Exception:
+        for opcode, argument, _ in pickletools.genops(head):
+            if opcode.name in ("GLOBAL", "INST"):
+                module, _, name = str(argument).partition(" ")
+                calls = calls or (module.replace(".", "").isidentifier() and name.replace(".", "").isidentifier())
+            if opcode.name == "STOP":
+                return calls
+    except Exception:  # whatever is no pickle fails in its own way
         return False
-    return "STOP" in names and bool(names & _RUNS_CODE)
+    return False
