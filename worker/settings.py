@@ -19,7 +19,7 @@ class WorkerSettings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="STOKER_", frozen=True, extra="ignore", env_ignore_empty=True)
 
-    url: str = "http://127.0.0.1:8000"
+    url: str = "http://127.0.0.1:7071"
     """Base URL of the server."""
     key: SecretStr = SecretStr("")
     """API key with the scope `worker`."""

@@ -225,7 +225,7 @@ def _handler(fake: FakeServer) -> type[BaseHTTPRequestHandler]:
                 devices=attempt.devices,
                 datasets=attempt.datasets,
                 resume=attempt.resume,
-                desired=attempt.desired,  # type: ignore[arg-type]  # tests set one of the literals
+                desired=attempt.desired,
                 timers=attempt.timers,
             )
             self._answer(200, reply.model_dump_json().encode())

@@ -31,6 +31,7 @@ class Fake:
         else:
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
         self._resume()
+        self._meet()
         if self.rank == 0:
             steps = self.spec["steps"]
             self.say("started", step=self.step, total_steps=steps, parameters=1, world_size=self._world(), device="cpu")
@@ -44,6 +45,12 @@ class Fake:
                 self._save(final=False)
         self._save(final=True)
         return self._end("completed", 0)
+
+    def _meet(self) -> None:
+        """Waits until every rank of this attempt is here, as a real one does to form its group."""
+        (self.home / f"here-{os.environ['MASTER_PORT']}-{self.rank}").touch()
+        while len(list(self.home.glob(f"here-{os.environ['MASTER_PORT']}-*"))) < self._world():
+            time.sleep(0.001)
 
     def _world(self) -> int:
         return int(os.environ["WORLD_SIZE"])

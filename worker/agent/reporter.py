@@ -35,6 +35,7 @@ class Reporter:
         self._backoff = Backoff(timers.report_interval, heartbeat)
         self._changed = threading.Condition()
         self._urgent = False
+        self._unsure = False
         self._closing = False
         self._finish: Finish | None = None
         self._acked = 0
@@ -118,6 +119,7 @@ class Reporter:
             self.stale = True
         except ApiFailure as error:
             log.warning("%s", error)
+            self._unsure = isinstance(error, Behind)
             if isinstance(error, Refused) and self._finish is not None and not self._more():
                 raise
             self._rest(self._backoff.next())
@@ -125,7 +127,10 @@ class Reporter:
 
     def _speak(self) -> None:
         """Reports all there is; at the end, the end."""
-        self._report()
+        if self._finish is None or self._unsure or self._more():
+            # Not once the end may have been accepted and its answer lost: an ended attempt takes no reports.
+            self._report()
+            self._unsure = False
         while self._more() and not self._closing:
             self._report()
         finish = self._finish
