@@ -1,7 +1,6 @@
 """What an attempt reports: frames stored once each, in order, and what they change of the job."""
 
 import math
-from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,7 +17,7 @@ from server.jobs import store as jobs
 from server.jobs.tables import Job
 from server.logs import service as logs
 from server.metrics import service as metrics
-from stoker.frames import MISSING_BITS, BadFrame, Frame, decode
+from stoker.frames import BadFrame, Frame, decode
 
 Value = float | str
 
@@ -65,10 +64,8 @@ def _store(session: Session, job: Job, attempt: Attempt, frame: Frame, gathered:
     head = frame.header
     match frame.kind:
         case "metrics":
-            metrics.ingest(session, job, attempt, frame)
-            gathered.last.update({str(k): _value(v) for k, v in head["last"].items()})
+            gathered.last.update(metrics.ingest(session, job, attempt, frame))
             gathered.step = int(head["last_step"])
-            _judge(job, frame)
         case "logs":
             logs.ingest(session, job, attempt, frame)
         case "progress":
@@ -87,14 +84,6 @@ def _store(session: Session, job: Job, attempt: Attempt, frame: Frame, gathered:
             append_event(session, job, "notice", {k: head.get(k) for k in ("level", "code", "message", "step", "data")})
         case _:
             pass  # a newer agent's: acknowledged, so that it does not stop there for ever
-
-
-def _value(value: Any) -> Value:
-    if isinstance(value, str):
-        if value not in ("NaN", "Infinity", "-Infinity"):
-            raise ValueError("not a number")
-        return value
-    return float(value)
 
 
 def _started(session: Session, job: Job, attempt: Attempt, head: Mapping[str, Any]) -> None:
@@ -116,33 +105,11 @@ def _phase(session: Session, job: Job, name: str) -> None:
         append_event(session, job, "phase", {"name": name})
 
 
-def _judge(job: Job, frame: Frame) -> None:
-    """Follow the objective through every point of the frame."""
-    objective, keys, rows = job.objective, list(frame.header["keys"]), int(frame.header["rows"])
-    if objective is None or objective["key"] not in keys:
-        return
-    steps = array("q", frame.payload[: 8 * rows])
-    at = 8 * rows * (1 + keys.index(objective["key"]))
-    raw = frame.payload[at : at + 8 * rows]
-    values, bits = array("d", raw), array("Q", raw)
-    for step, value, pattern in zip(steps, values, bits, strict=True):
-        if pattern != MISSING_BITS and math.isfinite(value):
-            objective = _better({**objective, "last": value}, step, value)
-    job.objective = objective
-
-
-def _better(objective: dict[str, Any], step: int, value: float) -> dict[str, Any]:
-    best = objective.get("best")
-    improved = best is None or (value < best if objective["mode"] == "min" else value > best)
-    return {**objective, "best": value, "best_step": step} if improved else objective
-
-
 def _write(session: Session, job: Job, attempt: Attempt, gathered: Gathered) -> None:
     """The report's numbers on the job row, where they can be searched, and as one event."""
     if not gathered.last and not gathered.progress:
         return
-    if gathered.last:
-        put_values(session, job, gathered.last)
+    _index(session, job, gathered.last)
     step = gathered.progress.get("step", gathered.step)
     if step is not None:
         attempt.last_step = int(step)
@@ -153,6 +120,10 @@ def _write(session: Session, job: Job, attempt: Attempt, gathered: Gathered) -> 
 def put_values(session: Session, job: Job, values: Mapping[str, Value]) -> None:
     """Last values of metrics, on the row and in the index."""
     job.metrics = {**job.metrics, **values}
+    _index(session, job, values)
+
+
+def _index(session: Session, job: Job, values: Mapping[str, Value]) -> None:
     finite = {k: float(v) for k, v in values.items() if not isinstance(v, str) and math.isfinite(v)}
     jobs.put_metrics(session, job.id, job.project, finite)
 
