@@ -75,7 +75,7 @@ def bound_of(shape: Shape, lang: Lang) -> str:
         case Scalar(ge=ge, gt=gt, le=le, lt=lt):
             return _range(ge, gt, le, lt, lang)
         case Either(options):
-            return f" {translated('or', lang)} ".join(filter(None, (bound_of(option, lang) for option in options)))
+            return f" {translated('or', lang)} ".join(filter(None, (bound_of(option, lang) for option in options if isinstance(option, Scalar))))
         case _:
             return ""
 
@@ -84,7 +84,7 @@ def _range(ge: float | None, gt: float | None, le: float | None, lt: float | Non
     if ge is not None and le is not None:
         return translated("between {low} and {high}", lang).format(low=_number(ge), high=_number(le))
     words = (("at least", ge), ("above", gt), ("at most", le), ("below", lt))
-    joined = f" {'且' if lang == 'zh' else 'and'} "
+    joined = f" {translated('and', lang)} "
     return joined.join(f"{translated(word, lang)} {_number(value)}" for word, value in words if value is not None)
 
 

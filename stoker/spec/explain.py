@@ -16,6 +16,10 @@ from stoker.spec.strict_json import JsonValue
 from stoker.spec.suggest import home_of, key_like, nearest
 
 
+ROOT_TEXT = "Everything that decides what a training job computes, and where."
+UNKNOWN_PATH = ("there is no `{path}` in a spec", "did you mean `{guess}`?")
+
+
 class Key(BaseModel):
     """One key below an explained path."""
 
@@ -90,7 +94,7 @@ def _same(field: Field, known: dict[Field, list[_Found]]) -> Field:
 
 
 def _root(lang: Lang) -> Explanation:
-    text = translated("Everything that decides what a training job computes, and where.", lang)
+    text = translated(ROOT_TEXT, lang)
     return Explanation(
         path="", text=text, type=described(Object(JobSpec), lang), required=True, keys=_keys(Object(JobSpec), lang)
     )
@@ -193,8 +197,8 @@ def _rules_at(path: str) -> tuple[str, ...]:
 
 def _unknown(path: str, steps: list[str], lang: Lang) -> Finding:
     guess = _guess(steps)
-    message = translated("there is no `{path}` in a spec", lang).format(path=shown(path).strip("'"))
-    hint = translated("did you mean `{guess}`?", lang).format(guess=guess) if guess else None
+    message = translated(UNKNOWN_PATH[0], lang).format(path=shown(path).strip("'"))
+    hint = translated(UNKNOWN_PATH[1], lang).format(guess=guess) if guess else None
     return Finding(code="unknown-path", message=message, hint=hint)
 
 

@@ -9,8 +9,8 @@ from stoker.spec import compose as _compose
 from stoker.spec.compose import Fetch
 from stoker.spec.describe import kind_of
 from stoker.spec.document import Document, Place, Source, Span
-from stoker.spec.i18n import Lang
-from stoker.spec.messages import finding
+from stoker.spec.i18n import Lang, translated
+from stoker.spec.messages import TEXT_CODES, finding
 from stoker.spec.read_json import json_places, read_json
 from stoker.spec.read_toml import read_toml, toml_places
 from stoker.spec.read_yaml import read_yaml
@@ -52,7 +52,7 @@ def load_text(
         value = _read(decoded, format)
         _check_strings(value)
     except Rejected as error:
-        raise _refused(error, text, name) from None
+        raise _refused(error, text, name, lang) from None
     source = Source(name, decoded, _locator(format))
     if not isinstance(value, dict):
         found = [finding("not-a-mapping", "", lang, given=kind_of(value, lang))]
@@ -113,10 +113,11 @@ def _check_strings(value: JsonValue) -> None:
             raise Rejected("invalid-unicode", "a string holds half of a surrogate pair")
 
 
-def _refused(error: Rejected, text: str | bytes, name: str) -> SpecError:
+def _refused(error: Rejected, text: str | bytes, name: str, lang: Lang) -> SpecError:
     readable = text.decode("utf-8", "replace") if isinstance(text, bytes) else text
     place = Place(Span(error.line, error.column, error.length))
-    found = [Finding(code=error.code, message=error.detail)]
+    message = error.detail if lang == "en" or error.code not in TEXT_CODES else translated(TEXT_CODES[error.code], lang)
+    found = [Finding(code=error.code, message=message)]
     return SpecError(found, render(found, Document({}, (Source(name, readable, lambda _: {"": place}),))))
 
 

@@ -1,0 +1,243 @@
+"""Each rule is broken once, by the smallest change to a document that breaks none, and says so at the right place."""
+
+import inspect
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from stoker.errors import SpecError
+from stoker.facts import ArrayFacts, ArrayFile, DatasetFacts, ImageFacts, TableFacts, TextFacts
+from stoker.spec.resolve import resolve
+from stoker.spec.rules import RULES
+from tests.support.spec_cases import ARRAYS, JOBS, NUMBERS, PICTURES, TABLE, TARGET, TEXT, Json, changed, column, facts
+
+
+@dataclass(frozen=True)
+class Broken:
+    """A document that breaks one rule."""
+
+    job: str
+    pointer: str
+    changes: Json = field(default_factory=dict)
+    facts: DatasetFacts | None = None
+    also: tuple[str, ...] = ()
+    """Rules that cannot but be broken with it."""
+
+
+def table(**more: Any) -> DatasetFacts:
+    columns = more.pop("columns", (column("a"), column("b"), TARGET))
+    return facts(
+        TableFacts(
+            format=more.pop("format", "csv"), rows=more.pop("rows", 150), columns=columns, delimiter=more.pop("delimiter", ",")
+        )
+    )
+
+
+def arrays(x: tuple[int, ...] = (150, 3, 8, 8), y: ArrayFile | None = None, dtype: str = "<f4") -> DatasetFacts:
+    target = y or ArrayFile(dtype="<i8", shape=(150,), distinct=5)
+    return facts(ArrayFacts(files={"x.npy": ArrayFile(dtype=dtype, shape=x), "y.npy": target}))
+
+
+def stack(*layers: Json) -> Json:
+    return {"model.layers": list(layers)}
+
+
+CONV, FLAT, END = {"type": "conv", "channels": 8, "padding": 1}, {"type": "flatten"}, {"type": "linear", "units": 5}
+NORM = {"type": "norm", "kind": "batch"}
+
+BROKEN: dict[str, Broken] = {
+    "model-fits-task": Broken("table", "/model/type", {"model": {"type": "transformer_decoder"}}),
+    "heads-divide": Broken("text", "/model/num_heads", {"model.num_heads": 5}),
+    "kv-heads-divide": Broken("text", "/model/num_kv_heads", {"model.num_kv_heads": 3}),
+    "rope-dim": Broken("text", "/model/position/dim", {"model.position": {"type": "rope", "dim": 10}}),
+    "sinusoidal-width": Broken("text", "/model/hidden_size", {"model.hidden_size": 33, "model.num_heads": 3, "model.position": {"type": "sinusoidal"}}),
+    "high-dropout": Broken("table", "/model/dropout", {"model.dropout": 0.6}),
+    "global-pool-window": Broken("stack", "/model/layers/1/kernel_size", stack(CONV, {"type": "pool", "kind": "global_avg", "kernel_size": 2}, END)),
+    "momentum-needs-batch-norm": Broken("stack", "/model/layers/1/momentum", stack(CONV, {"type": "norm", "kind": "layer", "momentum": 0.1}, FLAT, END)),
+    "residual-scaling-needs-residuals": Broken("table", "/model/init/residual_scaling", {"model.init": {"type": "normal", "residual_scaling": "depth"}}),
+    "layer-dimensions": Broken("stack", "/model/layers/1", stack(FLAT, CONV, FLAT, END)),
+    "layer-groups": Broken("stack", "/model/layers/0/groups", stack({**CONV, "groups": 2}, FLAT, END)),
+    "layer-numbers": Broken("stack", "/model/layers/0/kernel_size", stack({"type": "conv", "channels": 8, "kernel_size": [3, 3]}, FLAT, END), arrays((150, 3, 8))),
+    "layer-window": Broken("stack", "/model/layers/1", stack(CONV, {"type": "pool", "kernel_size": 9}, FLAT, END)),
+    "residual-shape": Broken("stack", "/model/layers/0", stack({"type": "residual", "layers": [CONV]}, FLAT, END)),
+    "layers-output": Broken("stack", "/model/layers/1", stack(FLAT, {"type": "linear", "units": 4})),
+    "dataset-mismatch": Broken("table", "/data/source/dataset", {"data.source.dataset": "d@2"}),
+    "source-fits-task": Broken("table", "/data/source/type", {"data.source": {"type": "text", "dataset": "d"}, "task": {"type": "classification", "num_classes": 2}}, TEXT, ("split-fits",)),
+    "content-fits-source": Broken("table", "/data/source/type", {}, table(format="parquet")),
+    "tokenizer-needs-text": Broken("table", "/data/tokenizer", {"data.tokenizer": {"type": "byte"}}),
+    "normalization-needs-numbers": Broken("text", "/data/normalization", {"data.normalization": {"type": "standard"}}),
+    "split-fits": Broken("regression", "/data/split/strategy", {"data.split": {"strategy": "stratified"}}),
+    "target-missing": Broken("table", "/task/target", {"task": {"type": "classification", "num_classes": 3}}),
+    "target-unused": Broken("pictures", "/task/target", {"task.target": "t"}),
+    "column-twice": Broken("table", "/data/source/columns/1", {"data.source.columns": ["a", "t"]}),
+    "no-features": Broken("table", "/data/source/columns", {}, table(columns=(TARGET,))),
+    "column-missing": Broken("table", "/data/source/columns/0", {"data.source.columns": ["aa"]}),
+    "column-not-numeric": Broken("table", "/data/source/columns/0", {}, table(columns=(column("a", "string"), TARGET))),
+    "column-has-gaps": Broken("table", "/data/source/columns/0", {}, table(columns=(column("a", nulls=7), TARGET))),
+    "delimiter-differs": Broken("table", "/data/source/delimiter", {}, table(delimiter=";")),
+    "one-class": Broken("table", "/task/target", {}, table(columns=(column("a"), column("t", "integer", distinct=1, counts={"0": 150})))),
+    "classes-uncounted": Broken("table", "/task/target", {}, table(columns=(column("a"), column("t", "integer", distinct=None)))),
+    "too-few-classes": Broken("table", "/task/num_classes", {"task.num_classes": 2}),
+    "unseen-classes": Broken("table", "/task/num_classes", {"task.num_classes": 4}),
+    "rare-class": Broken("table", "/data/split/strategy", {}, table(columns=(column("a"), column("t", "integer", distinct=2, counts={"0": 149, "1": 1})))),
+    "outputs-differ": Broken("numbers", "/task/num_outputs", {"task.num_outputs": 3}),
+    "nothing-left": Broken("table", "/data/split", {"data.split": {"validation": 0.5, "test": 0.5}}, None, ()),
+    "part-empty": Broken("numbers", "/data/split/test", {"data.split": {"test": 0.001}}),
+    "text-too-short": Broken("text", "/data/sequence/length", {"data.split": {"validation": 0}}, facts(TextFacts(bytes=16, characters=16, distinct_characters=5))),
+    "drop-last-drops-all": Broken("table", "/data/loader/drop_last", {"data.loader": {"drop_last": True}, "training.batch_size": 200}, None, ("batch-larger-than-data",)),
+    "array-missing": Broken("numbers", "/data/source/inputs", {"data.source.inputs": "z.npy"}),
+    "array-lengths": Broken("numbers", "/data/source", {}, arrays((149, 8), ArrayFile(dtype="<f4", shape=(150,)))),
+    "array-form": Broken("numbers", "/data/source/inputs", {}, arrays((150, 8), ArrayFile(dtype="<f4", shape=(150,)), dtype="<c8")),
+    "image-size-unknown": Broken("pictures", "/data/source/height", {"data.source.width": 8}, facts(ImageFacts(counts={"a": 80, "b": 70}, height=None, width=None))),
+    "loss-fits-task": Broken("table", "/loss/type", {"loss": {"type": "mse"}}),
+    "metric-fits-task": Broken("table", "/evaluation/metrics/1", {"evaluation": {"metrics": ["f1", "rmse"]}}),
+    "metric-twice": Broken("table", "/evaluation/metrics/1", {"evaluation": {"metrics": ["f1", {"type": "f1", "average": "macro"}]}}),
+    "monitor-not-logged": Broken("table", "/checkpoint/monitor", {"checkpoint": {"monitor": "validation/f1"}}),
+    "monitor-mode": Broken("table", "/checkpoint/mode", {"checkpoint": {"monitor": "validation/accuracy", "mode": "min"}}),
+    "early-stopping-needs-validation": Broken("table", "/training/early_stopping", {"training.early_stopping": {"patience": 1}, "data.split": {"validation": 0}}),
+    "keep-best-needs-validation": Broken("table", "/checkpoint/keep_best", {"checkpoint": {"keep_best": 1}, "data.split": {"validation": 0}}),
+    "evaluation-batches-unused": Broken("table", "/evaluation/batches", {"evaluation": {"batches": 2}, "data.split": {"validation": 0}}),
+    "class-weights-need-classes": Broken("text", "/loss/class_weights", {"loss": {"type": "cross_entropy", "class_weights": "balanced"}}),
+    "class-weights-length": Broken("table", "/loss/class_weights", {"loss": {"type": "cross_entropy", "class_weights": [1, 2]}}),
+    "class-weights-zero": Broken("table", "/loss/class_weights", {"loss": {"type": "cross_entropy", "class_weights": [0, 0, 0]}}),
+    "top-k-beyond-classes": Broken("table", "/evaluation/metrics/0/top_k", {"evaluation": {"metrics": [{"type": "accuracy", "top_k": 4}]}}),
+    "nesterov-needs-momentum": Broken("table", "/optimizer/nesterov", {"optimizer": {"type": "sgd", "nesterov": True}}),
+    "dampening-needs-momentum": Broken("table", "/optimizer/dampening", {"optimizer": {"type": "sgd", "dampening": 0.1}}),
+    "no-training-length": Broken("table", "/training", {"training": {}}),
+    "many-training-lengths": Broken("table", "/training/max_steps", {"training.max_steps": 3}),
+    "tokens-need-text": Broken("table", "/evaluation/interval/tokens", {"evaluation": {"interval": {"tokens": 100}}}),
+    "warmup-twice": Broken("table", "/schedule/warmup_ratio", {"schedule": {"type": "constant", "warmup_steps": 1, "warmup_ratio": 0.1}}),
+    "warmup-beyond-end": Broken("table", "/schedule/warmup_steps", {"schedule": {"type": "constant", "warmup_steps": 26}}),
+    "schedule-needs-steps": Broken("table", "/schedule/type", {"schedule": {"type": "cosine"}, "training": {"max_seconds": 60}}),
+    "step-size-unit": Broken("table", "/schedule/step_size", {"schedule": {"type": "step", "step_size": {"seconds": 1}}}),
+    "step-beyond-end": Broken("table", "/schedule/step_size", {"schedule": {"type": "step", "step_size": {"epochs": 5}}}),
+    "min-lr-above-lr": Broken("table", "/schedule/min_lr", {"schedule": {"type": "cosine", "min_lr": 1.0}}),
+    "early-stopping-too-late": Broken("table", "/training/early_stopping/patience", {"training.early_stopping": {"patience": 5}}),
+    "time-limit-too-short": Broken("table", "/resources/time_limit_seconds", {"training": {"max_seconds": 100}, "resources": {"time_limit_seconds": 60}}),
+    "batch-indivisible": Broken("table", "/training/batch_size", {"training.batch_size": 33, "distributed": {"strategy": "ddp"}}),
+    "batch-larger-than-data": Broken("table", "/training/batch_size", {"training.batch_size": 200}),
+    "batch-norm-alone": Broken("table", "/model/normalization", {"model.normalization": {"type": "batch"}, "training.batch_size": 1}),
+    "batch-norm-last-batch": Broken("table", "/model/normalization", {"model.normalization": {"type": "batch"}, "training.batch_size": 67}),
+    "batch-norm-accumulation": Broken("table", "/model/normalization", {"model.normalization": {"type": "batch"}, "training.gradient_accumulation_steps": 2}),
+    "pin-memory-needs-gpu": Broken("table", "/data/loader/pin_memory", {"data.loader": {"pin_memory": True}, "resources": {"device": "cpu"}}),
+    "cpus-for-ranks": Broken("table", "/resources/cpus", {"distributed": {"strategy": "ddp"}, "resources": {"cpus": 1}}),
+    "cpus-uneven": Broken("table", "/resources/cpus", {"distributed": {"strategy": "ddp"}, "resources": {"cpus": 3}}),
+    "ddp-one-rank": Broken("table", "/distributed/processes_per_node", {"distributed": {"strategy": "ddp", "processes_per_node": 1}}),
+}  # fmt: skip
+
+
+def findings(job: Json, known: DatasetFacts | None) -> list[tuple[str, str, str]]:
+    """Code, pointer and severity of all that resolving reports."""
+    try:
+        found = resolve(job, known).warnings
+    except SpecError as error:
+        found = error.findings
+    return [(each.code, each.pointer, each.severity) for each in found]
+
+
+def test_every_rule_is_broken_once() -> None:
+    assert set(BROKEN) == {rule.id for rule in RULES}
+
+
+@pytest.mark.parametrize(("job", "known"), JOBS.values(), ids=JOBS)
+def test_the_documents_that_are_changed_break_no_rule(job: Json, known: DatasetFacts) -> None:
+    assert findings(job, known) == []
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.id)
+def test_a_broken_rule_is_found_where_it_is_broken(rule: Any) -> None:
+    case = BROKEN[rule.id]
+    job, known = JOBS[case.job]
+    found = findings(changed(job, case.changes), case.facts or known)
+    assert (rule.id, case.pointer, "error" if rule.level == "R" else "warning") in found
+    assert {code for code, _, _ in found} <= {rule.id, *case.also}
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.id)
+def test_a_rule_says_what_to_do(rule: Any) -> None:
+    assert rule.hint
+    assert rule.message
+    assert rule.reads
+    assert all(read.startswith("/") for read in rule.reads)
+
+
+def test_ids_are_unique() -> None:
+    assert len({rule.id for rule in RULES}) == len(RULES)
+
+
+def test_rules_are_named_functions() -> None:
+    assert all(inspect.isfunction(rule.find) for rule in RULES)
+
+
+MORE: dict[str, tuple[str, Json, DatasetFacts | None, set[str]]] = {
+    "text shuffled": ("text", {"data.split": {"strategy": "random"}}, None, {"split-fits"}),
+    "arrays of fractions as classes": ("stack", {"task.num_classes": 5}, arrays(y=ArrayFile(dtype="<f8", shape=(150,))), {"array-form"}),
+    "warm-up of the whole run": ("table", {"schedule": {"type": "constant", "warmup_steps": 25}}, None, set()),
+    "nesterov with dampening": ("table", {"optimizer": {"type": "sgd", "nesterov": True, "momentum": 0.9, "dampening": 0.1}}, None, {"nesterov-needs-momentum"}),
+    "nesterov": ("table", {"optimizer": {"type": "sgd", "nesterov": True, "momentum": 0.9}}, None, set()),
+    "odd rope": ("text", {"model.key_dim": 7, "model.position": {"type": "rope"}}, None, {"rope-dim"}),
+    "key_dim instead of divisible heads": ("text", {"model.num_heads": 5, "model.key_dim": 8}, None, set()),
+    "depth scaling with a residual": ("stack", {"model.init": {"type": "normal", "residual_scaling": "depth"}, **stack({"type": "residual", "layers": [{**CONV, "channels": 3}]}, FLAT, END)}, None, set()),
+    "batch norm in a residual, micro batch 1": ("stack", {"training.batch_size": 1, **stack({"type": "residual", "layers": [NORM]}, FLAT, END)}, None, {"batch-norm-alone"}),
+    "batch norm with drop_last": ("table", {"model.normalization": {"type": "batch"}, "training.batch_size": 67, "data.loader": {"drop_last": True}}, None, set()),
+    "batch norm without hidden layers": ("table", {"model.normalization": {"type": "batch"}, "model.hidden_sizes": [], "training.batch_size": 1}, None, set()),
+    "batch norm, uneven ranks": ("table", {"model.normalization": {"type": "batch"}, "training.batch_size": 6, "distributed": {"strategy": "ddp"}}, None, {"batch-norm-last-batch"}),
+    "max_tokens for a table": ("table", {"training": {"max_tokens": 5}}, None, {"tokens-need-text"}),
+    "a class absent from validation": ("table", {"task.num_classes": 3, "data.split": {"test": 0.2}}, table(columns=(column("a"), column("t", "integer", distinct=2, counts={"0": 148, "1": 2}))), {"unseen-classes", "rare-class"}),
+    "only the test split": ("table", {"data.split": {"validation": 0, "test": 0.2}}, None, set()),
+    "one-dimensional pictures": ("stack", stack({"type": "conv", "channels": 8}, {"type": "pool", "kind": "global_avg"}, END), arrays((150, 3, 8)), set()),
+    "regression on text columns": ("regression", {"task.target": "t"}, table(columns=(column("a"), column("t", "string"))), {"column-not-numeric"}),
+    "string classes": ("table", {}, table(columns=(column("a"), column("t", "string", distinct=3, counts={"x": 50, "y": 50, "z": 50}))), set()),
+    "target misspelled": ("table", {"task.target": "tt", "task.num_classes": 3, "data.source.columns": ["a"]}, None, {"column-missing"}),
+    "two targets, one twice": ("regression", {"task.target": ["a", "a"]}, None, {"column-twice"}),
+    "ratio with seconds": ("table", {"training": {"max_seconds": 5}, "schedule": {"type": "constant", "warmup_ratio": 0.1}}, None, {"schedule-needs-steps"}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MORE)
+def test_edges(name: str) -> None:
+    job, changes, known, expected = MORE[name]
+    base, base_facts = JOBS[job]
+    assert {code for code, _, _ in findings(changed(base, changes), known or base_facts)} == expected
+
+
+@pytest.mark.parametrize(
+    ("size", "micro", "accumulation", "ranks", "nearest"),
+    [(33, None, None, 2, 32), (100, 32, None, 1, 96), (100, 8, 3, 1, 24), (1, None, None, 4, 4), (100, None, 3, 2, 102)],
+)
+def test_the_nearest_batch_size_is_offered_and_fits(
+    size: int, micro: int | None, accumulation: int | None, ranks: int, nearest: int
+) -> None:
+    job = changed(
+        JOBS["table"][0],
+        {
+            "training.batch_size": size,
+            "training.micro_batch_size": micro,
+            "training.gradient_accumulation_steps": accumulation,
+            "distributed": {"strategy": "ddp", "processes_per_node": ranks} if ranks > 1 else {"strategy": "single"},
+        },
+    )
+    with pytest.raises(SpecError) as caught:
+        resolve(job, TABLE)
+    hint = next(each.hint for each in caught.value.findings if each.code == "batch-indivisible")
+    assert hint == f"the nearest batch_size that fits is {nearest}"
+    assert resolve(changed(job, {"training.batch_size": nearest}), TABLE).spec.training.batch_size == nearest
+
+
+def test_rules_speak_of_the_parts_that_parsed() -> None:
+    job = changed(JOBS["table"][0], {"optimizer": {"type": "adam", "lr": "x"}, "loss": {"type": "mse"}, "training": {"epoch": 3}})
+    assert {(code, pointer) for code, pointer, _ in findings(job, TABLE)} == {
+        ("unknown-key", "/training/epoch"),
+        ("wrong-type", "/optimizer/lr"),
+        ("loss-fits-task", "/loss/type"),
+    }
+
+
+def test_facts_of_every_kind_are_used() -> None:
+    assert {type(each.content) for each in (TABLE, TEXT, PICTURES, ARRAYS, NUMBERS)} == {
+        TableFacts,
+        TextFacts,
+        ImageFacts,
+        ArrayFacts,
+    }
