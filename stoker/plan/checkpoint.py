@@ -1,40 +1,63 @@
-"""Bytes of one checkpoint, as `worker.trainer.checkpoint` writes it."""
+"""Bytes of one checkpoint, file by file as `worker.trainer.checkpoint` writes them."""
 
+from collections.abc import Iterable
+
+from stoker.facts import DatasetFacts, ImageFacts, TextFacts
+from stoker.plan.known import Known
 from stoker.plan.prediction import CheckpointSizeView
-from stoker.plan.tape import FP32, INT64, Tape, Weight
+from stoker.plan.tape import FP32, INT64, Shape, Tape, Weight
 from stoker.spec import JobSpec
+from stoker.spec.data import Arrays, Bpe, ByteTokenizer, CharTokenizer, Csv, ImageFolder, Parquet
 from stoker.spec.optimizer import SGD, Adam, AdamW
 
-STATE_BYTES = 8192
-"""Random states of a rank, data position, manifest."""
+RNG_BYTES = 5056
+"""State of PyTorch's generator on a CPU; that on a GPU is 16 bytes beside it."""
+STATE_BYTES, METRIC_BYTES = 320, 35
+"""Of state.json without metrics, and per metric."""
+FILE_BYTES = 142
+"""Per file in the manifest."""
+BPE_TOKEN_BYTES, BPE_BYTES = 34, 4900
+"""Of tokenizer.json: per learned token, in vocabulary and merges, and the rest with the 256 bytes."""
 
 
-def moments(spec: JobSpec) -> int:
-    """Tensors of the size of the weights that the optimizer carries."""
+def moments(spec: JobSpec) -> tuple[str, ...]:
+    """Names of the tensors as large as the weights that the optimizer carries."""
     match spec.optimizer:
         case SGD(momentum=momentum):
-            return 1 if momentum > 0 else 0
+            return ("momentum_buffer",) if momentum > 0 else ()
         case Adam(amsgrad=amsgrad) | AdamW(amsgrad=amsgrad):
-            return 3 if amsgrad else 2
+            return ("exp_avg", "exp_avg_sq", *(("max_exp_avg_sq",) if amsgrad else ()))
 
 
-def counters(spec: JobSpec) -> int:
-    """Step counts that the optimizer carries per tensor, float32 each."""
-    return 0 if isinstance(spec.optimizer, SGD) else 1
+def optimizer_bytes(spec: JobSpec, tape: Tape) -> int:
+    """In memory: moments, and for Adam a step count of each tensor."""
+    steps = 0 if isinstance(spec.optimizer, SGD) else sum(weight.copies for weight in tape.weights)
+    return (tape.parameters * len(moments(spec)) + steps) * FP32
 
 
-def checkpoint_of(spec: JobSpec, tape: Tape, ranks: int) -> CheckpointSizeView:
-    weights = sum(w.size for w in tape.weights) * FP32
-    tensors = sum(w.copies for w in tape.weights)
-    model = weights + buffers_bytes(tape) + _header((*tape.weights, *tape.buffers), 1)
-    optimizer = weights * moments(spec) + tensors * counters(spec) * FP32
-    optimizer += _header(tape.weights, moments(spec) + counters(spec))
-    state = STATE_BYTES * ranks
-    total = model + optimizer + state
+def buffers_bytes(tape: Tape) -> int:
+    """Running statistics are float32, their counts (scalars) int64."""
+    return sum(buffer.size * (FP32 if buffer.shape else INT64) for buffer in tape.buffers)
+
+
+def keeps_best(spec: JobSpec) -> bool:
+    """Whether the weights of the best evaluation are held and saved beside the newest."""
+    return spec.training.early_stopping is not None and spec.training.early_stopping.restore_best
+
+
+def checkpoint_of(spec: JobSpec, facts: DatasetFacts, known: Known, tape: Tape, ranks: int) -> CheckpointSizeView:
+    content = tape.parameters * FP32 + buffers_bytes(tape)
+    model = content + _header(_entries((*tape.weights, *tape.buffers), ("",)), content)
+    best = model if keeps_best(spec) else 0
+    optimizer = optimizer_bytes(spec, tape)
+    optimizer += _header(_optimizer_entries(spec, tape), optimizer)
+    state = _ranks(ranks, tape.gpu) + _documents(spec, facts, known)
+    total = model + best + optimizer + state
     kept = spec.checkpoint.keep_last + spec.checkpoint.keep_best + 1
     return CheckpointSizeView(
         model_bytes=model,
         optimizer_bytes=optimizer,
+        best_bytes=best,
         state_bytes=state,
         total_bytes=total,
         kept=kept,
@@ -42,11 +65,86 @@ def checkpoint_of(spec: JobSpec, tape: Tape, ranks: int) -> CheckpointSizeView:
     )
 
 
-def buffers_bytes(tape: Tape) -> int:
-    """Running statistics are float32, their counts (scalars) int64."""
-    return sum(b.size * (FP32 if b.shape else INT64) for b in tape.buffers)
+Entry = tuple[int, Shape, int]
+"""Characters of all names of equal tensors together, their shape, and how many they are."""
 
 
-def _header(weights: tuple[Weight, ...] | list[Weight], per_weight: int) -> int:
-    """Bytes of a safetensors header: name, format, shape and two offsets of each tensor."""
-    return 8 + sum(w.copies * (len(w.name) + 70) for w in weights) * per_weight
+def _entries(weights: Iterable[Weight], suffixes: tuple[str, ...]) -> list[Entry]:
+    """Per weight and suffix; `{}` in a name is the index of each copy."""
+    return [
+        ((len(w.name) + len(suffix)) * w.copies + (_digits(w.copies) - 2 * w.copies if "{}" in w.name else 0), w.shape, w.copies)
+        for w in weights
+        for suffix in suffixes
+    ]
+
+
+def _optimizer_entries(spec: JobSpec, tape: Tape) -> list[Entry]:
+    tensors = _entries(tape.weights, tuple(f".{moment}" for moment in moments(spec)))
+    if isinstance(spec.optimizer, SGD):
+        return tensors
+    return tensors + [(names, (), copies) for names, _, copies in _entries(tape.weights, (".step",))]
+
+
+def _digits(count: int) -> int:
+    """Characters of 0, 1 … count - 1 written one after another."""
+    total, power = count, 10
+    while power < count:
+        total += count - power
+        power *= 10
+    return total
+
+
+def _header(entries: Iterable[Entry], content: int) -> int:
+    """Of a safetensors file: length, then JSON with name, type, shape and both offsets of each tensor, padded to 8."""
+    offsets = 2 * len(str(content)) + 1
+    size = 1
+    for names, shape, count in entries:
+        size += names + count * (
+            len('"":{"dtype":"F32","shape":[],"data_offsets":[]},') + len(",".join(map(str, shape))) + offsets
+        )
+    return 8 + -(-size // 8) * 8
+
+
+def _ranks(ranks: int, gpu: bool) -> int:
+    """ranks.safetensors: random states and an unreported loss of each rank."""
+    content = ranks * (RNG_BYTES + INT64 + (16 if gpu else 0))
+    return content + _header([(7, (ranks, RNG_BYTES), 2 + gpu)], content)
+
+
+def _documents(spec: JobSpec, facts: DatasetFacts, known: Known) -> int:
+    """The JSON files, the fitted normalization and the manifest."""
+    state = STATE_BYTES + METRIC_BYTES * (1 + len(spec.evaluation.metrics or ()))
+    sizes = [state, len(spec.model_dump_json(indent=1)), 60 + _names(spec, facts, known)]
+    if spec.data.normalization is not None:
+        features = 1
+        if spec.data.normalization.per_channel:
+            features = known.shape[0]
+        sizes.append(_header([(10, (features,), 2)], 2 * features * FP32) + 2 * features * FP32)
+    if known.text:
+        sizes.append(_tokenizer(spec, facts))
+    tensors = 4 if keeps_best(spec) else 3
+    return sum(sizes) + FILE_BYTES * (tensors + len(sizes))
+
+
+def _names(spec: JobSpec, facts: DatasetFacts, known: Known) -> int:
+    """Names of columns and classes in data.json."""
+    match spec.data.source:
+        case Csv(columns=columns) | Parquet(columns=columns):
+            return sum(len(name) + 4 for name in columns or ()) + 4 * known.outputs
+        case ImageFolder():
+            counts = facts.content.counts if isinstance(facts.content, ImageFacts) else {}
+            return sum(len(name) + 4 for name in counts)
+        case Arrays():
+            return 4 * known.outputs
+        case _:
+            return 0
+
+
+def _tokenizer(spec: JobSpec, facts: DatasetFacts) -> int:
+    match spec.data.tokenizer:
+        case None | ByteTokenizer():
+            return 16
+        case CharTokenizer():
+            return 32 + 2 * facts.content.distinct_characters if isinstance(facts.content, TextFacts) else 32
+        case Bpe(vocab_size=size):
+            return BPE_BYTES + BPE_TOKEN_BYTES * (size - 256)

@@ -1,5 +1,6 @@
 """What a plan starts from: every size of the problem that the spec and its data set make together, none missing."""
 
+import math
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -9,10 +10,15 @@ from stoker.spec import JobSpec
 from stoker.spec.arithmetic import Sizes, split_sizes, windows
 from stoker.spec.problem import Problem, problem_of
 
-BYTES_PER_BPE_TOKEN = 3
-"""Rough length of a learned token of natural text; the true one is known once the tokenizer has learned."""
-
 T = TypeVar("T")
+
+
+def bytes_per_token(vocabulary: int) -> float:
+    """Rough length of a learned token: 1 for bytes, growing with the vocabulary, 4.5 for a large one.
+
+    Measured on English and Python; the true one is known once the tokenizer has learned.
+    """
+    return min(4.5, 1 + 0.75 * math.log2(max(vocabulary, 256) / 256))
 
 
 @dataclass(frozen=True)
@@ -46,7 +52,7 @@ def _text(spec: JobSpec, facts: DatasetFacts, problem: Problem, shape: tuple[int
     if tokens is None:
         content = facts.content if isinstance(facts.content, TextFacts) else None
         text = _sure(content, "/data/source", "how much text there is")
-        tokens = split_sizes(text.bytes // BYTES_PER_BPE_TOKEN, spec.data.split)
+        tokens = split_sizes(int(text.bytes / bytes_per_token(vocabulary)), spec.data.split)
     length = shape[0]
     samples = Sizes(windows(tokens.train, length), windows(tokens.validation, length), windows(tokens.test, length))
     return Known(shape, vocabulary, samples, tokens.train + tokens.validation + tokens.test, True, estimated)

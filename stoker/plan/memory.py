@@ -2,30 +2,41 @@
 
 import math
 
-from stoker.plan.checkpoint import buffers_bytes, counters, moments
+from stoker.plan.checkpoint import buffers_bytes, keeps_best, optimizer_bytes
 from stoker.plan.known import Known
 from stoker.plan.prediction import MemoryView
 from stoker.plan.tape import FP32, INT64, Tape
 from stoker.spec import JobSpec
 from stoker.spec.arithmetic import Batch
+from stoker.spec.distributed import DDP
 
-RUNTIME_BYTES = 320 << 20
-"""Resident memory of one rank before it has a model: interpreter, PyTorch and the libraries of the trainer, measured."""
-GPU_RUNTIME_BYTES = 640 << 20
-"""A CUDA context with its kernels, on the device."""
+MIB = 1 << 20
+RUNTIME_BYTES = 470 * MIB
+"""Resident memory of one rank before it has data or a model: interpreter, PyTorch and what else the trainer imports."""
+GPU_RUNTIME_BYTES = 640 * MIB
+"""A CUDA context with its kernels and library handles, on the device."""
+GATHERED_BYTES = 8 * MIB
+"""Inputs that the loader gathers at once, or one batch where that is more."""
+TOKEN_BYTES, LOADING_BYTES_PER_TOKEN = 4, 28
+"""Of a token at rest, and while text is read: text, its pieces and three copies of the ids."""
 
 
 def memory_of(spec: JobSpec, known: Known, tape: Tape, batch: Batch) -> MemoryView:
-    weights = tape.parameters * FP32
-    tensors = sum(w.copies for w in tape.weights)
-    optimizer = weights * moments(spec) + tensors * counters(spec) * FP32
-    activations, workspace = tape.activation_bytes, 2 * tape.largest
-    buffers, dataset = buffers_bytes(tape), _dataset(known)
-    communication = weights if batch.ranks > 1 else 0
+    """Two peaks: while the data set is read, and at the end of a forward pass; the second differs for a resumed run."""
+    weights, optimizer, buffers = tape.parameters * FP32, optimizer_bytes(spec, tape), buffers_bytes(tape)
+    activations, workspace = tape.activation_bytes, max(0, tape.high - tape.activation_bytes)
+    best = weights + buffers if keeps_best(spec) else 0
+    dataset, loading = _dataset(known, batch)
+    communication = min(spec.distributed.bucket_cap_mb * MIB, weights) if isinstance(spec.distributed, DDP) else 0
     runtime = RUNTIME_BYTES + (GPU_RUNTIME_BYTES if tape.gpu else 0)
-    standing = weights + buffers + dataset + communication + runtime
-    fresh = standing + weights + optimizer + activations + workspace
-    resumed = standing + optimizer + max(weights + activations + workspace, weights + optimizer)
+    standing = runtime + dataset + weights + buffers + best + optimizer
+    # Gradients of one backward pass come as activations go; where they outlive it, both are there at once.
+    lasting = batch.accumulation > 1 or batch.ranks > 1
+    backward = weights + activations if lasting else max(weights, activations + FP32 * tape.largest_weight)
+    training = backward + workspace + communication
+    fresh = max(standing + training, runtime + dataset + loading)
+    # A checkpoint's model and optimizer are read whole, and copied, before the first gradient is there.
+    resumed = max(fresh, standing + weights + buffers + best + optimizer)
     return MemoryView(
         weights_bytes=weights,
         gradients_bytes=weights,
@@ -33,17 +44,23 @@ def memory_of(spec: JobSpec, known: Known, tape: Tape, batch: Batch) -> MemoryVi
         activations_bytes=activations,
         workspace_bytes=workspace,
         buffers_bytes=buffers,
+        best_bytes=best,
         dataset_bytes=dataset,
+        loading_bytes=loading,
         communication_bytes=communication,
         runtime_bytes=runtime,
         fresh_bytes=fresh,
         resumed_bytes=resumed,
-        rank_bytes=max(fresh, resumed),
-        total_bytes=max(fresh, resumed) * batch.ranks,
+        rank_bytes=resumed,
+        total_bytes=resumed * batch.ranks,
     )
 
 
-def _dataset(known: Known) -> int:
+def _dataset(known: Known, batch: Batch) -> tuple[int, int]:
+    """At rest, with the block that is being fed; and what more there is while it is read and split."""
+    per_rank = batch.micro * batch.accumulation
     if known.text:
-        return known.items * INT64
-    return known.items * (math.prod(known.shape) * FP32 + INT64)
+        gathered = max(GATHERED_BYTES, 2 * per_rank * known.shape[0] * INT64)
+        return known.items * TOKEN_BYTES + gathered, known.items * LOADING_BYTES_PER_TOKEN
+    sample = math.prod(known.shape) * FP32 + INT64
+    return known.items * sample + max(GATHERED_BYTES, per_rank * sample), 2 * known.items * sample

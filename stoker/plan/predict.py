@@ -45,7 +45,7 @@ def plan(
         batch=BatchView(size=batch.size, micro=batch.micro, accumulation=batch.accumulation, ranks=batch.ranks),
         steps=steps,
         memory=memory,
-        checkpoint=checkpoint_of(spec, tape, batch.ranks),
+        checkpoint=checkpoint_of(spec, facts, known, tape, batch.ranks),
         limit_bytes=limit,
         device_limit_bytes=device_bytes,
         fits=fits,

@@ -88,10 +88,14 @@ class MemoryView(View):
     workspace_bytes: int
     """Short-lived tensors beside them."""
     buffers_bytes: int
+    best_bytes: int
+    """Copy of the weights of the best evaluation, where early stopping is to restore them."""
     dataset_bytes: int
     """Samples held by each rank."""
+    loading_bytes: int
+    """Copies made while the data set is read, before there is a model."""
     communication_bytes: int
-    """Buckets in which gradients are exchanged."""
+    """The bucket of gradients that is being exchanged."""
     runtime_bytes: int
     """Interpreter, PyTorch and its libraries."""
     fresh_bytes: int
@@ -107,8 +111,10 @@ class MemoryView(View):
 class CheckpointSizeView(View):
     model_bytes: int
     optimizer_bytes: int
+    best_bytes: int
+    """The weights of the best evaluation, where early stopping is to restore them."""
     state_bytes: int
-    """Random states, data position and manifest."""
+    """Random states, position, spec, description of the data, and manifest."""
     total_bytes: int
     kept: int
     """Checkpoints that retention keeps at most, and the one being written."""

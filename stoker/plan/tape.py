@@ -77,8 +77,8 @@ class Tape:
     backward: int = 0
     saved: int = 0
     """Bytes kept from the forward to the backward pass."""
-    largest: int = 0
-    """Bytes of the largest tensor made."""
+    high: int = 0
+    """Most bytes at once: what is kept up to an operation, with its result and gradient on the way back."""
     casts: int = 0
     """Bytes of the bfloat16 copies of weights."""
     copies: int = 1
@@ -87,6 +87,11 @@ class Tape:
     @property
     def parameters(self) -> int:
         return sum(weight.size for weight in self.weights)
+
+    @property
+    def largest_weight(self) -> int:
+        """Elements of the largest learned tensor."""
+        return max((math.prod(weight.shape) for weight in self.weights), default=0)
 
     @property
     def activation_bytes(self) -> int:
@@ -100,9 +105,9 @@ class Tape:
     def made(self, shape: Shape, item: int = FP32, *, kept: bool = False, grad: bool = True) -> Value:
         """A new tensor."""
         value = Value(shape, Storage(math.prod(shape), item), grad)
-        self.largest = max(self.largest, self.batch * value.size * item)
         if kept:
             self.keep(value)
+        self.high = max(self.high, self.activation_bytes + 2 * self.batch * value.size * item)
         return value
 
     def keep(self, value: Value) -> None:

@@ -7,14 +7,17 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
 from stoker.facts import DatasetFacts
+from stoker.plan import plan
 from stoker.plan.known import Known, known_of
 from stoker.spec import JobSpec
 from stoker.spec.loss import MeanSquaredError
 from worker.trainer.loss import build_loss
 from worker.trainer.model import build_model
+from worker.trainer.optimizer import build_optimizer
 
 
 @dataclass
@@ -72,3 +75,26 @@ def kept_bytes(model: nn.Module) -> Iterator[Kept]:
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         yield kept
+
+
+def peak_of_training(spec: JobSpec, content: DatasetFacts, steps: int = 2) -> int:
+    """Most bytes that PyTorch held at once for model, gradients, optimizer and activations, over some steps."""
+    known, batch = known_of(spec, content), plan(spec, content).batch
+    samples = batch_of_samples(spec, known, batch.micro)
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        model = build_model(spec.model, known.shape, known.outputs)
+        optimizer = build_optimizer(spec.optimizer, model.parameters())
+        for _ in range(steps):
+            optimizer.zero_grad()
+            for _ in range(batch.accumulation):
+                with torch.autocast("cpu", torch.bfloat16, enabled=spec.precision.mode == "bf16_mixed"):
+                    loss = loss_of(spec, known, model(samples[0]), samples[1])
+                loss.backward()
+                del loss
+            optimizer.step()
+    held = most = 0
+    for event in profiler.profiler.kineto_results.events():
+        if event.name() == "[memory]":
+            held += event.nbytes()
+            most = max(most, held)
+    return most
