@@ -19,6 +19,7 @@ import server.checkpoints.routes
 import server.datasets.routes
 import server.events.routes
 import server.families.routes
+import server.families.routes
 import server.jobs.routes
 import server.logs.routes
 import server.meta
@@ -54,6 +55,7 @@ ROUTERS = (
     server.datasets.routes.router,
     server.blobs.routes.router,
     server.plans.routes.router,
+    server.families.routes.router,
     server.families.routes.router,
     server.workers.routes.router,
     server.attempts.routes.router,

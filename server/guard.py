@@ -85,6 +85,7 @@ class Guard:
             await send({"type": "websocket.close", "code": 1008})
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope = dict(scope)  # the server below keeps its own: it still has to know a HEAD when it sees the answer
         headers, began = Headers(scope=scope), time.perf_counter()
         given = headers.get("x-request-id", "")
         answer = _Answer(scope, send, given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex)

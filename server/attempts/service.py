@@ -9,7 +9,7 @@ from sqlmodel import Session
 
 from server.attempts import store
 from server.attempts.ending import end_attempt
-from server.attempts.reporting import put_values, store_frames
+from server.attempts.reporting import progress_of, put_values, store_frames
 from server.attempts.tables import Attempt
 from server.auth import AttemptPrincipal, attempt_token, digest
 from server.blobs.service import MissingBlob
@@ -150,7 +150,7 @@ def finish(session: Session, who: AttemptPrincipal, said: Finish) -> FinishReply
     if said.corrupt_steps:
         checkpoints.mark_corrupt(session, job, list(said.corrupt_steps))
     if said.step is not None:
-        job.progress = {**job.progress, "step": said.step, "eta_seconds": None}
+        job.progress = {**progress_of(job, attempt, {"step": said.step}), "eta_seconds": None}
     end_attempt(session, job, attempt, said.reason, message=said.message, exit_code=said.exit_code, step=said.step)
     attempt.finished_as = job.state
     return FinishReply(state=job.state)

@@ -52,7 +52,8 @@ def _of_job(name: str, value: str) -> Any:
         return exists().where(mine)
     if matched := _METRIC.fullmatch(name):
         mine = (METRICS.c.job_id == JOBS.c.id) & (METRICS.c.key == matched[1])
-        return exists().where(mine & _compared(matched[2], _number(value)))
+        op = matched[2] + "=" if value.startswith("=") else matched[2]  # `a<==1`, unescaped, arrives split at its first `=`
+        return exists().where(mine & _compared(op, _number(value.removeprefix("="))))
     hint = "state name label.<key> project parent since metric.<key><op> archived limit after"
     raise _refused("", "unknown-filter", "No such filter.", hint)
 
