@@ -250,6 +250,6 @@ def _restore_rank(run: Run, ranks: dict[str, torch.Tensor]) -> None:
         run.journal.write(Notice(level="info", code="world_size_changed", message=message, step=run.step))
         return
     run.log.meter.total.copy_(loss[rank].squeeze())
-    torch.set_rng_state(ranks["rng"][rank].contiguous())
+    torch.set_rng_state(ranks["rng"][rank].clone())  # a slice of a tensor is no state
     if run.world.device.type == "cuda" and "cuda_rng" in ranks:
-        torch.cuda.set_rng_state(ranks["cuda_rng"][rank].contiguous(), run.world.device)
+        torch.cuda.set_rng_state(ranks["cuda_rng"][rank].clone(), run.world.device)

@@ -49,8 +49,9 @@ class Predictor:
         """(n,) classes by the names they have in the data set, or (n, outputs) numbers."""
         outputs = self.outputs(inputs)
         if not build_task(self.spec.task).classes:
-            return outputs
-        return np.asarray(self.about.classes)[outputs.argmax(-1)]
+            return np.asarray(outputs)
+        names: npt.NDArray[np.generic] = np.asarray(self.about.classes)[outputs.argmax(-1)]
+        return names
 
     def generate(self, prompt: str, tokens: int = 100, temperature: float = 1.0, seed: int = 0) -> str:
         """The prompt and what the model writes after it. Temperature 0 always takes the likeliest token.
