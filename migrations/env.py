@@ -25,6 +25,11 @@ def plain_type(kind: str, item: Any, _: Any) -> str | Literal[False]:
             return False
 
 
+def comparable(item: Any, name: str | None, kind: str, reflected: bool, other: Any) -> bool:
+    """Everything but the index that sorts downwards, which SQLite cannot describe; a test looks for it by name."""
+    return not (kind == "index" and name == "ix_jobs_pending")
+
+
 def run(connection: Connection) -> None:
     context.configure(
         connection=connection,
@@ -32,6 +37,7 @@ def run(connection: Connection) -> None:
         render_as_batch=connection.dialect.name == "sqlite",
         compare_type=True,
         render_item=plain_type,
+        include_object=comparable,
     )
     with context.begin_transaction():
         context.run_migrations()

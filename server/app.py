@@ -19,7 +19,6 @@ import server.checkpoints.routes
 import server.datasets.routes
 import server.events.routes
 import server.families.routes
-import server.families.routes
 import server.jobs.routes
 import server.logs.routes
 import server.meta
@@ -55,7 +54,6 @@ ROUTERS = (
     server.datasets.routes.router,
     server.blobs.routes.router,
     server.plans.routes.router,
-    server.families.routes.router,
     server.families.routes.router,
     server.workers.routes.router,
     server.attempts.routes.router,
