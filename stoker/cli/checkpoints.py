@@ -20,7 +20,7 @@ CHECKPOINTS: emit.Shape[CheckpointView] = emit.Shape(
         emit.Column("STATE", lambda checkpoint: checkpoint.state),
         emit.Column("TAGS", lambda checkpoint: " ".join(checkpoint.tags) or "–"),
         emit.Column("SIZE", lambda checkpoint: words.size(checkpoint.bytes), right=True),
-        emit.Column("METRICS", _metrics),
+        emit.Column("METRICS", _metrics, gives_way=True),
         emit.Column("AGE", lambda checkpoint: words.age(checkpoint.created_at), right=True),
     ],
     nothing="no checkpoints yet",

@@ -25,6 +25,8 @@ class Column(Generic[V]):
     title: str
     text: Callable[[V], str]
     right: bool = False
+    gives_way: bool = False
+    """Whether it is shortened when the terminal is narrow; the others never are."""
 
 
 @dataclass(frozen=True)
@@ -79,8 +81,12 @@ def _table(items: list[V], shape: Shape[V]) -> None:
         out().print(shape.nothing, style="dim")
         return
     table = Table(box=None, pad_edge=False, header_style="bold", show_edge=False)
+    widths = {column.title: max(len(text) for text in (column.title, *map(column.text, items))) for column in shape.columns}
+    loose = [column.title for column in shape.columns if column.gives_way]
+    room = out().width - sum(width + 2 for title, width in widths.items() if title not in loose)
     for column in shape.columns:
-        table.add_column(column.title, justify="right" if column.right else "left", no_wrap=True)
+        width = min(widths[column.title], max(8, room // len(loose) - 2)) if column.title in loose else widths[column.title]
+        table.add_column(column.title, justify="right" if column.right else "left", no_wrap=True, width=width)
     for item in items:
         table.add_row(*(column.text(item) for column in shape.columns))
     out().print(table)

@@ -33,14 +33,19 @@ def explain(
 def _page(found: Explanation) -> None:
     out().print(found.path or "job", style="bold", end=f"  {found.type}\n")
     out().print(f"  {found.text}")
-    for name, text in _rows(found):
-        out().print(f"  {name:<9} {text}")
+    _rows_of(found)
     for key in found.keys:
         out().print(f"    {key.name:<28} {key.text}", style="dim")
     for variant in found.variants:
         out().print("")
         out().print(f"  for {', '.join(variant.kinds)}: {variant.type}", style="bold")
         out().print(f"  {variant.text}")
+        _rows_of(variant)
+
+
+def _rows_of(found: Explanation) -> None:
+    for name, text in _rows(found):
+        out().print(f"  {name:<9} {text}")
 
 
 def _rows(found: Explanation) -> Iterator[tuple[str, str]]:

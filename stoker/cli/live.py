@@ -110,6 +110,7 @@ class LiveView:
     def __init__(self, client: Client, jobs: Sequence[JobView]) -> None:
         self._pages = {job.id: JobPage(client, job) for job in jobs}
         self._live = Live(self._draw(), console=err(), auto_refresh=False)
+        self._drawn = 0.0
 
     def __enter__(self) -> "LiveView":
         self._live.start()
@@ -126,10 +127,13 @@ class LiveView:
         self._pages[job_id].event(event)
 
     def tick(self) -> None:
-        """Draw, with new numbers when it is time for them."""
+        """Draw, at most ten times a second, with new numbers when it is time for them."""
+        if time.monotonic() - self._drawn < 0.1:
+            return
         for page in self._pages.values():
             page.refresh()
         self._live.update(self._draw(), refresh=True)
+        self._drawn = time.monotonic()
 
     def _draw(self) -> Group:
         pages = [page.draw() for page in self._pages.values()]

@@ -27,10 +27,10 @@ JOBS: emit.Shape[JobView] = emit.Shape(
     id=lambda job: job.id,
     columns=[
         emit.Column("ID", lambda job: job.id),
-        emit.Column("NAME", lambda job: job.name or "–"),
+        emit.Column("NAME", lambda job: job.name or "–", gives_way=True),
         emit.Column("STATE", lambda job: job.state),
         emit.Column("PROGRESS", _progress),
-        emit.Column("BEST", _objective),
+        emit.Column("BEST", _objective, gives_way=True),
         emit.Column("RAN", lambda job: words.duration(words.between(job.started_at, job.finished_at)), right=True),
         emit.Column("AGE", lambda job: words.age(job.created_at), right=True),
     ],

@@ -34,7 +34,7 @@ def _lines(
     if verdict is not None and verdict.gates:
         yield "\n## Gates\n\n| gate | value | result |\n|---|---|---|"
         for gate in verdict.gates:
-            yield f"| `{_cell(gate.expression)}` | {measure(gate.value)} | {'pass' if gate.passed else '**fail**'} |"
+            yield f"| {_code(gate.expression)} | {measure(gate.value)} | {'pass' if gate.passed else '**fail**'} |"
     if job.metrics:
         yield from _metrics(job, baseline)
     if baseline is not None and len(specs) == 2:
@@ -65,10 +65,15 @@ def _difference(mine: Mapping[str, Any], other: Mapping[str, Any]) -> Iterator[s
         return
     yield "| key | baseline | this job |\n|---|---|---|"
     for pointer in changed:
-        yield f"| `{_cell(pointer[1:].replace('/', '.'))}` | {_cell(before.get(pointer))} | {_cell(now.get(pointer))} |"
+        yield f"| {_code(pointer[1:].replace('/', '.'))} | {_cell(before.get(pointer))} | {_cell(now.get(pointer))} |"
 
 
 def _cell(value: object) -> str:
     """Text that cannot break out of a table cell."""
     text = "–" if value is None else str(value)
     return text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").replace("`", "'").replace("\n", " ")
+
+
+def _code(text: str) -> str:
+    """A code span in a table cell; nothing but the bar and the backtick means anything there."""
+    return "`" + text.replace("`", "'").replace("|", "\\|").replace("\n", " ") + "`"

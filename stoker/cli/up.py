@@ -16,7 +16,7 @@ from stoker.cli.stack.supervisor import Options
 
 def up(
     host: Annotated[str, typer.Option(help="Address the server listens on.")] = "127.0.0.1",
-    port: Annotated[int | None, typer.Option(min=1, max=65535, help="Port; else the last one, 8642 or a free one.")] = None,
+    port: Annotated[int | None, typer.Option(min=1, max=65535, help="Port; else the last one, 7071 or a free one.")] = None,
     state_dir: Annotated[Path | None, typer.Option(help="Where it keeps its things; else STOKER_STATE_DIR or .stoker.")] = None,
     worker: Annotated[str, typer.Option(help="Name of the worker.")] = "local",
     detach: Annotated[bool, typer.Option("--detach", "-d", help="Return once it is ready.")] = False,

@@ -1,5 +1,7 @@
 """The asyncio client: the same calls over `AsyncTransport`."""
 
+from __future__ import annotations
+
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
@@ -50,7 +52,7 @@ class AsyncClient:
     ) -> None:
         self._transport = AsyncTransport(Settings.load(url, key, project, timeout, retries))
 
-    async def __aenter__(self) -> "AsyncClient":
+    async def __aenter__(self) -> AsyncClient:
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:

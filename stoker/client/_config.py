@@ -116,7 +116,7 @@ def _checked_url(setting: Setting) -> str | None:
         return None
     parts = urlsplit(setting.value)
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ConfigError(f"not a server address: {setting.value!r} (from {setting.origin}); it looks like http://host:8642")
+        raise ConfigError(f"not a server address: {setting.value!r} (from {setting.origin}); it looks like http://host:7071")
     return setting.value.rstrip("/")
 
 

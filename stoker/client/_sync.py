@@ -1,5 +1,7 @@
 """The synchronous client: `_calls` over `Transport`."""
 
+from __future__ import annotations
+
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -54,7 +56,7 @@ class Client:
     ) -> None:
         self._transport = Transport(Settings.load(url, key, project, timeout, retries))
 
-    def __enter__(self) -> "Client":
+    def __enter__(self) -> Client:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:

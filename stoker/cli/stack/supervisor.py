@@ -20,7 +20,7 @@ from stoker.cli.stack.child import Child, Program, tail
 from stoker.cli.stack.files import Process, Record, StackFiles, read_record, write_record
 from stoker.cli.stack.process import end, free_port
 
-PORT = 8642
+PORT = 7071
 """Preferred port of the server."""
 START_LIMIT = 60.0
 """Seconds until a stack that is not ready is given up."""
@@ -32,7 +32,7 @@ START_TRIES = 4
 class Options:
     host: str = "127.0.0.1"
     port: int | None = None
-    """Required port; unset, the last one, else 8642, else any free one."""
+    """Required port; unset, the last one, else 7071, else any free one."""
     worker: str = "local"
 
 
