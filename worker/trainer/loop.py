@@ -19,6 +19,14 @@ def train(run: Run) -> str:
     """From wherever the run is to its end; why it ended. Raises Diverged."""
     run.journal.write(_started(run))
     run.journal.phase("training")
+    reason = repeat(run)
+    run.control.settle()
+    finish(run, reason)
+    return reason
+
+
+def repeat(run: Run) -> str:
+    """Steps, and what is due between them, until there is a reason to end."""
     while run.ended is None:
         step(run)
         stop, seconds = run.control.exchange()
@@ -29,8 +37,7 @@ def train(run: Run) -> str:
         run.ended = _ending(run, stop, seconds)
         if run.ended is None and run.saving.due(run.step, seconds):
             save(run)
-    run.control.settle()
-    return finish(run, run.ended)
+    return run.ended
 
 
 def step(run: Run) -> None:
@@ -83,7 +90,7 @@ def save(run: Run) -> None:
         run.journal.phase("training")
 
 
-def finish(run: Run, reason: str) -> str:
+def finish(run: Run, reason: str) -> None:
     """What follows the last step: a checkpoint when the run was told to stop; else the last reports, judged and saved."""
     match reason:
         case "preempted":
@@ -97,7 +104,6 @@ def finish(run: Run, reason: str) -> str:
             _restore_best(run)
             _report(run, "test")
             checkpoint.save(run, final=True)
-    return reason
 
 
 def _started(run: Run) -> Started:
