@@ -7,10 +7,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 SPEC, TRAINER = ROOT / "stoker" / "spec", ROOT / "worker" / "trainer"
 
-NOT_TRAINED = {
-    "resources": "honoured by the scheduler and the agent, which place and start the ranks",
-    "model/parts": "pieces that several architectures share; each is built where it is used",
-}
+NOT_TRAINED = {"resources": "honoured by the scheduler and the agent, which place and start the ranks"}
 """Spec families without a trainer file, and why."""
 
 MACHINERY = {
@@ -19,24 +16,37 @@ MACHINERY = {
     "assemble": "builders called in order",
     "world": "ranks and devices",
     "journal": "what the run says",
+    "control": "what ranks agree on between steps",
+    "rhythm": "durations of several families, as moments between steps",
+    "errors": "why a run fails",
+    "metrics": "the part of evaluation that is slow to import",
+    "predict": "a checkpoint put to use",
+    "warm": "what an interpreter loads ahead of a run",
+    "data/build": "the parts of the data family called in order",
+    "data/description": "what a data set taught the run",
+    "data/samples": "what every source becomes",
+    "data/images": "the part of data.source that reads pictures",
+    "data/table": "the part of data.source that reads tables",
 }
 """Trainer files that are no family, and why they are there."""
 
 
 def families(spec: Path) -> set[str]:
-    """Files that declare what a user may ask: they define a class with documented fields."""
+    """Files that declare what a user may ask: they define a class of the grammar, or a choice among several."""
     found = set()
     for path in spec.rglob("*.py"):
         name = path.relative_to(spec).with_suffix("").as_posix()
         if name in ("_base", "job"):
             continue
-        if any(isinstance(node, ast.ClassDef) and _is_spec(node) for node in ast.parse(path.read_text()).body):
+        if any(_declares(node) for node in ast.walk(ast.parse(path.read_text()))):
             found.add(name.removesuffix("/__init__"))
     return found
 
 
-def _is_spec(node: ast.ClassDef) -> bool:
-    return any(isinstance(base, ast.Name) and base.id in ("Spec", "Metric", "Warmup") for base in node.bases)
+def _declares(node: ast.AST) -> bool:
+    if isinstance(node, ast.ClassDef):
+        return any(isinstance(base, ast.Name) and base.id in ("Spec", "Metric", "Warmup") for base in node.bases)
+    return isinstance(node, ast.keyword) and node.arg == "discriminator"
 
 
 def builders(trainer: Path) -> set[str]:
