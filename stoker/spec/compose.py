@@ -9,7 +9,7 @@ from stoker.spec.document import Document, Source
 from stoker.spec.grammar import leaves
 from stoker.spec.i18n import Lang
 from stoker.spec.merge import merged
-from stoker.spec.messages import finding
+from stoker.spec.messages import finding, reason
 from stoker.spec.overrides import Override, Refused, applied, parsed
 from stoker.spec.presets import preset, presets
 from stoker.spec.report import render
@@ -70,7 +70,7 @@ def _below(document: Document, fetch: Fetch | None, open_file: Open | None, lang
     if target is None:
         return None
     if not isinstance(target, str):
-        raise _refused(document, "extends-unknown", lang, reason="it must be text")
+        raise _refused(document, "extends-unknown", lang, reason=reason("text", lang))
     kind, _, name = target.partition(":")
     if kind == "preset" and name:
         return _preset(document, name, lang)
@@ -82,24 +82,24 @@ def _below(document: Document, fetch: Fetch | None, open_file: Open | None, lang
 def _preset(document: Document, name: str, lang: Lang) -> Document:
     found = preset(name)
     if found is None:
-        raise _refused(document, "extends-unknown", lang, reason=f"the presets are {', '.join(presets())}")
+        raise _refused(document, "extends-unknown", lang, reason=reason("preset", lang, known=", ".join(presets())))
     return found
 
 
 def _job(document: Document, name: str, fetch: Fetch | None, lang: Lang) -> Document:
     if fetch is None:
-        raise _refused(document, "extends-unknown", lang, reason="jobs can only be looked up through a server")
+        raise _refused(document, "extends-unknown", lang, reason=reason("server", lang))
     value = fetch(name)
     if not isinstance(value, dict):
-        raise _refused(document, "extends-unknown", lang, reason="there is no such job in this project")
+        raise _refused(document, "extends-unknown", lang, reason=reason("job", lang))
     return Document(value, (Source(f"job:{name[:80]}", "", lambda _: {}, f"job:{name[:80]}"),))
 
 
 def _file(document: Document, target: str, open_file: Open | None, lang: Lang) -> Document:
     if open_file is None or document.base is None:
-        raise _refused(document, "extends-unknown", lang, reason="files can only be extended by a file")
+        raise _refused(document, "extends-unknown", lang, reason=reason("file", lang))
     if "\0" in target:
-        raise _refused(document, "extends-unknown", lang, reason="the path is not a path")
+        raise _refused(document, "extends-unknown", lang, reason=reason("path", lang))
     found = open_file(document.base / target)
     sources = tuple(replace(source, label=f"file:{Path(target).name[:80]}") for source in found.sources)
     return replace(found, sources=sources)

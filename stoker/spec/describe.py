@@ -17,8 +17,7 @@ KINDS = {
 WORDS = (
     *KINDS.values(),
     "or",
-    "entries",
-    "characters",
+    "and",
     "at least",
     "above",
     "at most",
@@ -75,7 +74,9 @@ def bound_of(shape: Shape, lang: Lang) -> str:
         case Scalar(ge=ge, gt=gt, le=le, lt=lt):
             return _range(ge, gt, le, lt, lang)
         case Either(options):
-            return f" {translated('or', lang)} ".join(filter(None, (bound_of(option, lang) for option in options if isinstance(option, Scalar))))
+            return f" {translated('or', lang)} ".join(
+                filter(None, (bound_of(option, lang) for option in options if isinstance(option, Scalar)))
+            )
         case _:
             return ""
 

@@ -15,7 +15,6 @@ from stoker.spec.rules import RULES
 from stoker.spec.strict_json import JsonValue
 from stoker.spec.suggest import home_of, key_like, nearest
 
-
 ROOT_TEXT = "Everything that decides what a training job computes, and where."
 UNKNOWN_PATH = ("there is no `{path}` in a spec", "did you mean `{guess}`?")
 
@@ -66,6 +65,8 @@ class _Found:
 
     field: Field
     kind: str | None
+    shape: Shape
+    """The field's, or the part of it that a path with an index or a kind at its end means."""
 
 
 def explain(path: str = "", lang: Lang = "en") -> Explanation:
@@ -82,7 +83,7 @@ def explain(path: str = "", lang: Lang = "en") -> Explanation:
     groups: dict[Field, list[_Found]] = {}
     for each in found:
         groups.setdefault(_same(each.field, groups), []).append(each)
-    made = [_explanation(".".join(steps), field, [each.kind for each in group], lang) for field, group in groups.items()]
+    made = [_explanation(".".join(steps), field, group, lang) for field, group in groups.items()]
     only = len(made) == 1
     first = made[0].model_copy(update={"kinds": made[0].kinds if not only or len(_branches(steps)) > len(found) else ()})
     return first if only else first.model_copy(update={"variants": tuple(made[1:])})
@@ -105,7 +106,7 @@ def _at(steps: list[str]) -> list[_Found]:
     shapes: list[tuple[Shape, str | None, Field | None]] = [(Object(JobSpec), None, None)]
     for step in steps:
         shapes = [reached for shape, kind, field in shapes for reached in _next(shape, step, kind, field)]
-    found = [_Found(field, kind) for _, kind, field in shapes if field is not None]
+    found = [_Found(field, kind, shape) for shape, kind, field in shapes if field is not None]
     named = [each for each in found if each.field.name == steps[-1]]
     return named or found
 
@@ -149,22 +150,23 @@ def _kinds(shape: Shape) -> tuple[str, ...]:
             return ()
 
 
-def _explanation(path: str, field: Field, kinds: list[str | None], lang: Lang) -> Explanation:
+def _explanation(path: str, field: Field, group: list[_Found], lang: Lang) -> Explanation:
+    shape = group[0].shape
     return Explanation(
         path=path,
         text=translated(field.doc, lang),
-        type=described(field.shape, lang),
-        kinds=tuple(kind for kind in kinds if kind),
+        type=described(shape, lang),
+        kinds=tuple(each.kind for each in group if each.kind),
         required=field.required,
         nullable=field.nullable,
         default=field.default,
-        bounds=bound_of(field.shape, lang) or None,
+        bounds=bound_of(shape, lang) or None,
         unit=translated(field.knob.unit, lang) or None,
-        allowed=_allowed(field.shape),
+        allowed=_allowed(shape),
         affects=tuple(translated(word, lang) for word in field.knob.affects),
         rows=field.knob.rows,
         rules=_rules_at(path),
-        keys=_keys(field.shape, lang),
+        keys=_keys(shape, lang),
     )
 
 

@@ -52,6 +52,17 @@ GRAMMAR: dict[str, Message] = {
 }
 """Codes ending in -quoted, or misspelled and misplaced, are told to users under their plain code, see `PLAIN`."""
 
+REASONS = {
+    "text": "it must be text",
+    "preset": "the presets are {known}",
+    "server": "jobs can only be looked up through a server",
+    "job": "there is no such job in this project",
+    "file": "files can only be extended by a file",
+    "path": "the path is not a path",
+    "json": "it holds a value that JSON cannot hold",
+}
+"""What fills `{reason}`."""
+
 PLAIN = {
     "misplaced-key": "unknown-key",
     "misspelled-key": "unknown-key",
@@ -105,6 +116,11 @@ def finding(kind: str, pointer: str, lang: Lang, *, allowed: tuple[str, ...] | N
         hint=hint,
         allowed=allowed,
     )
+
+
+def reason(kind: str, lang: Lang, **holes: str) -> str:
+    """One of REASONS in a language."""
+    return translated(REASONS[kind], lang).format(**holes)
 
 
 def shown(value: object) -> str:

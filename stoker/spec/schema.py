@@ -13,7 +13,9 @@ def job_schema() -> dict[str, Any]:
     for definition in made["$defs"].values():
         _tagged(definition)
     made["properties"] = {**made["properties"], "extends": _EXTENDS}
-    made.pop("required", None)  # what a document extends may say it
+    source = {"data": {"required": made["$defs"]["Data"].pop("required")}}
+    needed = {"required": made.pop("required"), "properties": source}
+    made |= {"if": {"required": ["extends"]}, "else": needed}  # what a document extends may say it
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", "$id": SCHEMA_ID, **made, "title": "Stoker job"}
 
 

@@ -4,7 +4,7 @@ from stoker.spec.describe import WORDS
 from stoker.spec.explain import ROOT_TEXT, UNKNOWN_PATH
 from stoker.spec.grammar import walk
 from stoker.spec.job import JobSpec
-from stoker.spec.messages import GRAMMAR, TEXT_CODES
+from stoker.spec.messages import GRAMMAR, REASONS, TEXT_CODES
 from stoker.spec.rules import RULES
 
 
@@ -15,5 +15,5 @@ def every_sentence() -> frozenset[str]:
     found |= {word for step in fields for word in (step.field.knob.unit, *step.field.knob.affects)}
     found |= {text for rule in RULES for text in (rule.message, rule.hint)}
     found |= {text for message in GRAMMAR.values() for text in (message.text, message.hint) if text}
-    found |= {ROOT_TEXT, *UNKNOWN_PATH, *WORDS, *TEXT_CODES.values()}
+    found |= {ROOT_TEXT, *UNKNOWN_PATH, *WORDS, *TEXT_CODES.values(), *REASONS.values()}
     return frozenset(found - {""})

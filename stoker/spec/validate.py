@@ -12,7 +12,7 @@ from stoker.spec.document import escaped
 from stoker.spec.grammar import Choice, Either, Field, Items, Object, Scalar, Shape, Table, fields_of
 from stoker.spec.i18n import Lang, translated
 from stoker.spec.job import JobSpec
-from stoker.spec.messages import MAX_ECHO, finding, shown
+from stoker.spec.messages import MAX_ECHO, finding, reason, shown
 from stoker.spec.strict_json import JsonValue
 from stoker.spec.suggest import home_of, key_like, value_like
 
@@ -48,7 +48,7 @@ def parse(value: dict[str, JsonValue], lang: Lang = "en") -> tuple[JobSpec | Non
     except ValidationError as error:
         return None, _findings(error, value, lang)
     except (ValueError, TypeError, RecursionError):
-        return None, [finding("invalid", "", lang, path="job", reason="it holds a value that JSON cannot hold")]
+        return None, [finding("invalid", "", lang, path="job", reason=reason("json", lang))]
 
 
 def _findings(error: ValidationError, value: dict[str, JsonValue], lang: Lang) -> list[Finding]:
