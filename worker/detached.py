@@ -1,7 +1,7 @@
 """Programs that are started and left alone: in a session of their own, with their output in a file."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -9,13 +9,13 @@ from pathlib import Path
 class Detached:
     """A program that outlives the process that started it; while that one lives, it must reap it."""
 
-    def __init__(self, command: Sequence[str], output: Path) -> None:
-        """Starts it, with its output appended to a file. Raises OSError."""
+    def __init__(self, command: Sequence[str], output: Path, environment: Mapping[str, str]) -> None:
+        """Starts it with this process's environment and some more, its output appended to a file. Raises OSError."""
         to_file = (os.POSIX_SPAWN_OPEN, 1, os.fspath(output), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         from_nowhere = (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)
         actions = (from_nowhere, to_file, (os.POSIX_SPAWN_DUP2, 1, 2))
         # Descriptors are not inherited: Python opens all of them close-on-exec.
-        self.pid = os.posix_spawn(command[0], list(command), os.environ, file_actions=actions, setsid=True)
+        self.pid = os.posix_spawn(command[0], list(command), {**os.environ, **environment}, file_actions=actions, setsid=True)
         self.code: int | None = None
         """Exit code, or minus a signal's number, once it has ended and was polled."""
 

@@ -79,7 +79,7 @@ class Launcher:
 
     def _fresh(self, hint: Hint, home: Path) -> None:
         command = [sys.executable, "-m", "worker.agent", hint.attempt_id, str(hint.epoch)]
-        child = Detached(command, home / "agent.log")
+        child = Detached(command, home / "agent.log", {})
         with self._lock:
             # Polling reaps those that have ended.
             self._children = [running for running in self._children if running.poll() is None] + [child]

@@ -11,6 +11,8 @@ from worker.warm_socket import WarmConnection, warm_directory
 
 RETRY = 30.0
 """Seconds before another is started after one did not live."""
+SINGLE_THREADED = {"OPENBLAS_NUM_THREADS": "1", "JE_ARROW_MALLOC_CONF": "background_thread:false"}
+"""Keeps numpy, scipy and pyarrow from starting threads when they are imported: a process with threads cannot be forked safely."""
 log = logging.getLogger(__name__)
 
 
@@ -69,4 +71,4 @@ class WarmKeeper:
         if time.monotonic() < self._not_before:
             return
         self._not_before = time.monotonic() + (RETRY if self._process and self._process.code else 1.0)
-        self._process = Detached(self._command, warm_directory(self._settings) / "log")
+        self._process = Detached(self._command, warm_directory(self._settings) / "log", SINGLE_THREADED)

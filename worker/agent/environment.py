@@ -40,6 +40,7 @@ def rank_environments(world_size: int, cpus: int, gpus: Sequence[int], base: Map
         "MASTER_PORT": str(free_port()),
         "OMP_NUM_THREADS": str(max(1, cpus // world_size)),
         "CUDA_VISIBLE_DEVICES": ",".join(map(str, gpus)),
+        "OPENBLAS_NUM_THREADS": "1",
         "PYTHONUNBUFFERED": "1",
         "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1",
     }

@@ -15,7 +15,7 @@ STREAMS = ("out", "err")
 NOTICE_EVERY = 30.0
 """Seconds between two notices that a log is too fast."""
 CORRUPT = "checkpoint_corrupt"
-"""Notice by which a trainer says that it passed over a damaged checkpoint; its step is in `step`."""
+"""Notice by which a trainer says that it passed over a damaged checkpoint; its step is in the data."""
 
 
 class Follower:
@@ -67,8 +67,8 @@ class Follower:
                 self.finished[rank] = event
                 return False
             case Notice():
-                if event.code == CORRUPT and event.step is not None and rank == 0:
-                    self.corrupt.append(event.step)
+                if event.code == CORRUPT and type(step := event.data.get("step", event.step)) is int:
+                    self.corrupt.append(step)
                 self._sealer.notice(event, rank)
                 return False
         return rank == 0 and self._hear_first(event, at)

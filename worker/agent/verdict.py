@@ -53,7 +53,7 @@ def decide(ends: Sequence[RankEnd], stop: str | None, *, out_of_memory: bool = F
         return _killed(min(killed, key=lambda end: (end.order, end.rank)), out_of_memory)
     failed = [end for end in ends if not end.by_us and end.code not in {0, 75} | asked]
     if failed:
-        return _failed(min(failed, key=lambda end: (end.order, end.finished is None, end.rank)))
+        return _failed(min(failed, key=_blame))
     if stop:
         return _stopped(stop, zero)
     if zero is None:
@@ -63,6 +63,12 @@ def decide(ends: Sequence[RankEnd], stop: str | None, *, out_of_memory: bool = F
     if zero.code == 75:
         return Verdict("preempted", "the trainer stopped at a checkpoint", 75)
     return Verdict("user_error", f"the trainer ended with exit code {zero.code} and without a verdict", zero.code)
+
+
+def _blame(end: RankEnd) -> tuple[bool, int, bool, int]:
+    """Sorts the cause before its effects: a rank that only lost the others comes last, then who ended first comes first."""
+    lost = end.finished is not None and end.finished.reason == "rank_lost"
+    return lost, end.order, end.finished is None, end.rank
 
 
 def _ended_well(ends: Sequence[RankEnd]) -> bool:
