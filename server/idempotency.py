@@ -20,7 +20,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from server.db import Database, utcnow
-from server.errors import problem
+from server.errors import Refusal, problem
 from server.tokens.tables import IdempotentAnswer
 
 KEPT = timedelta(hours=24)
@@ -79,17 +79,8 @@ async def _fingerprint(request: Request) -> str:
 def _once(session: Session, project: str, key: str, fingerprint: str, work: Callable[[Session], Answer]) -> tuple[Answer, bool]:
     if (kept := _kept(session, project, key)) is not None:
         return _replay(kept, fingerprint), True
-    if not _reserve(session, project, key, fingerprint):
-        kept = _kept(session, project, key)
-        if kept is None:
-            raise problem(409, "idempotency_in_progress", "The first request under this key is still being answered.")
-        return _replay(kept, fingerprint), True
     answer = work(session)
-    session.execute(
-        _TABLE.update()
-        .where(_TABLE.c.project == project, _TABLE.c.key == key)
-        .values(status=answer.status, headers={**answer.headers, "content-type": answer.media_type}, body=answer.body.decode())
-    )
+    _keep(session, project, key, fingerprint, answer)
     return answer, False
 
 
@@ -107,21 +98,35 @@ def _replay(kept: IdempotentAnswer, fingerprint: str) -> Answer:
     return Answer(kept.status, kept.body.encode(), headers, headers.pop("content-type"))
 
 
-def _reserve(session: Session, project: str, key: str, fingerprint: str) -> bool:
-    """Take the key for this transaction; another process that holds it is waited for briefly. False: it was taken meanwhile."""
-    session.execute(
-        delete(_TABLE).where(_TABLE.c.project == project, _TABLE.c.key == key, _TABLE.c.created_at <= utcnow() - KEPT)
-    )
-    row = dict(project=project, key=key, request_digest=fingerprint, status=0, headers={}, body="", created_at=utcnow())
-    if session.get_bind().dialect.name == "sqlite":
-        taken = sqlite.insert(_TABLE).values(row).on_conflict_do_nothing().returning(_TABLE.c.key)
-        return session.execute(taken).first() is not None
-    session.execute(text("SET LOCAL lock_timeout = '2s'"))
-    reserve = postgresql.insert(_TABLE).values(row).on_conflict_do_nothing().returning(_TABLE.c.key)
+def _keep(session: Session, project: str, key: str, fingerprint: str, answer: Answer) -> None:
+    """Write the answer beside the work. Another process that is just answering under this key makes this one undo its work."""
+    row = {
+        "project": project,
+        "key": key,
+        "request_digest": fingerprint,
+        "status": answer.status,
+        "headers": {**answer.headers, "content-type": answer.media_type},
+        "body": answer.body.decode(),
+        "created_at": utcnow(),
+    }
+    on_postgres = session.get_bind().dialect.name == "postgresql"
+    insert = (postgresql if on_postgres else sqlite).insert(_TABLE).values(row)
+    fresh = insert.on_conflict_do_update(
+        index_elements=["project", "key"], set_=row, where=_TABLE.c.created_at <= utcnow() - KEPT
+    ).returning(_TABLE.c.key)
+    if on_postgres:
+        session.execute(text("SET LOCAL lock_timeout = '2s'"))
     try:
-        return session.execute(reserve).first() is not None
+        kept = session.execute(fresh).first()
     except OperationalError as error:
-        raise problem(409, "idempotency_in_progress", "The first request under this key is still being answered.") from error
+        raise _in_progress() from error
+    if kept is None:
+        raise _in_progress()
+
+
+def _in_progress() -> Refusal:
+    detail = "Another request under this key was answered at this moment; ask again for its answer."
+    return problem(409, "idempotency_in_progress", detail, headers={"Retry-After": "1"})
 
 
 def expire(session: Session) -> None:

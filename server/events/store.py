@@ -9,10 +9,12 @@ from sqlmodel import Session
 from server.events.tables import Event
 
 EVENTS = Event.metadata.tables["events"]
+_INSERT = insert(EVENTS)
 
 
 def add(session: Session, job_id: str, seq: int, epoch: int, type: str, data: dict[str, Any], now: datetime) -> None:
-    session.execute(insert(EVENTS).values(job_id=job_id, seq=seq, epoch=epoch, type=type, data=data, created_at=now))
+    row = {"job_id": job_id, "seq": seq, "epoch": epoch, "type": type, "data": data, "created_at": now}
+    session.connection().execute(_INSERT, row)
 
 
 def after(session: Session, job_id: str, seq: int, limit: int) -> list[Row[Any]]:

@@ -44,7 +44,7 @@ async def create_job(
     """Submit a job. `require` sets its gates."""
     gated = [gates.parse(r).expression for r in require or ()]
     prepared = await db.read(lambda s: prepare(s, who, project, document))
-    return await once(request, db, who.project or "", lambda s: _created(s, insert(s, runtime.settings, prepared, gates=gated)))
+    return await once(request, db, who.project or "", lambda s: _created(insert(s, runtime.settings, prepared, gates=gated)))
 
 
 @router.put("/by-name/{name}", status_code=202, response_model=JobView, responses=refusals(409), openapi_extra=BODY)
@@ -58,7 +58,7 @@ async def create_named_job(
         there = store.named(session, prepared.columns["project"], name)
         if there is None:
             named = prepared.renamed(name)
-            return _created(session, insert(session, runtime.settings, named, unique_name=name))
+            return _created(insert(session, runtime.settings, named, unique_name=name))
         if there.spec_digest != prepared.columns["spec_digest"]:
             raise problem(409, "name_taken", "A job of this name was made from another spec.")
         return Answer(200, _json(whole_view(there)), {"Location": f"/v1/jobs/{there.id}", "ETag": etag(there)})
@@ -66,9 +66,8 @@ async def create_named_job(
     return (await db.write(work)).response()
 
 
-def _created(session: Session, job_id: str) -> Answer:
-    row = session.execute(store.JOBS.select().where(store.JOBS.c.id == job_id)).one()
-    return Answer(202, _json(whole_view(row)), {"Location": f"/v1/jobs/{job_id}", "ETag": etag(row)})
+def _created(row: Any) -> Answer:
+    return Answer(202, _json(whole_view(row)), {"Location": f"/v1/jobs/{row.id}", "ETag": etag(row)})
 
 
 def _json(job: JobView) -> bytes:

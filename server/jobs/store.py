@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, Select, delete, func, insert, select
+from sqlalchemy import Row, Select, bindparam, delete, func, insert, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session
 
@@ -47,9 +47,12 @@ def lock_visible(session: Session, who: Principal, job_id: str) -> Job:
     return job
 
 
+_INSERT = insert(JOBS)
+
+
 def add(session: Session, values: dict[str, Any]) -> None:
-    """Insert a job with its labels."""
-    session.execute(insert(JOBS).values(values))
+    """Insert a job with its labels. The values are parameters, so the statement is compiled once."""
+    session.connection().execute(_INSERT, values)
     put_labels(session, values["id"], values["project"], values["labels"])
 
 
@@ -80,9 +83,11 @@ def named(session: Session, project: str, unique_name: str) -> Row[Any] | None:
     return session.execute(query).one_or_none()
 
 
+_QUEUED = select(func.count()).select_from(JOBS).where(JOBS.c.project == bindparam("project"), JOBS.c.state == "queued")
+
+
 def queued_count(session: Session, project: str) -> int:
-    query = select(func.count()).select_from(JOBS).where(JOBS.c.project == project, JOBS.c.state == "queued")
-    return int(session.scalar(query) or 0)
+    return int(session.connection().scalar(_QUEUED, {"project": project}) or 0)
 
 
 def pending(session: Session, now: datetime, limit: int) -> list[Row[Any]]:

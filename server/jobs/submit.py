@@ -2,17 +2,21 @@
 
 import hashlib
 import json
+import time
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from threading import Lock
+from types import SimpleNamespace
 from typing import Any
 
 import orjson
+from sqlalchemy import select
 from sqlmodel import Session
 
 from server.auth import Principal
-from server.datasets.service import facts_of
+from server.datasets.service import facts_of, parse_ref
+from server.datasets.tables import Dataset
 from server.db import new_id, utcnow
 from server.errors import Refusal, problem, spec_problem
 from server.events import store as events
@@ -42,7 +46,10 @@ class Prepared:
 
 
 _cache: OrderedDict[tuple[str, str, str], Prepared] = OrderedDict()
+_facts_cache: OrderedDict[str, DatasetFacts] = OrderedDict()
+"""By the id of a data set's version, which never changes."""
 _cache_lock = Lock()
+_DATASETS = Dataset.metadata.tables["datasets"]
 _CACHED = 256
 
 
@@ -105,10 +112,22 @@ def _facts(session: Session, project: str, value: dict[str, Any]) -> DatasetFact
     ref = source.get("dataset") if isinstance(source, dict) else None
     if not isinstance(ref, str) or len(ref) > 200:
         return None
-    try:
-        return facts_of(session, project, ref)
-    except Refusal:
+    name, version = parse_ref(ref)
+    newest = select(_DATASETS.c.id, _DATASETS.c.version).where(_DATASETS.c.project == project, _DATASETS.c.name == name)
+    if version is not None:
+        newest = newest.where(_DATASETS.c.version == version)
+    row = session.execute(newest.order_by(_DATASETS.c.version.desc()).limit(1)).one_or_none()
+    if row is None:
         return None
+    with _cache_lock:
+        known = _facts_cache.get(row.id)
+    if known is None:
+        known = facts_of(session, project, f"{name}@{row.version}")
+        with _cache_lock:
+            _facts_cache[row.id] = known
+            if len(_facts_cache) > _CACHED:
+                _facts_cache.popitem(last=False)
+    return known
 
 
 def _prepare(project: str, submitted: dict[str, Any], document: Document, facts: DatasetFacts | None) -> Prepared:
@@ -163,13 +182,13 @@ def _mode(spec: JobSpec) -> str:
 
 def insert(
     session: Session, settings: Settings, prepared: Prepared, *, gates: Sequence[str] = (), unique_name: str | None = None
-) -> str:
-    """Store a prepared job with its first event; after the commit the scheduler looks. Returns its id.
+) -> SimpleNamespace:
+    """Store a prepared job with its first event; after the commit the scheduler looks. Returns its row.
 
     Raises 429 `queue_full` when the project has as many waiting jobs as it may.
     """
     now, job_id, project = utcnow(), new_id("job"), prepared.columns["project"]
-    if store.queued_count(session, project) >= settings.max_queued_jobs:
+    if _waiting(session, project) >= settings.max_queued_jobs:
         raise problem(429, "queue_full", "The project has too many waiting jobs.", headers={"Retry-After": "60"})
     fresh: dict[str, Any] = {
         "id": job_id,
@@ -189,8 +208,24 @@ def insert(
         "created_at": now,
         "queued_at": now,
     }
-    store.add(session, {**prepared.columns, **fresh})
+    row = {**_BLANK, **prepared.columns, **fresh}
+    store.add(session, row)
     events.add(session, job_id, 1, 0, "state", {"to": "queued"}, now)
     job_changed(session, job_id)
     work_appeared(session)
-    return job_id
+    return SimpleNamespace(**row)
+
+
+_counted: dict[str, tuple[float, int]] = {}
+_BLANK: dict[str, Any] = {c.name: None for c in store.JOBS.c}
+
+
+def _waiting(session: Session, project: str) -> int:
+    """Waiting jobs of a project, counted at most once a second: the bound protects the server, it is no quota."""
+    at, count = _counted.get(project, (0.0, 0))
+    if time.monotonic() - at > 1:
+        at, count = time.monotonic(), store.queued_count(session, project)
+    if len(_counted) > 10_000:
+        _counted.clear()
+    _counted[project] = (at, count + 1)
+    return count
