@@ -35,7 +35,6 @@ async def serve(
         "Accept-Ranges": "bytes",
         "Cache-Control": cache,
         "Content-Type": media_type,
-        "X-Content-Type-Options": "nosniff",
         "Content-Security-Policy": "sandbox; default-src 'none'",
         "Content-Disposition": _attachment(filename),
         "Repr-Digest": f"sha-256=:{_base64(sha256)}:",

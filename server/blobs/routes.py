@@ -81,6 +81,8 @@ async def _head(run: Run, project: str, sha256: str, size: int | None) -> Respon
 
 
 router.head("/{sha256}", include_in_schema=False)(get_blob)
+
+
 @router.put("/{sha256}", status_code=201, response_class=Response, responses=refusals(409, 413, 422, 503, 507))
 async def put_blob(
     sha256: Digest,

@@ -47,7 +47,6 @@ async def get_checkpoint_tar(job_id: str, which: Which, request: Request, run: R
         "Content-Length": str(tar.length(folder, row.files)),
         "Content-Disposition": f'attachment; filename="{job_id}-{folder}.tar"',
         "ETag": f'"{digest}"',
-        "X-Content-Type-Options": "nosniff",
         "Cache-Control": "private, no-cache",
     }
     if is_head(request):

@@ -21,7 +21,6 @@ router = APIRouter(tags=["logs"])
 
 PLACE = r"^[0-9]{1,15}-[0-9]{1,15}$"
 _HEADERS = {
-    "X-Content-Type-Options": "nosniff",
     "Content-Security-Policy": "sandbox; default-src 'none'",
     "Cache-Control": "no-store",
 }
