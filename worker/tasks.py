@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 def register(app: Celery, launch: Callable[[Hint], bool]) -> None:
     """Adds `stoker.wake(attempt_id, epoch)`; `launch` answers whether it started an agent, and may raise OSError."""
 
-    @app.task(name=WAKE, ignore_result=True)  # type: ignore[untyped-decorator]  # celery has no types
+    @app.task(name=WAKE, ignore_result=True, shared=False)  # type: ignore[untyped-decorator]  # celery has no types
     def wake(*arguments: Any, **named: Any) -> None:
         """A hint: losing it costs seconds, repeating it nothing, and a wrong one is dropped."""
         try:
