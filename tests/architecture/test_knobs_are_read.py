@@ -1,0 +1,287 @@
+"""No knob is accepted and ignored, for real: small jobs with every member of every union run while a spy notes what is read."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from stoker.facts import ArrayFacts, ArrayFile, ColumnFacts, DatasetFacts, ImageFacts, TableFacts, TextFacts
+from stoker.spec import JobSpec
+from stoker.spec._base import Spec
+from stoker.spec.automatic import completed
+
+ROOT = Path(__file__).parents[2]
+CHOICES = ("type", "strategy")
+"""Which member of a union a document chose: matched by class, not read."""
+
+ELSEWHERE = {
+    "JobSpec.api_version": "the grammar's upgrade, before there is a spec",
+    "JobSpec.name": "filing",
+    "JobSpec.project": "filing",
+    "JobSpec.labels": "filing",
+    "JobSpec.priority": "the scheduler's order",
+    "Resources.memory_gb": "what the scheduler places",
+    "Resources.max_retries": "the server's retries",
+    "Resources.time_limit_seconds": "the server's time limit",
+    "Checkpoint.keep_last": "the server's retention",
+    "Checkpoint.keep_best": "the server's retention",
+    "Checkpoint.monitor": "the server's retention",
+    "Checkpoint.mode": "the server's retention",
+    "Loader.pin_memory": "memory is pinned for a GPU only",
+}
+"""Fields that a run on a CPU does not read, and who does; `test_dead_knobs` finds each by name."""
+
+SPY = """
+import json, os, sys
+from pathlib import Path
+from stoker.spec._base import Spec
+
+reads = set()
+
+def spy(self, name, get=object.__getattribute__):
+    frame = sys._getframe(1)
+    module = frame.f_globals.get("__name__", "")
+    # Properties of the spec read for the trainer; its validators do not count.
+    if module.startswith(("worker.", "stoker.spec.")) and frame.f_code.co_name != "_one_unit":
+        reads.add(f"{type(self).__name__}.{name}")
+    return get(self, name)
+
+Spec.__getattribute__ = spy
+from worker.trainer.__main__ import main
+
+def run(answer, homes):
+    codes = [main(Path(home)) for home in homes]
+    Path(answer).write_text(json.dumps({"codes": codes, "reads": sorted(reads)}))
+    os._exit(0)
+
+# argv: where answers go, a job for two ranks, and jobs for one. Ranks are forked, so that torch is imported once.
+answers, together, *alone = sys.argv[1:]
+for rank in ("0", "1"):
+    if os.fork() == 0:
+        os.environ.update(RANK=rank, LOCAL_RANK=rank, WORLD_SIZE="2", LOCAL_WORLD_SIZE="2")
+        run(f"{answers}/rank{rank}.json", [together])
+os.wait(), os.wait()
+run(f"{answers}/alone.json", alone)
+"""
+
+
+def unread(specs: Iterable[type[Spec]], reads: set[str]) -> list[str]:
+    fields = {f"{spec.__name__}.{name}" for spec in specs for name in spec.model_fields if name not in CHOICES}
+    return sorted(fields - reads - ELSEWHERE.keys())
+
+
+def _members() -> list[type[Spec]]:
+    """Classes that a document can hold: those without a class of the grammar below them."""
+    found, todo = [], list(Spec.__subclasses__())
+    while todo:
+        spec = todo.pop()
+        below = [child for child in spec.__subclasses__() if child.__module__.startswith("stoker.spec.")]
+        todo += below
+        if not below and spec.__module__.startswith("stoker.spec."):
+            found.append(spec)
+    return sorted(set(found), key=lambda spec: spec.__name__)
+
+
+ROWS = 60
+WORDS = "all work and no play makes jack a dull boy. " * 40
+CLASSES = {str(i): ROWS // 3 for i in range(3)}
+NUMBERS = tuple(ColumnFacts(name=name, kind="number") for name in ("a", "b", "c"))
+CONTENTS: dict[str, TableFacts | TextFacts | ImageFacts | ArrayFacts] = {
+    "rows.csv": TableFacts(
+        format="csv", rows=ROWS, columns=(*NUMBERS, ColumnFacts(name="y", kind="integer", distinct=3, counts=CLASSES))
+    ),
+    "rows.parquet": TableFacts(format="parquet", rows=ROWS, columns=NUMBERS),
+    "words.txt": TextFacts(bytes=len(WORDS), characters=len(WORDS), distinct_characters=len(set(WORDS))),
+    "pictures": ImageFacts(counts={"cat": 30, "dog": 30}, height=8, width=8),
+    "x.npy": ArrayFacts(
+        files={
+            "x.npy": ArrayFile(dtype="<f4", shape=(ROWS, 2, 12, 12)),
+            "y.npy": ArrayFile(dtype="<i8", shape=(ROWS,), distinct=3, counts=CLASSES),
+        }
+    ),
+}
+
+
+def _write(folder: Path, kind: str) -> None:
+    random = np.random.default_rng(0)
+    values, classes = random.standard_normal((ROWS, 3)), np.arange(ROWS) % 3
+    match kind:
+        case "rows.csv":
+            lines = [";".join([*map(str, row), str(y)]) for row, y in zip(values, classes, strict=True)]
+            (folder / kind).write_text("\n".join(["a;b;c;y", *lines]) + "\n")
+        case "rows.parquet":
+            pq.write_table(pa.table(dict(zip("abc", values.T, strict=True))), folder / kind)
+        case "words.txt":
+            (folder / kind).write_text(WORDS)
+        case "pictures":
+            for i in range(ROWS):
+                path = folder / ("cat" if i % 2 else "dog") / f"{i}.png"
+                path.parent.mkdir(exist_ok=True)
+                Image.fromarray(random.integers(0, 255, (8, 8), np.uint8)).save(path)
+        case _:
+            np.save(folder / "x.npy", random.standard_normal((ROWS, 2, 12, 12), np.float32))
+            np.save(folder / "y.npy", classes)
+
+
+def _source(kind: str, **more: Any) -> dict[str, Any]:
+    return {"source": {"type": kind, "dataset": "set@1", **more}, "split": {"validation": 0.2, "test": 0.2}}
+
+
+CONV: dict[str, Any] = {"type": "conv", "channels": 4, "kernel_size": 3, "padding": 1, "groups": 2}
+STACK = [
+    {"type": "conv", "channels": 4, "stride": 1, "dilation": 1, "bias": False},
+    *({"type": "norm", "kind": kind} for kind in ("batch", "layer", "rms")),
+    {"type": "activation", "kind": "elu"},
+    {"type": "residual", "layers": [CONV]},
+    {"type": "dropout", "p": 0.1},
+    {"type": "pool", "kind": "max", "kernel_size": 2, "stride": 2},
+    {"type": "flatten"},
+    {"type": "linear", "units": 3},
+]
+SMALL_GPT = {"type": "transformer_decoder", "num_layers": 1, "hidden_size": 16, "num_heads": 2}
+SCORES = ["accuracy", {"type": "accuracy", "top_k": 2}, "precision", "recall", "f1", "auroc"]
+
+JOBS: dict[str, tuple[str, dict[str, Any]]] = {
+    "csv": (
+        "rows.csv",
+        {
+            "task": {"type": "classification", "target": "y"},
+            "model": {
+                "type": "mlp",
+                "hidden_sizes": [4],
+                "normalization": {"type": "batch"},
+                "dropout": 0.1,
+                "init": {"type": "normal"},
+            },
+            "data": _source("csv", delimiter=";", columns=["a", "b"]) | {"normalization": {"type": "standard"}},
+            "loss": {"type": "cross_entropy", "class_weights": "balanced"},
+            "optimizer": {"type": "sgd", "momentum": 0.9, "nesterov": True},
+            "schedule": {"type": "constant", "warmup_ratio": 0.5},
+            "training": {"epochs": 2, "batch_size": 8, "gradient_clipping": {"type": "norm"}, "early_stopping": {"patience": 1}},
+            "evaluation": {"metrics": SCORES, "interval": {"steps": 2}, "batches": 1},
+        },
+    ),
+    "parquet": (
+        "rows.parquet",
+        {
+            "task": {"type": "regression", "target": ["b", "c"]},
+            "model": {"type": "mlp", "hidden_sizes": [4], "normalization": {"type": "layer"}},
+            "data": _source("parquet") | {"normalization": {"type": "minmax"}},
+            "optimizer": {"type": "adam"},
+            "schedule": {"type": "cosine", "warmup_steps": 1},
+            "training": {"max_steps": 3, "batch_size": 8, "gradient_clipping": {"type": "value"}},
+            "evaluation": {"metrics": ["mae", "rmse", "r2"]},
+            "logging": {"interval": {"seconds": 1.0}},
+        },
+    ),
+    "arrays": (
+        "x.npy",
+        {
+            "task": {"type": "classification"},
+            "model": {"type": "layers", "layers": STACK},
+            "data": _source("arrays"),
+            "schedule": {"type": "step", "step_size": {"epochs": 1}},
+            "training": {"max_steps": 2, "batch_size": 8},
+        },
+    ),
+    "pictures": (
+        "pictures",
+        {
+            "task": {"type": "classification"},
+            "model": {"type": "mlp", "normalization": {"type": "rms"}},
+            "data": _source("image_folder", channels=1),
+            "training": {"max_seconds": 0.01, "batch_size": 8},
+        },
+    ),
+    "byte": (
+        "words.txt",
+        {
+            "task": {"type": "causal_lm"},
+            "model": SMALL_GPT | {"position": {"type": "rope"}, "normalization": {"type": "rms"}, "attention_dropout": 0.1},
+            "data": _source("text") | {"sequence": {"length": 16}},
+            "training": {"max_tokens": 500, "batch_size": 8},
+            "evaluation": {"metrics": ["perplexity", "bits_per_byte"], "interval": {"tokens": 200}},
+        },
+    ),
+    "char": (
+        "words.txt",
+        {
+            "task": {"type": "causal_lm"},
+            "model": SMALL_GPT | {"position": {"type": "sinusoidal"}},
+            "data": _source("text") | {"tokenizer": {"type": "char"}, "sequence": {"length": 16}},
+            "training": {"max_steps": 2, "batch_size": 8},
+        },
+    ),
+    "bpe": (
+        "words.txt",
+        {
+            "task": {"type": "causal_lm"},
+            "model": SMALL_GPT,
+            "data": _source("text") | {"tokenizer": {"type": "bpe", "vocab_size": 270}, "sequence": {"length": 8}},
+            "training": {"max_steps": 2, "batch_size": 8},
+            "precision": {"mode": "bf16_mixed"},
+        },
+    ),
+}
+BOTH = {"distributed": {"strategy": "ddp", "processes_per_node": 2}}
+
+
+def _workspace(home: Path, kind: str, document: dict[str, Any]) -> str:
+    folder = home / "data" / "set@1"
+    folder.mkdir(parents=True)
+    _write(folder, kind)
+    facts = DatasetFacts(name="set", version=1, digest="0" * 64, bytes=1, content=CONTENTS[kind])
+    spec = completed(JobSpec.model_validate_json(json.dumps(document)), facts)
+    (home / "spec.json").write_text(spec.model_dump_json())
+    return str(home)
+
+
+@pytest.fixture(scope="module")
+def reads(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
+    """What is read by one process that runs every job, and by two that run one job together."""
+    root = tmp_path_factory.mktemp("spied")
+    homes = [_workspace(root / name, kind, document) for name, (kind, document) in JOBS.items()]
+    together = _workspace(root / "together", JOBS["char"][0], JOBS["char"][1] | BOTH)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    command = [sys.executable, "-c", SPY, str(root), together, *homes]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=250)
+    found: set[str] = set()
+    for name in ("rank0", "rank1", "alone"):
+        assert (root / f"{name}.json").exists(), done.stdout + done.stderr
+        said = json.loads((root / f"{name}.json").read_text())
+        assert set(said["codes"]) == {0}, f"{said['codes']}\n{done.stdout}{done.stderr}"
+        found |= set(said["reads"])
+    return found
+
+
+@pytest.mark.parametrize("spec", _members(), ids=lambda spec: spec.__name__)
+def test_every_field_is_read_by_a_run(spec: type[Spec], reads: set[str]) -> None:
+    assert unread([spec], reads) == []
+
+
+def test_exceptions_are_exceptions(reads: set[str]) -> None:
+    """A field that the trainer reads needs no excuse."""
+    assert sorted(ELSEWHERE.keys() & reads) == []
+
+
+def test_a_field_that_nothing_reads_is_reported() -> None:
+    class Ignored(Spec):
+        used: int = 1
+        """Read."""
+        warmth: float = 0.0
+        """Never read."""
+
+    assert unread([Ignored], {"Ignored.used"}) == ["Ignored.warmth"]
