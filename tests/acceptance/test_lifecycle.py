@@ -5,12 +5,12 @@ from typing import Any
 from tests.support.data import digits_job
 from tests.support.stack import Stack, until
 
-LONG = {"training": {"max_steps": 2500, "batch_size": 48, "gradient_accumulation_steps": 2}}
+LONG = {"training": {"max_steps": 1500, "batch_size": 48, "gradient_accumulation_steps": 2}}
 
 
 def comparable(stack: Stack, job_id: str) -> dict[str, Any]:
     """Everything a run measured but its speed."""
-    keys = stack.get(f"/v1/jobs/{job_id}/metrics", max_points=100_000)["keys"]
+    keys = stack.get(f"/v1/jobs/{job_id}/metrics", max_points=10_000)["keys"]
     return {k: v for k, v in keys.items() if "per_second" not in k and "seconds" not in k}
 
 
@@ -26,7 +26,7 @@ def test_pause_and_resume_change_nothing(stack: Stack) -> None:
     stack.wait_step(job, 300)
     stack.post(f"/v1/jobs/{job}/pause")
     paused = stack.wait(job, "paused")
-    assert 300 <= paused["progress"]["step"] < 2500
+    assert 300 <= paused["progress"]["step"] < 1500
     assert not stack.agents(job)
     stack.post(f"/v1/jobs/{job}/resume")
     assert stack.wait(job)["state"] == "succeeded"

@@ -67,7 +67,7 @@ def test_kill_what_a_run_does_not_need(stack: Stack, undisturbed: Outcome, part:
 def test_jobs_start_without_the_broker(stack: Stack) -> None:
     stack.kill("broker")
     try:
-        job = stack.submit(JOB | {"training": {"max_steps": 20, "batch_size": 48}})
+        job = stack.submit(JOB | {"training": {"max_steps": 40, "batch_size": 48}})
         assert stack.wait(job, timeout=60)["state"] == "succeeded"
     finally:
         stack.start_broker()
