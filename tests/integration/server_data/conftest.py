@@ -13,6 +13,8 @@ import httpx
 import pytest
 import uvicorn
 from fastapi import FastAPI
+from sqlalchemy import select
+from sqlmodel import col
 
 from server.app import create_app, guarded
 from server.attempts.tables import Attempt
@@ -138,9 +140,9 @@ class Served:
 
         def write(session: Any) -> int:
             job = session.get(Job, job_id)
-            for older in session.query(Attempt).filter(Attempt.job_id == job_id, Attempt.state != "ended"):
+            for older in session.scalars(select(Attempt).where(col(Attempt.job_id) == job_id, col(Attempt.state) != "ended")):
                 older.state = "ended"
-            worker = session.query(Worker).filter(Worker.name == "w").one_or_none()
+            worker = session.scalars(select(Worker).where(col(Worker.name) == "w")).one_or_none()
             if worker is None:
                 worker = Worker(
                     id=new_id("wrk"),
