@@ -2,11 +2,12 @@
 
 import re
 import tomllib
+from bisect import bisect_right
 from datetime import date, time
 
 from stoker.spec.document import Place, Span, escaped
-from stoker.spec.rejected import Rejected
-from stoker.spec.strict_json import INT64, MAX_DEPTH, MAX_VALUES, JsonValue
+from stoker.spec.rejected import MAX_WRITTEN, Rejected
+from stoker.spec.strict_json import INT64, MAX_DEPTH, JsonValue
 
 _POSITION = re.compile(r"\(at line (\d+), column (\d+)\)")
 _SKIP = re.compile(r"(?:[ \t\r\n]|#[^\n]*)*")
@@ -14,10 +15,16 @@ _BLANK = re.compile(r"[ \t]*")
 _PART = re.compile(r"""[A-Za-z0-9_-]+|"(?:[^"\\\n]|\\.)*"|'[^'\n]*'""")
 _STRING = re.compile(r'''"""(?s:(?:[^"\\]|\\.|"{1,2}(?!"))*)"{3,5}|\'\'\'(?s:.*?)\'{3,5}|"(?:[^"\\\n]|\\.)*"|\'[^\'\n]*\'''')
 _ATOM = re.compile(r"[^\s,\]}#]+(?: [0-9:.+Z-]+)?")
+_KEY = r"""(?:[A-Za-z0-9_-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+"""
+_LONG_KEY = re.compile(rf"(?<![A-Za-z0-9_-])(?:{_KEY}\.[ \t]*+){{{MAX_DEPTH + 1}}}")
+"""A dotted key of so many parts that reading it would take long."""
+_BARE = re.compile(r"[A-Za-z0-9_-]+")
 
 
 def read_toml(text: str) -> dict[str, JsonValue]:
     """The value of a TOML text. Raises Rejected."""
+    if _LONG_KEY.search(text):
+        raise Rejected("too-deep", f"nested deeper than {MAX_DEPTH} levels")
     try:
         value = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -45,8 +52,8 @@ def _check(value: dict[str, JsonValue]) -> None:
             pending.extend((inner, depth + 1) for inner in (item.values() if isinstance(item, dict) else item))
         else:
             _check_scalar(item)
-    if seen > MAX_VALUES:
-        raise Rejected("too-many-values", f"more than {MAX_VALUES} values")
+    if seen > MAX_WRITTEN:
+        raise Rejected("too-many-values", f"more than {MAX_WRITTEN} values")
 
 
 def _check_scalar(item: JsonValue) -> None:
@@ -68,6 +75,7 @@ class _Walk:
 
     def __init__(self, text: str) -> None:
         self._text = text
+        self._lines = [0, *(match.end() for match in re.finditer("\n", text))]
         self._at = 0
         self._table = ""
         self._counts: dict[str, int] = {}
@@ -108,7 +116,7 @@ class _Walk:
             start = self._at
             self._skip(_PART)
             part = self._text[start : self._at]
-            name = next(iter(tomllib.loads(f"{part}=0")))
+            name = part if _BARE.fullmatch(part) else next(iter(tomllib.loads(f"{part}=0")))
             pointer = f"{pointer}/{escaped(name)}"
             span = self._span(start, self._at)
             self._skip(_BLANK)
@@ -155,7 +163,7 @@ class _Walk:
             self._at = match.end()
 
     def _span(self, start: int, end: int) -> Span:
-        line = self._text.count("\n", 0, start) + 1
-        column = start - (self._text.rfind("\n", 0, start) + 1) + 1
+        line = bisect_right(self._lines, start)
+        column = start - self._lines[line - 1] + 1
         first_line = self._text.find("\n", start, end)
         return Span(line, column, max(1, (end if first_line < 0 else first_line) - start))

@@ -22,8 +22,8 @@ from ruamel.yaml.events import (
 )
 
 from stoker.spec.document import Place, Span, escaped
-from stoker.spec.rejected import Rejected
-from stoker.spec.strict_json import INT64, MAX_DEPTH, MAX_VALUES, JsonValue
+from stoker.spec.rejected import MAX_WRITTEN, Rejected
+from stoker.spec.strict_json import INT64, MAX_DEPTH, JsonValue
 
 _INTEGER = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
 _FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?")
@@ -103,8 +103,8 @@ class _Reader:
 
     def _allow(self, event: Event, depth: int) -> None:
         self._values += 1
-        if self._values > MAX_VALUES:
-            _refuse("too-many-values", f"more than {MAX_VALUES} values", event)
+        if self._values > MAX_WRITTEN:
+            _refuse("too-many-values", f"more than {MAX_WRITTEN} values", event)
         if isinstance(event, AliasEvent) or getattr(event, "anchor", None) is not None:
             _refuse("yaml-alias", "anchors and aliases are not supported; write the value out", event)
         if getattr(event, "tag", None) is not None:

@@ -1,5 +1,8 @@
 """What a reader raises when a text is not a document at all: nothing in it can be validated."""
 
+MAX_WRITTEN = 5_000
+"""Most values in a text that people write by hand, YAML or TOML; their parsers are slow."""
+
 
 class Rejected(Exception):
     """`detail` never quotes the input. Line and column count from 1."""

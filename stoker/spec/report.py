@@ -76,8 +76,8 @@ def _drawn(each: Finding, document: Document, color: bool) -> str:
     number = str(span.line)
     margin = " " * len(number)
     bar = paint(_BLUE, "|")
-    line = _line(source.text, span.line)
-    indent, carets = _under(line, span)
+    line, column = _excerpt(_line(source.text, span.line), span.column)
+    indent, carets = _under(line, column, span.length)
     return "\n".join(
         [
             head,
@@ -119,10 +119,18 @@ def _visible(line: str) -> str:
     return shown + ("…" if len(line) > MAX_LINE else "")
 
 
-def _under(line: str, span: Span) -> tuple[str, str]:
+def _excerpt(line: str, column: int) -> tuple[str, int]:
+    """The part of a long line around a column, and where in it the column is."""
+    start = max(0, column - 1 - MAX_LINE // 2)
+    if len(line) <= MAX_LINE or start == 0:
+        return line, column
+    return "…" + line[start:], column - start + 1
+
+
+def _under(line: str, column: int, length: int) -> tuple[str, str]:
     """Blanks and carets below an excerpt; wide characters take two columns."""
-    before = line[: min(span.column - 1, MAX_LINE)]
-    marked = line[span.column - 1 : span.column - 1 + span.length][: max(1, MAX_LINE - len(before))]
+    before = line[: min(column - 1, MAX_LINE)]
+    marked = line[column - 1 : column - 1 + length][: max(1, MAX_LINE - len(before))]
     return " " * _width(before), "^" * max(1, _width(marked))
 
 

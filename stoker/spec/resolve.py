@@ -18,7 +18,7 @@ from stoker.spec.report import render, sort_key
 from stoker.spec.rules import check
 from stoker.spec.strict_json import JsonValue
 from stoker.spec.upgrade import upgraded
-from stoker.spec.validate import parse
+from stoker.spec.validate import MAX_FINDINGS, parse
 
 
 @dataclass(frozen=True)
@@ -70,6 +70,8 @@ def _rules_of_the_rest(
     value: dict[str, JsonValue], found: list[Finding], facts: DatasetFacts | None, lang: Lang
 ) -> list[Finding]:
     """What the rules say of the parts that parsed: broken values are left out, and rules that read them keep silent."""
+    if len(found) >= MAX_FINDINGS:
+        return []
     rest, _ = parse(_without(value, [each.pointer for each in found]), lang)
     if rest is None:
         return []

@@ -53,17 +53,14 @@ def parse(value: dict[str, JsonValue], lang: Lang = "en") -> tuple[JobSpec | Non
 
 def _findings(error: ValidationError, value: dict[str, JsonValue], lang: Lang) -> list[Finding]:
     grouped: dict[str, list[tuple[Spot, dict[str, Any]]]] = {}
-    for each in error.errors(include_url=False, include_context=True)[: MAX_FINDINGS * 10]:
+    for each in error.errors(include_url=False, include_input=False):
         spot = _locate(tuple(each["loc"]), value)
         grouped.setdefault(spot.pointer, []).append((spot, dict(each)))
+        if len(grouped) > 2 * MAX_FINDINGS:
+            break
     pruned = {pointer: _chosen(group) for pointer, group in grouped.items()}
-    made = [
-        _finding(spot, each, lang)
-        for pointer, group in pruned.items()
-        if not _superseded(pointer, pruned)
-        for spot, each in group
-    ]
-    return made[:MAX_FINDINGS]
+    said = [group[0] for pointer, group in pruned.items() if not _superseded(pointer, pruned)]
+    return [_finding(spot, each, lang) for spot, each in said[:MAX_FINDINGS]]
 
 
 _TYPE_ERRORS = (

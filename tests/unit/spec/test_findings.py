@@ -188,6 +188,16 @@ def test_wide_characters_keep_the_caret_in_place() -> None:
     assert lines[line].index("zzzzzz") + 1 == lines[line + 1].index("^")  # 队 takes two columns and counts as one character
 
 
+def test_a_long_line_is_shown_around_the_mistake() -> None:
+    text = json.dumps({"labels": {f"k{i}": "v" for i in range(60)}, **changed(TABLE_JOB, {"training.epoch": 3})})
+    drawn = str(refused(text, "json")).split("\n")
+    line, caret = next(
+        (text, drawn[index + 1]) for index, text in enumerate(drawn) if text.startswith(" 1 |") and "epoch" in text
+    )
+    assert line[caret.index("^") : caret.rindex("^") + 1] == '"epoch"'
+    assert max(map(len, drawn)) < 200
+
+
 def test_formats_for_machines() -> None:
     document = load_text(FIVE, name="dir/job, 1.yaml")
     found = refused(FIVE).findings
