@@ -61,9 +61,20 @@ def resolve(document: JsonValue | Document, facts: DatasetFacts | None = None, *
     return Resolved(final, known.value, origins, digest(final), canonical_json(final), warnings)
 
 
+MAX_POINTER = 256
+"""Longest pointer of a finding, in characters; keys are input, and input is not repeated at length."""
+
+
 def _error(found: list[Finding], document: Document) -> SpecError:
     ordered = sorted(found, key=sort_key(document))
-    return SpecError(ordered, render(ordered, document) if document.sources else None)
+    drawn = render(ordered, document) if document.sources else None
+    return SpecError([_short(each) for each in ordered], drawn)
+
+
+def _short(each: Finding) -> Finding:
+    if len(each.pointer) <= MAX_POINTER:
+        return each
+    return each.model_copy(update={"pointer": each.pointer[: MAX_POINTER - 1] + "…"})
 
 
 def _rules_of_the_rest(

@@ -168,6 +168,7 @@ def test_input_is_never_echoed_at_length() -> None:
         for each in findings(changed(TABLE_JOB, changes)):
             assert len(each.message) < 2 * MAX_ECHO + 100
             assert len(each.hint or "") < 200
+            assert len(each.pointer) <= 256
 
 
 def test_control_characters_do_not_reach_the_terminal() -> None:
