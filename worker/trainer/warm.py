@@ -11,6 +11,7 @@ MODULES = (
     "torchmetrics.regression",
     "tokenizers",
     "safetensors.torch",
+    "pyarrow.compute",  # columns to numbers, 0.15 s
     "pyarrow.csv",
     "pyarrow.parquet",
     "PIL.Image",
