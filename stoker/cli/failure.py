@@ -26,7 +26,8 @@ def lines(error: BaseException) -> list[str]:
     """The message as lines, without colour."""
     match error:
         case Failure():
-            return [f"error: {error}", *_help(error.remedy)]
+            # Ctrl-C is the user's wish, not an error.
+            return [f"{'' if error.exit_code == 130 else 'error: '}{error}", *_help(error.remedy)]
         case SpecError():
             return [str(error)] if error.rendered else [f"error: {error}"]
         case ApiError():
