@@ -32,7 +32,7 @@ from server.blobs.store import open_store
 from server.db import Database
 from server.deps import Runtime
 from server.errors import Refusal, from_exception, to_response
-from server.guard import Guard
+from server.guard import Guard, defect
 from server.hub import Hub
 from server.leader import Leader
 from server.openapi import document, everywhere
@@ -104,7 +104,13 @@ def create_app(settings: Settings) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         responses=everywhere(),
-        exception_handlers={HTTPException: _answer, RequestValidationError: _answer, Refusal: _answer, SpecError: _answer},
+        exception_handlers={
+            HTTPException: _answer,
+            RequestValidationError: _answer,
+            Refusal: _answer,
+            SpecError: _answer,
+            Exception: _answer,
+        },
     )
     app.state.settings, app.state.telemetry = settings, Telemetry()
     for router in ROUTERS:
@@ -124,6 +130,5 @@ def guarded(app: FastAPI) -> ASGIApp:
 
 
 async def _answer(request: Request, error: Exception) -> Response:
-    refusal = from_exception(error)
-    assert refusal is not None
+    refusal = from_exception(error) or defect()
     return to_response(refusal, request.scope.get("stoker.request_id"))

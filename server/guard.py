@@ -145,7 +145,9 @@ class Guard:
         refusal = from_exception(error)
         if refusal is None:
             log.exception("request %s failed", answer.request_id)
-            refusal = unavailable("server_error", "The server failed on this request; its log has the request id.")
+            refusal = defect()
+        if answer.finished:
+            return
         if answer.started:
             raise _Aborted from error  # the answer is under way: the only honest thing left is to cut it
         await to_response(refusal, answer.request_id)(scope, receive, answer)
@@ -158,6 +160,11 @@ class Guard:
         if self._settings.access_log:
             path = scope.get("raw_path", b"").decode("ascii", "replace")[:200]
             access.info("%s %s %d %.1fms %s", scope["stoker.method"], path, answer.status, seconds * 1000, answer.request_id)
+
+
+def defect() -> Refusal:
+    """What a client is told of a defect of ours: 503, so that it tries again, and nothing else."""
+    return unavailable("server_error", "The server failed on this request; its log has the request id.")
 
 
 class _Gone(Exception):
@@ -173,7 +180,7 @@ class _Answer:
 
     def __init__(self, scope: Scope, send: Send, request_id: str) -> None:
         self._head, self._send, self.request_id = scope["method"] == "HEAD", send, request_id
-        self.started = False
+        self.started = self.finished = False
         self.status = 0
 
     async def __call__(self, message: Message) -> None:
@@ -189,6 +196,7 @@ class _Answer:
         elif self._head and message["type"] == "http.response.body":
             message = {**message, "body": b""}
         await self._send(message)
+        self.finished = message["type"] == "http.response.body" and not message.get("more_body", False)
 
 
 def _check_sizes(scope: Scope, headers: Headers) -> None:

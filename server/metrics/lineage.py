@@ -29,7 +29,7 @@ class Lineage:
 
 def lineage_of(session: Session, job_id: str) -> Lineage:
     query = select(col(Attempt.epoch), col(Attempt.resumed_from), col(Attempt.started_step))
-    return from_attempts(session.execute(query.where(col(Attempt.job_id) == job_id)).tuples())
+    return from_attempts((row[0], row[1], row[2]) for row in session.execute(query.where(col(Attempt.job_id) == job_id)))
 
 
 def from_attempts(attempts: Iterable[tuple[int, int | None, int | None]]) -> Lineage:
