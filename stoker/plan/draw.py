@@ -2,26 +2,28 @@
 
 from typing import assert_never
 
+from stoker.errors import Finding, SpecError
 from stoker.plan.decoder import play_decoder
 from stoker.plan.known import Known
 from stoker.plan.layers import play_layers
 from stoker.plan.mlp import play_mlp
-from stoker.plan.tape import Tape
+from stoker.plan.tape import Tape, Value
 from stoker.spec import JobSpec
 from stoker.spec.loss import MeanSquaredError
 from stoker.spec.model import MLP, Layers, TransformerDecoder
+from stoker.spec.model.shapes import Misfit
 from stoker.spec.task import Regression
 
 
 def draw(spec: JobSpec, known: Known, batch: int) -> Tape:
-    """One training pass of `batch` samples on one rank."""
+    """One training pass of `batch` samples on one rank. Raises SpecError for layers that do not fit."""
     tape = Tape(batch, gpu=spec.resources.device == "cuda", mixed=spec.precision.mode == "bf16_mixed")
     samples = tape.start(known.shape)
     match spec.model:
         case MLP():
             out = play_mlp(tape, spec.model, samples, known.outputs)
         case Layers():
-            out = play_layers(tape, spec.model, samples)
+            out = _stack(tape, spec.model, samples)
         case TransformerDecoder():
             out = play_decoder(tape, spec.model, known.shape[0], known.outputs)
         case _:
@@ -29,3 +31,12 @@ def draw(spec: JobSpec, known: Known, batch: int) -> Tape:
     regresses = isinstance(spec.loss, MeanSquaredError) or (spec.loss is None and isinstance(spec.task, Regression))
     tape.loss(out, "mse" if regresses else "cross_entropy")
     return tape
+
+
+def _stack(tape: Tape, model: Layers, samples: Value) -> Value:
+    """Rules refuse a stack that does not fit before anybody plans it; one that gets here is refused all the same."""
+    try:
+        return play_layers(tape, model, samples)
+    except Misfit as misfit:
+        message = f"the layer does not fit what the one before it gives ({misfit.kind}: {misfit.holes})"
+        raise SpecError([Finding(pointer="/model/layers", code="layers-shape", message=message)]) from misfit

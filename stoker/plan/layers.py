@@ -7,11 +7,13 @@ from stoker.plan.parts import normalized
 from stoker.plan.tape import INT64, Tape, Value
 from stoker.spec.model.layers import Activate, Conv, Dropout, Flatten, Layer, Layers, Linear, Norm, Pool, Residual
 from stoker.spec.model.parts import BatchNorm, LayerNorm, Normalization, RMSNorm
+from stoker.spec.model.shapes import infer
 
 NORMS: dict[str, Normalization] = {"batch": BatchNorm(), "layer": LayerNorm(), "rms": RMSNorm()}
 
 
 def play_layers(tape: Tape, spec: Layers, value: Value) -> Value:
+    """Outputs of one micro-batch. Raises Misfit for a layer that cannot take what the one before it gives."""
     return _stack(tape, spec.layers, value, "")
 
 
@@ -46,30 +48,23 @@ def _layer(tape: Tape, layer: Layer, value: Value, name: str) -> Value:
 
 
 def _conv(tape: Tape, layer: Conv, value: Value, name: str) -> Value:
-    channels, *extent = value.shape
-    kernel, stride, padding, dilation = (
-        per_dimension(side, len(extent)) for side in (layer.kernel_size, layer.stride, layer.padding, layer.dilation)
+    kernel, dimensions = layer.kernel_size, len(value.shape) - 1
+    sides = (kernel,) if isinstance(kernel, int) else kernel
+    return tape.conv(
+        value,
+        infer((layer,), value.shape),
+        sides * dimensions if len(sides) == 1 else sides,
+        value.shape[0] // layer.groups,
+        f"layers.{name}",
+        name,
+        bias=layer.bias,
     )
-    sides = zip(extent, kernel, stride, padding, dilation, strict=True)
-    out = tuple((n + 2 * p - d * (k - 1) - 1) // s + 1 for n, k, s, p, d in sides)
-    return tape.conv(value, (layer.channels, *out), kernel, channels // layer.groups, f"layers.{name}", name, bias=layer.bias)
 
 
 def _pool(tape: Tape, layer: Pool, value: Value) -> Value:
-    channels, *extent = value.shape
-    if layer.kind == "global_avg":
-        return tape.made((channels,), value.item, grad=value.grad)
-    kernel = per_dimension(layer.kernel_size or 2, len(extent))
-    stride = kernel if layer.stride is None else per_dimension(layer.stride, len(extent))
-    shape = (channels, *((n - k) // s + 1 for n, k, s in zip(extent, kernel, stride, strict=True)))
-    if value.grad:
+    shape = infer((layer,), value.shape)
+    if value.grad and layer.kind != "global_avg":
         tape.keep(value)
         if layer.kind == "max":
             tape.keep_more(math.prod(shape), INT64)
     return tape.made(shape, value.item, grad=value.grad)
-
-
-def per_dimension(side: int | tuple[int, ...], dimensions: int) -> tuple[int, ...]:
-    """One number stands for all dimensions."""
-    sides = (side,) if isinstance(side, int) else side
-    return sides * dimensions if len(sides) == 1 else sides

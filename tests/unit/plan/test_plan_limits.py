@@ -73,3 +73,17 @@ def test_nothing_is_allocated_before_the_refusal() -> None:
         assert tracemalloc.get_traced_memory()[1] < 1 << 20
     finally:
         tracemalloc.stop()
+
+
+def test_layers_that_do_not_fit_are_refused_even_where_no_rule_looked() -> None:
+    layers: list[Json] = [{"type": "flatten"}, {"type": "conv", "channels": 4}, {"type": "linear", "units": 10}]
+    content = arrays(100, 3, 12, 12)
+    with pytest.raises(SpecError) as caught:
+        plan(resolved(pictures({"type": "layers", "layers": layers}), content), content)
+    assert caught.value.findings[0].pointer == "/model/layers"
+
+
+def test_a_spec_that_leaves_sizes_open_is_refused() -> None:
+    with pytest.raises(SpecError) as caught:
+        plan(classifier({"type": "mlp"}), table(100, 3))
+    assert caught.value.findings[0].code == "unresolved"
