@@ -13,9 +13,10 @@ from server.db import utcnow
 from server.jobs.tables import Job
 from server.metrics import store
 from server.metrics.buckets import Buckets, bucketed, width_of
-from server.metrics.lineage import Lineage, lineage_of
+from server.metrics.gather import gather
+from server.metrics.lineage import lineage_of
 from server.metrics.numbers import plain, plains
-from server.metrics.packed import Columns, Floats, Ints, checked, unpack
+from server.metrics.packed import Columns, checked, unpack
 from stoker.frames import Frame
 
 
@@ -128,30 +129,6 @@ def read(
     found = gather(rows, lineage, set(keys), first, last)
     series = {key: _series(bucketed(steps, values, width)) for key, (steps, values) in sorted(found.items())}
     return {"bucket": width, "cursor": str(cursor), "complete": complete, "keys": series}
-
-
-def gather(
-    rows: Sequence[Any], lineage: Lineage, wanted: set[str], first: int, last: int | None
-) -> dict[str, tuple[list[Ints], list[Floats]]]:
-    """Per key the steps and values that count and lie in [first, last], in pieces; keys without any are left out."""
-    found: dict[str, tuple[list[Ints], list[Floats]]] = {}
-    for row in rows:
-        columns = unpack(row.keys, row.rows, row.packed)
-        upto = min(lineage.cutoff(row.epoch), last if last is not None else math.inf)
-        low, high = np.searchsorted(columns.steps, first, "left"), len(columns.steps)
-        if columns.steps[-1] > upto:
-            high = int(np.searchsorted(columns.steps, upto, "right"))
-        for at, key in enumerate(columns.keys):
-            if wanted and key not in wanted:
-                continue
-            present = columns.present(at)[low:high]
-            whole = bool(present.all())
-            steps, values = columns.steps[low:high], columns.values[at][low:high]
-            if present.any():
-                piece = found.setdefault(key, ([], []))
-                piece[0].append(steps if whole else steps[present])
-                piece[1].append(values if whole else values[present])
-    return found
 
 
 def _series(buckets: Buckets) -> dict[str, Any]:

@@ -5,8 +5,10 @@ import json
 import secrets
 import threading
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -188,27 +190,34 @@ class Served:
         self.db.write_now(write)
 
 
+@contextmanager
+def serving(home: Path, database_url: str, kind: str) -> Iterator[Served]:
+    """A server of this process on a free port."""
+    home.chmod(0o700)
+    settings = Settings(state_dir=home, database_url=database_url, redis_url="", host="127.0.0.1", port=0)
+    migrate(settings.database)
+    app = create_app(settings)
+    server = uvicorn.Server(uvicorn.Config(guarded(app), **options(settings)))
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    while not server.started:
+        assert thread.is_alive(), "the server did not start"
+        threading.Event().wait(0.01)
+    port = server.servers[0].sockets[0].getsockname()[1]
+    served = Served(app, f"http://127.0.0.1:{port}", kind)
+    yield served
+    served.http.close()
+    server.should_exit = True
+    thread.join(20)
+
+
 @pytest.fixture(scope="session", params=["sqlite", "postgresql"])
 def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     home = tmp_path_factory.mktemp("state")
-    home.chmod(0o700)
     sqlite = f"sqlite:///{home / 'stoker.db'}"
     url = sqlite if request.param == "sqlite" else request.getfixturevalue("postgres").create_database()
-    settings = Settings(state_dir=home, database_url=url, redis_url="", host="127.0.0.1", port=0)
-    migrate(settings.database)
-    app = create_app(settings)
-    serving = uvicorn.Server(uvicorn.Config(guarded(app), **options(settings)))
-    thread = threading.Thread(target=serving.run, daemon=True)
-    thread.start()
-    while not serving.started:
-        assert thread.is_alive(), "the server did not start"
-        threading.Event().wait(0.01)
-    port = serving.servers[0].sockets[0].getsockname()[1]
-    served = Served(app, f"http://127.0.0.1:{port}", request.param)
-    yield served
-    served.http.close()
-    serving.should_exit = True
-    thread.join(20)
+    with serving(home, url, request.param) as served:
+        yield served
 
 
 @pytest.fixture

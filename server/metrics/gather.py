@@ -1,0 +1,56 @@
+"""Points of many stored chunks as one array per key, without a Python step per chunk but for grouping."""
+
+import math
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+
+from server.metrics.lineage import Lineage
+from server.metrics.packed import Floats, Ints
+from stoker.frames import MISSING_BITS
+
+Pieces = dict[str, tuple[list[Ints], list[Floats]]]
+
+
+def gather(rows: Sequence[Any], lineage: Lineage, wanted: set[str], first: int, last: int | None) -> Pieces:
+    """Per key the steps and values that count and lie in [first, last], in the order in which they were reported.
+
+    `rows` have epoch, rows, keys, packed. Keys without any point are left out.
+    """
+    found: Pieces = {}
+    for (epoch, keys), group in groupby(rows, key=lambda row: (row.epoch, tuple(row.keys))):
+        if wanted and wanted.isdisjoint(keys):
+            continue
+        upto = min(lineage.cutoff(epoch), math.inf if last is None else last)
+        columns = _columns(list(group), len(keys))
+        steps = next(columns)
+        inside = (steps >= first) & (steps <= upto)
+        for key, raw in zip(keys, columns, strict=True):
+            if wanted and key not in wanted:
+                continue
+            kept = inside & (raw != MISSING_BITS)
+            if not kept.any():
+                continue
+            pieces = found.setdefault(key, ([], []))
+            whole = bool(kept.all())
+            pieces[0].append(steps if whole else steps[kept])
+            pieces[1].append((raw if whole else raw[kept]).view("<f8"))
+    return found
+
+
+def _columns(group: Sequence[Any], keys: int) -> Iterator[Ints]:
+    """Steps, then the bits of each key's values, of chunks with the same keys one after another."""
+    words = np.frombuffer(b"".join([row.packed for row in group]), "<i8")
+    rows = np.array([row.rows for row in group])
+    if bool((rows == rows[0]).all()):
+        table = words.reshape(len(group), 1 + keys, rows[0])
+        for column in range(1 + keys):
+            yield np.ascontiguousarray(table[:, column]).reshape(-1)
+        return
+    begins = np.concatenate(([0], np.cumsum(rows * (1 + keys))[:-1]))
+    before = np.concatenate(([0], np.cumsum(rows)[:-1]))
+    at, length = np.repeat(begins - before, rows) + np.arange(rows.sum()), np.repeat(rows, rows)
+    for column in range(1 + keys):
+        yield words[at + column * length]
