@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fastapi.exceptions import RequestValidationError
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
@@ -105,6 +105,8 @@ def _from_database(error: Exception) -> Refusal | None:
         return problem(507, "storage_full", "The server's storage is full; nothing was stored.", headers={"Retry-After": "30"})
     if "readonly" in text or "read-only" in text:
         return unavailable("read_only", "The database takes no writes at the moment.", retry_after=30)
+    if isinstance(error, IntegrityError):
+        return problem(409, "conflict", "Another request did the same at this moment; ask again.", headers={"Retry-After": "1"})
     if isinstance(error, OperationalError | InterfaceError | PoolTimeout) or getattr(error, "connection_invalidated", False):
         return unavailable("database_unavailable", "The database does not answer; nothing was stored, try again.", retry_after=2)
     return None

