@@ -31,10 +31,16 @@ class BlobCache:
         Raises Damaged when the server has no such blob, or twice sends other bytes.
         """
         blob = self.path(file.sha256)
-        if not (blob.exists() and _is(blob, file)):
-            self._download(api, file, blob, beat, wait)
-        os.utime(blob)
-        link(blob, target)
+        for last in (False, True):
+            try:
+                if not _is(blob, file):
+                    self._download(api, file, blob, beat, wait)
+                os.utime(blob)
+                link(blob, target)
+                return
+            except FileNotFoundError:  # Trimmed by another agent of this node in between.
+                if last:
+                    raise
 
     def adopt(self, source: Path, sha256: str) -> None:
         """Keeps a file that the server now has, so that the next attempt on this node need not fetch it."""
@@ -87,7 +93,11 @@ def _fill(api: ServerApi, file: BlobFile, part: Path, beat: Callable[[], None], 
 
 
 def _is(path: Path, file: BlobFile) -> bool:
-    return path.stat().st_size == file.bytes and digest(path) == file.sha256
+    """Whether a file is there and holds what its name says."""
+    try:
+        return path.stat().st_size == file.bytes and digest(path) == file.sha256
+    except FileNotFoundError:
+        return False
 
 
 def digest(path: Path) -> str:

@@ -52,6 +52,7 @@ class Reporter:
         """The end was reported, or can never be."""
         self.reply: FinishReply | None = None
         self.failure: Exception | None = None
+        """What ended the thread before its time."""
 
     @property
     def silence(self) -> float:
@@ -67,9 +68,7 @@ class Reporter:
                 log.warning("report: %s", error)
 
     def start(self) -> None:
-        """Begins to report in a thread; again does nothing."""
-        if self._thread is not None:
-            return
+        """Begins to report in a thread. No process may be forked from here on."""
         self._thread = threading.Thread(target=self._run, name="reporter", daemon=True)
         self._thread.start()
 
@@ -91,6 +90,7 @@ class Reporter:
             self._changed.notify()
         if self._thread is not None:
             self._thread.join()
+            self._thread = None
         self._api.close()
 
     def _run(self) -> None:

@@ -64,6 +64,8 @@ def run_agent(attempt_id: str, epoch: int, settings: WorkerSettings, spawner: Sp
     trace.mark("claimed")
     attempt = _Attempt(workspace, claim, at, settings, timers, leave, trace)
     reason = attempt.run(spawner)
+    if reason is None:  # The node finds a dead agent here and tells the server so.
+        return 1
     workspace.end(reason)
     prune(settings.runs, settings.worker_keep_runs)
     return 0
@@ -124,8 +126,8 @@ class _Attempt:
         self._uploader: Uploader | None = None
         self._world_size = 0
 
-    def run(self, spawner: Spawner) -> str:
-        """Until the end is reported, or never can be; answers its reason."""
+    def run(self, spawner: Spawner) -> str | None:
+        """Until the end is reported; answers its reason, or None when it could not be."""
         api = self._open()
         reporter = self._reporter(api)
         try:
@@ -214,8 +216,8 @@ class _Attempt:
         self._corrupt += follower.corrupt
         return verdict
 
-    def _finish(self, reporter: Reporter, verdict: Verdict) -> str:
-        """Reports the end once all before it is stored. Raises Stale."""
+    def _finish(self, reporter: Reporter, verdict: Verdict) -> str | None:
+        """Reports the end once all before it is stored; None when it could not be. Raises Stale."""
         self._spool.sync()
         reporter.disarmed = True
         reporter.finish(
@@ -233,23 +235,31 @@ class _Attempt:
         reporter.done.wait(PATIENCE)
         if reporter.stale:
             raise Stale("the attempt is another's")
-        if reporter.failure is not None:
-            log.error("%s: the end was refused: %s", self._claim.attempt_id, reporter.failure)
+        if reporter.reply is None:
+            log.error("%s: its end was not reported: %s", self._claim.attempt_id, reporter.failure or "no answer")
+            return None
         self._trace.mark("finished")
         return verdict.reason
 
-    def _give_up(self, reporter: Reporter, error: Exception) -> str:
+    def _give_up(self, reporter: Reporter, error: Exception) -> str | None:
         """Something failed that should not have: the ranks go, and the server hears why if it can."""
         log.exception("%s: the agent failed", self._claim.attempt_id)
         self._ranks.kill()
         self._ranks.reap_all()
         full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
         verdict = Verdict("disk_full" if full else "agent_lost", f"{type(error).__name__}: {error}")
-        with suppress(Stale, OSError):
-            if reporter.reply is None and reporter.failure is None:
-                reporter.start()
-                return self._finish(reporter, verdict)
-        return verdict.reason
+        # Its own connection: the other may be what failed, or closed for the fork of the ranks.
+        reporter.close()
+        last = self._reporter(self._open(), reporter)
+        last.start()
+        try:
+            return self._finish(last, verdict)
+        except Stale:
+            return "stale_attempt"
+        except OSError:
+            return None
+        finally:
+            last.close()
 
 
 class _NotStarted(Exception):

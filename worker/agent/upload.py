@@ -18,6 +18,8 @@ from worker.agent.cache import BlobCache, confined, digest, link
 from worker.agent.sealer import json_number
 
 MANIFEST = "manifest.json"
+CLOSING = 5.0
+"""Seconds to wait for the thread at the end."""
 REJECTIONS = 5
 """Times a blob may be refused before its upload counts as failed."""
 log = logging.getLogger(__name__)
@@ -117,7 +119,8 @@ class Uploader:
         self._stop.set()
         self._todo.put(None)
         if self._thread.ident is not None:
-            self._thread.join()
+            # A large piece may be on its way; nothing that matters depends on it any more.
+            self._thread.join(CLOSING)
         self._api.close()
 
     def _run(self) -> None:

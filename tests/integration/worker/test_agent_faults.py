@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import shutil
 import signal
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from stoker.protocol import Timers
 from tests.integration.worker.conftest import Agents
 from tests.support.fake_server import FakeServer, Fault, until
 from worker.processes import ProcessId, session_members
+from worker.records import unfinished
 
 FENCED = Timers(report_interval=0.05, lease=4.0, self_fence=1.5, gone=2.5, stop_grace=1.0)
 
@@ -242,3 +244,23 @@ def test_an_attempt_of_another_is_not_touched(agents: Agents, server: FakeServer
     assert agents.run(attempt) == 1
     assert attempt.frames == {}
     assert not Path(agents.home(attempt) / "spec.json").exists()
+
+
+def test_an_agent_that_cannot_report_its_end_is_left_to_be_found_dead(agents: Agents, server: FakeServer) -> None:
+    attempt = agents.attempt(steps=10_000, step_seconds=0.01, ranks=2)
+    agent = agents.start(attempt)
+    server.wait_for(lambda: attempt.of("metrics"))
+    ranks = ranks_of(agent.pid)
+    shutil.rmtree(agents.home(attempt) / "spool")
+    assert agent.wait(30) == 1
+    assert not any(rank.alive() for rank in ranks)
+    assert attempt.finish is None
+    assert [record.attempt_id for _, record in unfinished(agents.state / "runs")] == [attempt.id]
+
+
+def test_a_failed_start_is_told(agents: Agents, server: FakeServer) -> None:
+    attempt = agents.attempt()
+    attempt.spec["distributed"] = {"strategy": "of the future"}
+    assert agents.run(attempt) == 0
+    assert attempt.finish is not None
+    assert attempt.finish.reason == "spec_error"
