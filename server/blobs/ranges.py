@@ -40,7 +40,7 @@ def span_of(header: str | None, if_range: str | None, etag: str, size: int) -> S
     if not first:
         return _suffix(_number(last), size)
     start, end = _number(first), _number(last) if last else size - 1
-    if last and end < start:
+    if last and _order(last) < _order(first):
         return whole
     if start >= size:
         raise Unsatisfiable
@@ -51,6 +51,12 @@ def _suffix(length: int, size: int) -> Span:
     if length == 0 or size == 0:
         raise Unsatisfiable
     return Span(max(0, size - length), size, size, partial=True)
+
+
+def _order(digits: str) -> tuple[int, str]:
+    """Sorts numbers of any length by value."""
+    digits = digits.lstrip("0")
+    return len(digits), digits
 
 
 def _number(digits: str) -> int:
