@@ -112,7 +112,7 @@ def _continue(transport: Transport, url: str, file: FileView, place: Path, count
             out.truncate(start)
             out.seek(start)
             counter.at(file.path, start)
-            for chunk in response.iter_raw(1 << 20):
+            for chunk in response.iter_raw():  # as it comes: a chunk size would hold back what a cut then loses
                 out.write(chunk)
                 counter.at(file.path, out.tell())
                 if out.tell() > file.bytes:

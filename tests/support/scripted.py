@@ -45,7 +45,7 @@ class Scripted:
     seen: list[Request] = field(default_factory=list)
     handler: Callable[[Request], Any] = lambda _: Response(status_code=404)
 
-    async def __call__(self, request: Request) -> Response:
+    async def answer(self, request: Request) -> Response:
         self.seen.append(request)
         answer: Response = self.handler(request)
         if hasattr(answer, "__await__"):
@@ -57,7 +57,7 @@ class Scripted:
 def serve(handler: Callable[[Request], Any]) -> Iterator[Scripted]:
     """The server, until the block ends."""
     script = Scripted(handler=handler)
-    app = Starlette(routes=[Route("/{path:path}", script, methods=["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"])])
+    app = Starlette(routes=[Route("/{path:path}", script.answer, methods=["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"])])
     config = uvicorn.Config(app, host="127.0.0.1", port=0, log_level="critical", lifespan="off", timeout_graceful_shutdown=1)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)
