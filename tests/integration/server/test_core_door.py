@@ -293,7 +293,8 @@ def test_too_many_streams(served: Live, user: httpx.Client) -> None:
     before, served.settings.max_streams_per_key = served.settings.max_streams_per_key, 1
     try:
         with user.stream("GET", f"/v1/jobs/{job}/events", headers={"Accept": "text/event-stream"}) as stream:
-            next(stream.iter_lines())
+            lines = stream.iter_lines()
+            assert next(lines) == "retry: 1000"
             check(user.get(f"/v1/jobs/{job}/events", headers={"Accept": "text/event-stream"}), 429, "too_many_streams")
     finally:
         served.settings.max_streams_per_key = before
