@@ -1,6 +1,7 @@
 """What an interpreter imports ahead of time, so that a run forked from it starts at once."""
 
 import importlib
+import os
 
 MODULES = (
     "torch",
@@ -19,8 +20,13 @@ MODULES = (
     "worker.trainer.metrics",
 )
 
+QUIET = {"OPENBLAS_NUM_THREADS": "1", "JE_ARROW_MALLOC_CONF": "background_thread:false"}
+"""Keeps NumPy and Arrow from starting threads on import: a process with threads cannot be forked safely."""
+
 
 def warm_imports() -> None:
     """Import everything a run may need. It computes nothing, so no thread is started and the process may fork."""
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
     for name in MODULES:
         importlib.import_module(name)

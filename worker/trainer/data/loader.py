@@ -95,12 +95,17 @@ class Feed:
         cuts = [self._cuts(len(part)) for part in mine]
         own = torch.cat(mine)
         sizes = [n for cut in cuts for n in cut]
-        inputs = torch.split(ready(self.samples.inputs.index_select(0, own), self._world.device), sizes)
-        targets = torch.split(ready(self.samples.targets.index_select(0, own), self._world.device), sizes)
+        inputs = torch.split(self._staged(self.samples.inputs.index_select(0, own)), sizes)
+        targets = torch.split(self._staged(self.samples.targets.index_select(0, own)), sizes)
         micros = iter(list(zip(inputs, targets, strict=True)))
         weights = [float(self._weights[part].sum()) for part in parts]
         scales = torch.tensor([ranks / w if w else 0.0 for w in weights], device=self._world.device).unbind()
         return [Batch(tuple(next(micros) for _ in cut), w, s) for cut, w, s in zip(cuts, weights, scales, strict=True)]
+
+    def _staged(self, values: torch.Tensor) -> torch.Tensor:
+        """On the device; through page-locked memory the copy overlaps with what the GPU is doing."""
+        on_gpu = self._world.device.type == "cuda"
+        return ready(values.pin_memory() if on_gpu and self._spec.pin_memory else values, self._world.device)
 
     def _cuts(self, count: int) -> list[int]:
         full, rest = divmod(count, self._micro)

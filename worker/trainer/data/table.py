@@ -46,6 +46,8 @@ def features(
     table: pa.Table, columns: Sequence[str] | None, target: Sequence[str]
 ) -> tuple[tuple[str, ...], npt.NDArray[np.float32]]:
     """Names and values (rows, features) of the feature columns; unset, all but the target."""
+    for name in target:
+        _complete(table, name)
     names = tuple(columns) if columns is not None else tuple(n for n in table.column_names if n not in target)
     if not names:
         raise DataProblem("the table has no column beside the target; a model needs at least one feature")
