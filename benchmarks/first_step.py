@@ -21,6 +21,7 @@ def one(stack: Stack, ranks: int) -> tuple[float, float]:
     spec = digits_job(training={"max_steps": 3, "batch_size": 48}, logging={"interval": {"steps": 1}}, name=f"r{ranks}")
     spec["distributed"] = {"strategy": "ddp", "processes_per_node": 2} if ranks == 2 else {"strategy": "single"}
     spec["evaluation"] = {"interval": {"steps": 3}, "metrics": []}
+    spec["schedule"] = {"type": "constant"}
     with stack.http as http:
         began = time.time()
         job = http.post("/v1/jobs", json=spec).json()["id"]

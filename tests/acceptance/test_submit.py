@@ -12,7 +12,11 @@ from stoker import Client
 from tests.support.data import digits_job
 from tests.support.stack import ROOT, Stack
 
-SHORT = {"schedule": {"type": "constant"}, "training": {"max_steps": 5, "batch_size": 48}, "evaluation": {"interval": {"steps": 5}}}
+SHORT = {
+    "schedule": {"type": "constant"},
+    "training": {"max_steps": 5, "batch_size": 48},
+    "evaluation": {"interval": {"steps": 5}},
+}
 
 
 def test_four_ways_give_one_digest(stack: Stack, tmp_path: Path) -> None:
