@@ -1,6 +1,7 @@
 """The supervisor: brings the stack up in order, keeps it up, and takes it down in the reverse order when told to.
 
-Trainings are watched by agents in their own sessions: neither a restart of a child nor the end of the stack touches them.
+Trainings are watched by agents in their own sessions: no restart of a child touches them. When the stack is taken down they are
+asked to save, and the next start continues them.
 """
 
 import asyncio
@@ -15,7 +16,7 @@ from typing import Any
 import httpx
 
 from stoker.cli.failure import Failure
-from stoker.cli.stack import keys, programs
+from stoker.cli.stack import agents, keys, programs
 from stoker.cli.stack.child import Child, Program, tail
 from stoker.cli.stack.files import Process, Record, StackFiles, read_record, write_record
 from stoker.cli.stack.process import end, free_port
@@ -158,6 +159,8 @@ class Supervisor:
         write_record(self.files, self.record)
         for child in reversed(self.children):
             await child.stop()
+            if child.program.name == "worker" and (saved := await agents.preempt(self.files)):
+                self.say(f"{saved} training(s) saved; the next start continues them")
         for task in self.tasks:
             task.cancel()
         await asyncio.gather(*self.tasks, return_exceptions=True)
