@@ -34,6 +34,7 @@ from server.deps import Runtime
 from server.errors import Refusal, from_exception, to_response
 from server.guard import Guard, defect
 from server.hub import Hub
+from server.jobs.shortcut import Shortcut
 from server.leader import Leader
 from server.openapi import document, everywhere
 from server.queue import Hints
@@ -126,7 +127,7 @@ def guarded(app: FastAPI) -> ASGIApp:
         runtime: Runtime = app.state.runtime
         return await runtime.authenticator.authenticate(header, address)
 
-    return Guard(app, app.state.settings, authenticate, app.state.telemetry)
+    return Guard(Shortcut(app, app.state), app.state.settings, authenticate, app.state.telemetry)
 
 
 async def _answer(request: Request, error: Exception) -> Response:

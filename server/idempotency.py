@@ -3,18 +3,19 @@
     return await once(request, db, scope, lambda session: Answer(202, body, headers))
 
 The kept answer is written in the transaction of the work itself. Requests without the header just run. Refusals are not
-kept: a request that was refused did nothing and may be tried again under its key.
+kept: a request that was refused did nothing and may be tried again under its key. Work that is done for many requests at
+once uses the parts: `claim_of`, `recall`, `replay` and `keep`.
 """
 
 import hashlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from typing import Any
 
-from sqlalchemy import delete, select, text
-from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import OperationalError
+from sqlalchemy import and_, bindparam, delete, insert, select, text
+from sqlalchemy.exc import IntegrityError, OperationalError
 from sqlmodel import Session
 from starlette.requests import Request
 from starlette.responses import Response
@@ -26,6 +27,10 @@ from server.tokens.tables import IdempotentAnswer
 KEPT = timedelta(hours=24)
 _KEY = re.compile(r"[\x21-\x7e]{1,255}", re.ASCII)
 _TABLE = IdempotentAnswer.metadata.tables["idempotent_answers"]
+_BY_KEYS = and_(_TABLE.c.project == bindparam("scope"), _TABLE.c.key.in_(bindparam("keys", expanding=True)))
+_RECALL, _FORGET, _KEEP = select(_TABLE).where(_BY_KEYS), delete(_TABLE).where(_BY_KEYS), insert(_TABLE)
+_LOCK_NOT_AVAILABLE = "55P03"
+"""PostgreSQL's code for a lock that was not had in time."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +47,25 @@ class Answer:
         return Response(self.body, self.status, headers, self.media_type)
 
 
+@dataclass(frozen=True)
+class Claim:
+    """A request's wish to be done once."""
+
+    scope: str
+    """Separates the keys of one tenant from another's."""
+    key: str
+    fingerprint: str
+    """SHA-256 of method, path, query and body."""
+
+
+@dataclass(frozen=True)
+class Kept:
+    """The answer that a key had, and the request it belongs to."""
+
+    fingerprint: str
+    answer: Answer
+
+
 async def once(
     request: Request,
     db: Database,
@@ -56,72 +80,106 @@ async def once(
     `idempotency_key_reused` for another request under the same key, 409 `idempotency_in_progress` while another server
     process still works on the first.
     """
+    claim = await claim_of(request, project)
+    if claim is None:
+        return _shown(await db.write(work), reveal).response()
+    answer, replayed = await db.write(lambda s: _once(s, claim, work))
+    return _shown(answer, reveal).response(replayed=replayed)
+
+
+async def claim_of(request: Request, scope: str) -> Claim | None:
+    """The claim that a request makes, if any. Raises 400 `idempotency_key_invalid`."""
     key = request.headers.get("idempotency-key")
     if key is None:
-        return _shown(await db.write(work), reveal).response()
-    if not _KEY.fullmatch(key) or len(request.headers.getlist("idempotency-key")) > 1:
+        return None
+    if not valid(key) or len(request.headers.getlist("idempotency-key")) > 1:
         raise problem(400, "idempotency_key_invalid", "Idempotency-Key is 1 to 255 visible ASCII characters, once.")
-    fingerprint = await _fingerprint(request)
-    answer, replayed = await db.write(lambda s: _once(s, project, key, fingerprint, work))
-    return _shown(answer, reveal).response(replayed=replayed)
+    target = f"{request.url.path}?{request.url.query}"
+    return Claim(scope, key, fingerprint(request.method, target, await request.body()))
+
+
+def valid(key: str) -> bool:
+    return _KEY.fullmatch(key) is not None
+
+
+def fingerprint(method: str, target: str, body: bytes) -> str:
+    hashed = hashlib.sha256(f"{method} {target}\n".encode())
+    hashed.update(body)
+    return hashed.hexdigest()
 
 
 def _shown(answer: Answer, reveal: Callable[[bytes], bytes] | None) -> Answer:
     return answer if reveal is None else replace(answer, body=reveal(answer.body))
 
 
-async def _fingerprint(request: Request) -> str:
-    hashed = hashlib.sha256(f"{request.method} {request.url.path}?{request.url.query}\n".encode())
-    hashed.update(await request.body())
-    return hashed.hexdigest()
-
-
-def _once(session: Session, project: str, key: str, fingerprint: str, work: Callable[[Session], Answer]) -> tuple[Answer, bool]:
-    if (kept := _kept(session, project, key)) is not None:
-        return _replay(kept, fingerprint), True
+def _once(session: Session, claim: Claim, work: Callable[[Session], Answer]) -> tuple[Answer, bool]:
+    if (kept := recall(session, [claim]).get((claim.scope, claim.key))) is not None:
+        return replay(kept, claim), True
     answer = work(session)
-    _keep(session, project, key, fingerprint, answer)
+    session.flush()
+    keep(session, [(claim, answer)])
     return answer, False
 
 
-def _kept(session: Session, project: str, key: str) -> IdempotentAnswer | None:
-    row = session.execute(
-        select(_TABLE).where(_TABLE.c.project == project, _TABLE.c.key == key, _TABLE.c.created_at > utcnow() - KEPT)
-    ).one_or_none()
-    return None if row is None else IdempotentAnswer(**row._mapping)
+def recall(session: Session, claims: Iterable[Claim]) -> dict[tuple[str, str], Kept]:
+    """Answers that are kept under the claims' keys, by scope and key. Expired ones are removed, so that `keep` may follow."""
+    oldest = utcnow() - KEPT
+    scopes: dict[str, list[str]] = {}
+    for claim in claims:
+        scopes.setdefault(claim.scope, []).append(claim.key)
+    kept: dict[tuple[str, str], Kept] = {}
+    for scope, keys in scopes.items():
+        rows = session.connection().execute(_RECALL, {"scope": scope, "keys": keys}).all()
+        if expired := [row.key for row in rows if row.created_at <= oldest]:
+            session.connection().execute(_FORGET, {"scope": scope, "keys": expired})
+        kept |= {(scope, row.key): _kept(row) for row in rows if row.created_at > oldest}
+    return kept
 
 
-def _replay(kept: IdempotentAnswer, fingerprint: str) -> Answer:
-    if kept.request_digest != fingerprint:
+def _kept(row: Any) -> Kept:
+    headers = dict(row.headers)
+    media_type = headers.pop("content-type")
+    return Kept(row.request_digest, Answer(row.status, row.body.encode(), headers, media_type))
+
+
+def replay(kept: Kept, claim: Claim) -> Answer:
+    """The kept answer for a request that makes the claim. Raises 422 `idempotency_key_reused` for another one."""
+    if kept.fingerprint != claim.fingerprint:
         raise problem(422, "idempotency_key_reused", "This Idempotency-Key was used for another request.")
-    headers = dict(kept.headers)
-    return Answer(kept.status, kept.body.encode(), headers, headers.pop("content-type"))
+    return kept.answer
 
 
-def _keep(session: Session, project: str, key: str, fingerprint: str, answer: Answer) -> None:
-    """Write the answer beside the work. Another process that is just answering under this key makes this one undo its work."""
-    row = {
-        "project": project,
-        "key": key,
-        "request_digest": fingerprint,
-        "status": answer.status,
-        "headers": {**answer.headers, "content-type": answer.media_type},
-        "body": answer.body.decode(),
-        "created_at": utcnow(),
-    }
-    on_postgres = session.get_bind().dialect.name == "postgresql"
-    insert = (postgresql if on_postgres else sqlite).insert(_TABLE).values(row)
-    fresh = insert.on_conflict_do_update(
-        index_elements=["project", "key"], set_=row, where=_TABLE.c.created_at <= utcnow() - KEPT
-    ).returning(_TABLE.c.key)
-    if on_postgres:
-        session.execute(text("SET LOCAL lock_timeout = '2s'"))
+def keep(session: Session, answered: Sequence[tuple[Claim, Answer]]) -> None:
+    """Write answers beside their work. Raises 409 `idempotency_in_progress`, which undoes the work, when another process
+    has just answered or is answering under one of the keys.
+    """
+    if not answered:
+        return
+    now = utcnow()
+    rows = [
+        {
+            "project": claim.scope,
+            "key": claim.key,
+            "request_digest": claim.fingerprint,
+            "status": answer.status,
+            "headers": {**answer.headers, "content-type": answer.media_type},
+            "body": answer.body.decode(),
+            "created_at": now,
+        }
+        for claim, answer in answered
+    ]
+    rows.sort(key=lambda row: (row["project"], row["key"]))  # two processes take their locks in the same order
+    connection = session.connection()
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("SET LOCAL lock_timeout = '2s'"))
     try:
-        kept = session.execute(fresh).first()
-    except OperationalError as error:
+        connection.execute(_KEEP, rows)
+    except IntegrityError as error:
         raise _in_progress() from error
-    if kept is None:
-        raise _in_progress()
+    except OperationalError as error:
+        if getattr(error.orig, "sqlstate", None) == _LOCK_NOT_AVAILABLE:
+            raise _in_progress() from error
+        raise
 
 
 def _in_progress() -> Refusal:
@@ -134,4 +192,4 @@ def expire(session: Session) -> None:
     session.execute(delete(_TABLE).where(_TABLE.c.created_at <= utcnow() - KEPT))
 
 
-__all__ = ["Answer", "expire", "once"]
+__all__ = ["Answer", "Claim", "Kept", "claim_of", "expire", "fingerprint", "keep", "once", "recall", "replay", "valid"]

@@ -1,5 +1,6 @@
 """The declarative base, ids that sort by age, and times as integers."""
 
+import json
 import os
 import time
 from datetime import UTC, datetime
@@ -41,6 +42,17 @@ class UtcTime(TypeDecorator[datetime]):
 
 _EPOCH = datetime.fromtimestamp(0, UTC)
 _MICROSECOND = datetime.resolution
+
+
+class Encoded(str):
+    """A JSON document as text already, for rows that are written with the same value many times."""
+
+    __slots__ = ()
+
+
+def to_json(value: Any) -> str:
+    """JSON text of a column's value."""
+    return value if isinstance(value, Encoded) else json.dumps(value, separators=(",", ":"))
 
 
 class JsonValue(TypeDecorator[Any]):

@@ -4,14 +4,17 @@ Both run `fn(session)` in a thread. Writes of this process share one writer thre
 at that moment (group commit): each runs in its own savepoint, an exception undoes that one alone, and nobody is answered
 before the commit that holds his rows is durable. Services take the session and never commit; what must happen after the
 commit is registered with `after_commit(session, hook)` and runs in the writer thread (keep it short: set an event, put on a queue).
+
+`await db.write_together(fn, item)` is for the one path where even a savepoint per request is too dear: all items that wait
+for the same `fn` are handed to it at once, in one savepoint.
 """
 
 import asyncio
 import logging
 import queue
 import threading
-from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,9 +23,12 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.pool import NullPool, QueuePool
 from sqlmodel import Session
 
+from server.db.base import to_json
+from server.db.waiting import Hook, Write, settle
+
+I = TypeVar("I")  # noqa: E741
 T = TypeVar("T")
-Hook = Callable[[], None]
-Work = Callable[[Session], Any]
+Together = Callable[[Session, Sequence[I]], Sequence[T | Exception]]
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +58,7 @@ class Database:
         self.reading = self._engine("BEGIN", readers)
         self.info: dict[str, Any] = {}
         """Copied into `session.info` of every session: what services may need of the server that runs them."""
-        self._inbox: queue.SimpleQueue[tuple[Work, Future[Any]] | None] = queue.SimpleQueue()
+        self._inbox: queue.SimpleQueue[Write | None] = queue.SimpleQueue()
         self._writer = threading.Thread(target=self._write_forever, name="db-writer", daemon=True)
         self._readers = ThreadPoolExecutor(readers, thread_name_prefix="db-reader")
         self._writer.start()
@@ -66,6 +72,7 @@ class Database:
                 max_overflow=0,
                 pool_timeout=5,
                 pool_pre_ping=True,
+                json_serializer=to_json,
                 connect_args={"connect_timeout": 5, "options": "-c synchronous_commit=on -c statement_timeout=15000"},
             )
         engine = create_engine(
@@ -74,6 +81,7 @@ class Database:
             pool_size=size,
             max_overflow=0,
             pool_timeout=30,
+            json_serializer=to_json,
             connect_args={"check_same_thread": False, "timeout": 5},
         )
 
@@ -95,7 +103,18 @@ class Database:
 
     async def write(self, work: Callable[[Session], T]) -> T:
         """Run in one durable transaction; returns after the commit."""
-        return await asyncio.wrap_future(self._submit(work))
+        result: T = await self._awaited(lambda session, _: [work(session)], None, shared=False)
+        return result
+
+    async def write_together(self, work: Together[I, T], item: I) -> T:
+        """Hand the item to `work` with all others that wait for it now; returns the item's result after the commit.
+
+        `work` answers with one result per item, in order; a result that is an exception is raised to that item's caller alone
+        and says that the item has written nothing. When `work` itself raises, all it did is undone and every item is handed
+        to it once more alone, so that it meets only its own trouble.
+        """
+        result: T = await self._awaited(work, item, shared=True)
+        return result
 
     def read_now(self, work: Callable[[Session], T]) -> T:
         """`read` for threads."""
@@ -104,12 +123,15 @@ class Database:
 
     def write_now(self, work: Callable[[Session], T]) -> T:
         """`write` for threads other than the writer."""
-        return self._submit(work).result()
+        write = Write(lambda session, _: [work(session)], None, shared=False)
+        self._inbox.put(write)
+        result: T = write.result()
+        return result
 
-    def _submit(self, work: Callable[[Session], T]) -> "Future[T]":
-        future: Future[T] = Future()
-        self._inbox.put((work, future))
-        return future
+    async def _awaited(self, work: Together[Any, Any], item: Any, *, shared: bool) -> Any:
+        write = Write(work, item, shared=shared, loop=asyncio.get_running_loop())
+        self._inbox.put(write)
+        return await write.waiting()
 
     def _write_forever(self) -> None:
         while (first := self._inbox.get()) is not None:
@@ -123,46 +145,48 @@ class Database:
                     self._inbox.put(None)
                     break
                 group.append(following)
-            self._commit_group(group)
+            if wanted := [write for write in group if write.wanted()]:
+                self._commit_group(wanted)
 
-    def _commit_group(self, group: list[tuple[Work, "Future[Any]"]]) -> None:
-        done: list[tuple[Future[Any], Any, list[Hook]]] = []
+    def _commit_group(self, group: list[Write]) -> None:
+        hooks: list[Hook] = []
         try:
             with self.engine.connect() as connection, connection.begin():
-                for work, future in group:
-                    if future.set_running_or_notify_cancel():
-                        self._run_one(connection, work, future, done)
+                for batch in _batches(group):
+                    self._run(connection, batch, hooks)
         except BaseException as error:
-            for _, future in group:
-                if not future.done():
-                    future.set_exception(error)
+            for write in group:
+                write.error = write.error or error
+            settle(group)
             return
-        for future, result, hooks in done:
-            future.set_result(result)
-            for hook in hooks:
-                try:
-                    hook()
-                except Exception:
-                    log.exception("after-commit hook failed")
+        settle(group)
+        for hook in hooks:
+            try:
+                hook()
+            except Exception:
+                log.exception("after-commit hook failed")
 
-    def _run_one(
-        self, connection: Connection, work: Work, future: "Future[Any]", done: list[tuple["Future[Any]", Any, list[Hook]]]
-    ) -> None:
-        savepoint = connection.begin_nested()
+    def _run(self, connection: Connection, batch: list[Write], hooks: list[Hook]) -> None:
+        """Run a batch in a savepoint of its session; what fails is undone, and a batch that fails is run one by one."""
         session = Session(bind=connection, join_transaction_mode="create_savepoint", expire_on_commit=False, info=dict(self.info))
         try:
-            result = work(session)
-            session.flush()
+            results = batch[0].work(session, [write.item for write in batch])
             session.commit()
         except Exception as error:
             session.close()
-            if savepoint.is_active:
-                savepoint.rollback()
-            future.set_exception(error)
+            if len(batch) == 1:
+                batch[0].error = error
+                return
+            for write in batch:
+                self._run(connection, [write], hooks)
             return
         session.close()
-        savepoint.commit()
-        done.append((future, result, session.info.get("after_commit", [])))
+        for write, result in zip(batch, results, strict=True):
+            if isinstance(result, Exception):
+                write.error = result
+            else:
+                write.value = result
+        hooks += session.info.get("after_commit", ())
 
     def close(self) -> None:
         self._inbox.put(None)
@@ -170,3 +194,17 @@ class Database:
         self._readers.shutdown(wait=True, cancel_futures=True)
         self.engine.dispose()
         self.reading.dispose()
+
+
+def _batches(group: list[Write]) -> list[list[Write]]:
+    """The writes in their order, those that share their work together where the first of them stands."""
+    batches: list[list[Write]] = []
+    shared: dict[Together[Any, Any], list[Write]] = {}
+    for write in group:
+        if write.shared and write.work in shared:
+            shared[write.work].append(write)
+            continue
+        batches.append([write])
+        if write.shared:
+            shared[write.work] = batches[-1]
+    return batches

@@ -17,6 +17,11 @@ def add(session: Session, job_id: str, seq: int, epoch: int, type: str, data: di
     session.connection().execute(_INSERT, row)
 
 
+def add_all(session: Session, rows: list[dict[str, Any]]) -> None:
+    """Insert events of different jobs, each numbered by its caller."""
+    session.connection().execute(_INSERT, rows)
+
+
 def after(session: Session, job_id: str, seq: int, limit: int) -> list[Row[Any]]:
     """Events with a higher number, in order."""
     query = select(EVENTS).where(EVENTS.c.job_id == job_id, EVENTS.c.seq > seq)

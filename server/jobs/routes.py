@@ -14,11 +14,13 @@ from server.attempts import store as attempt_rows
 from server.db import Database
 from server.deps import Db, ProjectName, Reader, Run, Runtime, Submitter
 from server.errors import problem
-from server.idempotency import Answer, once
+from server.idempotency import Answer, claim_of, once
 from server.jobs import gates, service, store
 from server.jobs.document import BODY, read_document
+from server.jobs.intake import submit
+from server.jobs.prepared import prepare
 from server.jobs.search import search
-from server.jobs.submit import insert, prepare
+from server.jobs.submit import insert
 from server.jobs.tables import Job
 from server.jobs.views import etag, view, whole_view
 from server.jobs.waiting import until_terminal
@@ -39,12 +41,13 @@ Spec = Annotated[Document, Depends(read_document)]
 
 @router.post("", status_code=202, response_model=JobView, responses=refusals(409), openapi_extra=BODY)
 async def create_job(
-    request: Request, document: Spec, db: Db, runtime: Run, who: Submitter, project: ProjectName, require: Require = None
+    request: Request, document: Spec, runtime: Run, who: Submitter, project: ProjectName, require: Require = None
 ) -> Response:
     """Submit a job. `require` sets its gates."""
-    gated = [gates.parse(r).expression for r in require or ()]
-    prepared = await db.read(lambda s: prepare(s, who, project, document))
-    return await once(request, db, who.project or "", lambda s: _created(insert(s, runtime.settings, prepared, gates=gated)))
+    gated = tuple(gates.parse(r).expression for r in require or ())
+    claim = await claim_of(request, who.project or "")
+    answer, replayed = await submit(runtime, who, project, document, await request.body(), gated, claim)
+    return answer.response(replayed=replayed)
 
 
 @router.put("/by-name/{name}", status_code=202, response_model=JobView, responses=refusals(409), openapi_extra=BODY)

@@ -1,5 +1,6 @@
 """Queries over jobs. Reading returns Core rows; `lock` returns the object that the current write may change."""
 
+import json
 from datetime import datetime
 from typing import Any
 
@@ -8,6 +9,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session
 
 from server.auth import Principal
+from server.db import Encoded
 from server.errors import not_found
 from server.jobs.tables import Job, JobLabel, JobMetric
 
@@ -47,19 +49,33 @@ def lock_visible(session: Session, who: Principal, job_id: str) -> Job:
     return job
 
 
-_INSERT = insert(JOBS)
+_INSERT, _INSERT_LABELS = insert(JOBS), insert(LABELS)
 
 
-def add(session: Session, values: dict[str, Any]) -> None:
-    """Insert a job with its labels. The values are parameters, so the statement is compiled once."""
-    session.connection().execute(_INSERT, values)
-    put_labels(session, values["id"], values["project"], values["labels"])
+def add(session: Session, rows: list[dict[str, Any]]) -> None:
+    """Insert jobs with their labels, which may be JSON text already. The values are parameters: compiled once."""
+    session.connection().execute(_INSERT, rows)
+    labelled = [(row, _mapping(row["labels"])) for row in rows if row["labels"] != _NO_LABELS]
+    put = [_label(row["id"], row["project"], k, v) for row, labels in labelled for k, v in labels.items()]
+    if put:
+        session.connection().execute(_INSERT_LABELS, put)
+
+
+_NO_LABELS = Encoded("{}")
+
+
+def _mapping(labels: dict[str, str] | Encoded) -> dict[str, str]:
+    decoded: dict[str, str] = json.loads(labels) if isinstance(labels, Encoded) else labels
+    return decoded
+
+
+def _label(job_id: str, project: str, key: str, value: str) -> dict[str, str]:
+    return {"job_id": job_id, "project": project, "key": key, "value": value}
 
 
 def put_labels(session: Session, job_id: str, project: str, labels: dict[str, str]) -> None:
     if labels:
-        rows = [{"job_id": job_id, "project": project, "key": k, "value": v} for k, v in labels.items()]
-        session.execute(insert(LABELS), rows)
+        session.execute(_INSERT_LABELS, [_label(job_id, project, k, v) for k, v in labels.items()])
 
 
 def replace_labels(session: Session, job_id: str, project: str, labels: dict[str, str]) -> None:

@@ -1,223 +1,139 @@
-"""The single path by which a job comes to be: document → resolved spec → plan → row, event, wake-up."""
+"""The single path by which a job comes to be: prepared document → row, first event, kept answer, wake-up.
 
-import hashlib
-import json
+All submits that wait at one moment are written together, each table with one statement.
+"""
+
 import time
-from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from threading import Lock
+from dataclasses import dataclass
+from datetime import datetime
 from types import SimpleNamespace
 from typing import Any
 
 import orjson
-from sqlalchemy import select
 from sqlmodel import Session
 
-from server.auth import Principal
-from server.datasets.service import facts_of, parse_ref
-from server.datasets.tables import Dataset
-from server.db import new_id, utcnow
-from server.errors import Refusal, problem, spec_problem
+from server import idempotency
+from server.db import Encoded, new_id, to_json, utcnow
+from server.errors import Refusal, problem
 from server.events import store as events
-from server.hub import job_changed, work_appeared
+from server.hub import work_appeared
+from server.idempotency import Answer, Claim, Kept
 from server.jobs import store
+from server.jobs.prepared import Pinned, Prepared, newest
+from server.jobs.views import links
 from server.settings import Settings
-from stoker.errors import Finding, SpecError
-from stoker.facts import DatasetFacts
-from stoker.plan import Plan, needs, plan
-from stoker.spec import JobSpec
-from stoker.spec.document import Document
-from stoker.spec.load import compose
-from stoker.spec.resolve import Resolved, resolve
+
+
+class Moved(Exception):
+    """The data set that a document names has another version now than when the document was prepared."""
 
 
 @dataclass(frozen=True)
-class Prepared:
-    """A document that was understood: everything of a job row that the document decides."""
+class Submission:
+    """A job that is asked for."""
 
-    spec: JobSpec
-    columns: dict[str, Any]
-    warnings: tuple[Finding, ...]
-
-    def renamed(self, name: str) -> "Prepared":
-        """The same, filed under a name unless the document has one."""
-        return replace(self, columns={**self.columns, "name": self.columns["name"] or name})
-
-
-_cache: OrderedDict[tuple[str, str, str], Prepared] = OrderedDict()
-_facts_cache: OrderedDict[str, DatasetFacts] = OrderedDict()
-"""By the id of a data set's version, which never changes."""
-_cache_lock = Lock()
-_DATASETS = Dataset.metadata.tables["datasets"]
-_CACHED = 256
+    prepared: Prepared
+    gates: tuple[str, ...]
+    claim: Claim | None
+    remembered: bool
+    """Prepared for an earlier request: it still has to be seen that its data set has no newer version."""
+    most_waiting: int
 
 
-def prepare(session: Session, who: Principal, project: str, document: Document) -> Prepared:
-    """Resolve and plan a document for a project.
-
-    The facts of its data set are part of the key under which the result is remembered, so a new version of the data set
-    gives a new answer. Raises 422 with every finding, 403 `wrong_project`.
-    """
-    document = _composed(session, who, document)
-    value = document.value
-    project = _project(who, project, value)
-    if project != "default" and "project" not in value:
-        document = replace(document, value={**value, "project": project}, origins={**document.origins, "/project": "auto"})
-    facts = _facts(session, project, value)
-    text = orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
-    text += orjson.dumps(dict(document.origins), option=orjson.OPT_SORT_KEYS)
-    key = (project, hashlib.sha256(text).hexdigest(), f"{facts.name}@{facts.version}:{facts.digest}" if facts else "")
-    with _cache_lock:
-        known = _cache.get(key)
-    if known is not None:
-        return known
-    prepared = _prepare(project, value, document, facts)
-    with _cache_lock:
-        _cache[key] = prepared
-        if len(_cache) > _CACHED:
-            _cache.popitem(last=False)
-    return prepared
+Outcome = tuple[Answer, bool] | Refusal | Moved
+"""The answer, and whether it is a replay."""
 
 
-def _composed(session: Session, who: Principal, document: Document) -> Document:
-    """The document with what it extends: a preset, or a job that the key may see."""
+def submit_all(session: Session, asked: Sequence[Submission]) -> list[Outcome]:
+    """Store what is asked for, all or nothing but for those that are refused one by one; for `Database.write_together`."""
+    kept = idempotency.recall(session, [each.claim for each in asked if each.claim is not None])
+    moved = _moved(session, {each.prepared.pinned for each in asked if each.remembered and each.prepared.pinned is not None})
+    rows: list[dict[str, Any]] = []
+    answered: list[tuple[Claim, Answer]] = []
+    outcomes = [_outcome(session, each, kept, moved, rows, answered) for each in asked]
+    _store(session, rows)
+    idempotency.keep(session, answered)
+    return outcomes
 
-    def fetch(job_id: str) -> dict[str, Any] | None:
-        try:
-            submitted: dict[str, Any] = json.loads(store.whole_job(session, who, job_id).submitted)
-        except Refusal:
-            return None
-        return submitted
 
+def _outcome(
+    session: Session,
+    asked: Submission,
+    kept: dict[tuple[str, str], Kept],
+    moved: set[Pinned],
+    rows: list[dict[str, Any]],
+    answered: list[tuple[Claim, Answer]],
+) -> Outcome:
+    """What becomes of one; adds to the rows, and to the kept answers for those that come after it under the same key."""
+    claim = asked.claim
     try:
-        return compose(document, fetch=fetch) if "extends" in document.value else document
-    except SpecError as error:
-        raise spec_problem(error) from error
+        if claim is not None and (known := kept.get((claim.scope, claim.key))) is not None:
+            return idempotency.replay(known, claim), True
+        if asked.prepared.pinned in moved:
+            return Moved()
+        row = _row(session, asked.prepared, asked.gates, asked.most_waiting)
+    except Refusal as refusal:
+        return refusal
+    rows.append(row)
+    answer = _created(asked.prepared, row)
+    if claim is not None:
+        kept[claim.scope, claim.key] = Kept(claim.fingerprint, answer)
+        answered.append((claim, answer))
+    return answer, False
 
 
-def _project(who: Principal, project: str, value: dict[str, Any]) -> str:
-    named = value.get("project")
-    if not isinstance(named, str):
-        return project
-    if not who.sees(named):
-        raise problem(403, "wrong_project", "The key belongs to another project than the document names.")
-    return named
-
-
-def _facts(session: Session, project: str, value: dict[str, Any]) -> DatasetFacts | None:
-    """Facts of the data set that the document names; None when it names none that could exist, which `resolve` reports."""
-    data = value.get("data")
-    source = data.get("source") if isinstance(data, dict) else None
-    ref = source.get("dataset") if isinstance(source, dict) else None
-    if not isinstance(ref, str) or len(ref) > 200:
-        return None
-    name, version = parse_ref(ref)
-    newest = select(_DATASETS.c.id, _DATASETS.c.version).where(_DATASETS.c.project == project, _DATASETS.c.name == name)
-    if version is not None:
-        newest = newest.where(_DATASETS.c.version == version)
-    row = session.execute(newest.order_by(_DATASETS.c.version.desc()).limit(1)).one_or_none()
-    if row is None:
-        return None
-    with _cache_lock:
-        known = _facts_cache.get(row.id)
-    if known is None:
-        known = facts_of(session, project, f"{name}@{row.version}")
-        with _cache_lock:
-            _facts_cache[row.id] = known
-            if len(_facts_cache) > _CACHED:
-                _facts_cache.popitem(last=False)
-    return known
-
-
-def _prepare(project: str, submitted: dict[str, Any], document: Document, facts: DatasetFacts | None) -> Prepared:
-    try:
-        resolved = resolve(document, facts)
-        if facts is None:
-            raise SpecError([_no_dataset()])
-        predicted = plan(resolved.spec, facts)
-    except SpecError as error:
-        raise spec_problem(error) from error
-    return Prepared(resolved.spec, _columns(project, submitted, resolved, predicted), resolved.warnings)
-
-
-def _no_dataset() -> Finding:
-    return Finding(
-        pointer="/data/source/dataset",
-        code="dataset-not-found",
-        message="this project has no such data set, or not in that version",
-        hint="`stoker datasets ls` shows what there is; `stoker datasets push` adds one",
-    )
-
-
-def _columns(project: str, submitted: dict[str, Any], resolved: Resolved, predicted: Plan) -> dict[str, Any]:
-    spec = resolved.spec
-    return {
-        "project": project,
-        "name": spec.name,
-        "kind": "train",
-        "priority": spec.priority,
-        "labels": dict(spec.labels),
-        "submitted": json.dumps(submitted, ensure_ascii=False, separators=(",", ":")),
-        "spec": resolved.canonical,
-        "origins": dict(resolved.origins),
-        "spec_digest": resolved.digest,
-        "plan": predicted.model_dump(mode="json"),
-        "needs": {**needs(spec, predicted), "time_limit_seconds": spec.resources.time_limit_seconds},
-        "objective": {"key": spec.checkpoint.monitor, "mode": _mode(spec)},
-        "progress": {"step": 0, "total_steps": predicted.model_dump(mode="json")["steps"]["total"]},
-    }
-
-
-def _mode(spec: JobSpec) -> str:
-    """Direction of the monitored metric: what the spec says, else what the metric says; losses are minimised."""
-    if spec.checkpoint.mode is not None:
-        return spec.checkpoint.mode
-    name = spec.checkpoint.monitor.partition("/")[2]
-    for metric in spec.evaluation.metrics or ():
-        if metric.key == name:
-            return metric.mode
-    return "min"
+def _moved(session: Session, pinned: set[Pinned]) -> set[Pinned]:
+    rows = {each: newest(session, each.project, each.name, each.asked) for each in pinned}
+    return {each for each, row in rows.items() if row is None or row.id != each.id}
 
 
 def insert(
     session: Session, settings: Settings, prepared: Prepared, *, gates: Sequence[str] = (), unique_name: str | None = None
 ) -> SimpleNamespace:
-    """Store a prepared job with its first event; after the commit the scheduler looks. Returns its row.
+    """Store one job with its first event; after the commit the scheduler looks. Returns its row.
 
     Raises 429 `queue_full` when the project has as many waiting jobs as it may.
     """
-    now, job_id, project = utcnow(), new_id("job"), prepared.columns["project"]
-    if _waiting(session, project) >= settings.max_queued_jobs:
+    row = _row(session, prepared, gates, settings.max_queued_jobs) | {"unique_name": unique_name}
+    _store(session, [row])
+    return SimpleNamespace(**row | prepared.columns | {"gates": list(gates), "metrics": {}})
+
+
+def _row(session: Session, prepared: Prepared, gates: Sequence[str], most_waiting: int) -> dict[str, Any]:
+    if _waiting(session, prepared.columns["project"]) >= most_waiting:
         raise problem(429, "queue_full", "The project has too many waiting jobs.", headers={"Retry-After": "60"})
-    fresh: dict[str, Any] = {
-        "id": job_id,
-        "unique_name": unique_name,
-        "state": "queued",
-        "desired": "run",
-        "phase": "waiting_for_devices",
-        "epoch": 0,
-        "start_epoch": 0,
-        "attempts": 0,
-        "counted_failures": 0,
-        "infra_failures": 0,
-        "gates": list(gates),
-        "metrics": {},
-        "last_event": 1,
-        "version": 1,
-        "created_at": now,
-        "queued_at": now,
-    }
-    row = {**_BLANK, **prepared.columns, **fresh}
-    store.add(session, row)
-    events.add(session, job_id, 1, 0, "state", {"to": "queued"}, now)
-    job_changed(session, job_id)
+    now = utcnow()
+    fresh: dict[str, Any] = {"id": new_id("job"), "created_at": now, "queued_at": now}
+    if gates:
+        fresh["gates"] = Encoded(to_json(list(gates)))
+    return prepared.row | fresh
+
+
+def _store(session: Session, rows: list[dict[str, Any]]) -> None:
+    if not rows:
+        return
+    store.add(session, rows)
+    events.add_all(session, [_first_event(row["id"], row["created_at"]) for row in rows])
     work_appeared(session)
-    return SimpleNamespace(**row)
+
+
+def _first_event(job_id: str, now: datetime) -> dict[str, Any]:
+    return {"job_id": job_id, "seq": 1, "epoch": 0, "type": "state", "data": _QUEUED, "created_at": now}
+
+
+_QUEUED = Encoded(to_json({"to": "queued"}))
+
+
+def _created(prepared: Prepared, row: dict[str, Any]) -> Answer:
+    """The answer that `whole_view` of the row would give."""
+    job_id, now = row["id"], row["created_at"]
+    view = {**prepared.view, "id": job_id, "created_at": now, "queued_at": now, "links": links(job_id)}
+    body = orjson.dumps(view, option=orjson.OPT_UTC_Z)
+    return Answer(202, body, {"Location": f"/v1/jobs/{job_id}", "ETag": f'"{row["version"]}"'})
 
 
 _counted: dict[str, tuple[float, int]] = {}
-_BLANK: dict[str, Any] = {c.name: None for c in store.JOBS.c}
 
 
 def _waiting(session: Session, project: str) -> int:

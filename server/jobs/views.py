@@ -37,8 +37,12 @@ def view(row: Any) -> JobView:
         metrics=row.metrics,
         error=_error(row),
         last_event=row.last_event,
-        links={"self": f"/v1/jobs/{row.id}", **{name: f"/v1/jobs/{row.id}/{name}" for name in _LINKS}},
+        links=links(row.id),
     )
+
+
+def links(job_id: str) -> dict[str, str]:
+    return {"self": f"/v1/jobs/{job_id}", **{name: f"/v1/jobs/{job_id}/{name}" for name in _LINKS}}
 
 
 def whole_view(row: Any) -> JobView:

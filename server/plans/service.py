@@ -6,7 +6,7 @@ from typing import Any
 from sqlmodel import Session
 
 from server.auth import Principal
-from server.jobs.submit import prepare
+from server.jobs.prepared import prepare
 from stoker.spec.document import Document
 
 
