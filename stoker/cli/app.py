@@ -16,12 +16,12 @@ from stoker.cli.table import COMMANDS
 class LazyGroup(TyperGroup):
     """Lists commands from the table and imports one only when it is called or completed."""
 
-    def list_commands(self, ctx: Any) -> list[str]:
-        return list(COMMANDS)
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.commands = {name: TyperCommand(name, help=e.help, rich_help_panel=e.panel) for name, e in COMMANDS.items()}
 
-    def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        entry = COMMANDS.get(cmd_name)
-        return entry and TyperCommand(cmd_name, help=entry.help, rich_help_panel=entry.panel)
+    def list_commands(self, ctx: Any) -> list[str]:
+        return list(self.commands)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         name, command, rest = super().resolve_command(ctx, args)
@@ -38,7 +38,17 @@ def load(name: str) -> Any:
         target = wrapped
     command = typer.main.get_command(target)
     command.name = name
+    _without_words_for_flags(command)
     return command
+
+
+def _without_words_for_flags(command: Any) -> None:
+    """A flag takes no value, so its help names no type."""
+    for parameter in command.params:
+        if getattr(parameter, "is_flag", False):
+            parameter.metavar = ""
+    for inner in getattr(command, "commands", {}).values():
+        _without_words_for_flags(inner)
 
 
 app = typer.Typer(
@@ -81,6 +91,8 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def run(argv: Sequence[str] | None = None) -> int:
     """Run the command line; the exit code. Never raises."""
+    if "_STOKER_COMPLETE" in os.environ:
+        importlib.import_module("typer.completion").completion_init()  # a shell asks what could follow
     try:
         code = app(args=list(argv) if argv is not None else None, prog_name="stoker", standalone_mode=True)
         return int(code or 0)

@@ -1,11 +1,7 @@
 """`stoker checkpoints`."""
 
-from typing import Annotated
-
-import typer
-
 from stoker.cli import emit, words
-from stoker.cli.connection import REFERENCE, connect, resolve
+from stoker.cli.connection import Reference, connect, resolve
 from stoker.views import CheckpointView
 
 
@@ -27,9 +23,7 @@ CHECKPOINTS: emit.Shape[CheckpointView] = emit.Shape(
 )
 
 
-def checkpoints(
-    job: Annotated[str, typer.Argument(help=REFERENCE)] = "@last", quiet: emit.Quiet = False, fields: emit.Fields = None
-) -> None:
+def checkpoints(job: Reference = "@last", quiet: emit.Quiet = False, fields: emit.Fields = None) -> None:
     """List a job's checkpoints."""
     with connect() as client:
         emit.many(client.checkpoints(resolve(client, job).id), CHECKPOINTS, quiet=quiet, fields=fields)

@@ -12,10 +12,11 @@ from typing import Any
 from stoker.cli.connection import resolve
 from stoker.cli.markdown import summary
 from stoker.cli.outcome import exit_code
+from stoker.cli.terminal import say
 from stoker.cli.words import between
 from stoker.client import Client
 from stoker.errors import StokerError
-from stoker.views import JobView, VerdictView
+from stoker.views import GateView, JobView, VerdictView
 
 MAX_ANNOTATIONS = 10
 IDENTITY = (
@@ -37,30 +38,50 @@ def default_key(value: Mapping[str, Any]) -> str | None:
 
 @dataclass(frozen=True)
 class Report:
-    """Where to tell how it went."""
+    """Where to tell how it went. `--summary` is a file of its own; GitHub's step summary gets the same text below what is there."""
 
     junit: Path | None
     summary: Path | None
     gates: Sequence[str]
     baseline: str | None
+    waits: bool
+    """Whether there will be something to tell."""
 
-    def never_ran(self, error: StokerError) -> None:
-        """The job was refused or lost sight of; every case that could not be judged is an error."""
+    def make_room(self) -> None:
+        """Open the files now: one that cannot be written is said before anything runs. Raises OSError."""
+        for path in (self.junit, self.summary):
+            if path is not None:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.open("a").close()
+
+    def against(self, client: Client) -> JobView | None:
+        """The job to compare with, looked up before anything runs. Raises Failure when there is none."""
+        return resolve(client, self.baseline) if self.baseline else None
+
+    def broke_off(self, error: StokerError, job: JobView | None) -> None:
+        """The job was refused, or runs on without us; every case that could not be judged is skipped."""
+        if not self.waits:
+            return
+        cases = [_case("submit", "stoker", error=None if job else str(error))]
+        cases += [] if job is None else [_case("train", "stoker", error=str(error))]
+        cases += [_case(gate, "gate", skipped="not judged") for gate in self.gates]
+        title = "not submitted" if job is None else f"{job.id} was not waited for to its end"
+        self._tell(cases, f"# ❌ Stoker: {title}\n\n```\n{error}\n```\n")
+
+    def write(self, client: Client, job: JobView, verdict: VerdictView | None, base: JobView | None) -> None:
+        """JUnit, summary, GitHub's files."""
+        specs = [client.spec(j.id, resolved=True) for j in (job, base) if j is not None] if base else []
+        self._tell(_cases(job, verdict), summary(job, verdict, base, specs))
+        _github(job, verdict)
+
+    def _tell(self, cases: Sequence[ElementTree.Element], text: str) -> None:
         if self.junit is not None:
-            cases = [_case("submit", "stoker", error=str(error)), *(_case(g, "gate", skipped="not judged") for g in self.gates)]
             _write_junit(self.junit, cases)
         if self.summary is not None:
-            _write(self.summary, f"# Stoker: not submitted\n\n```\n{error}\n```\n")
-
-    def write(self, client: Client, job: JobView, verdict: VerdictView | None) -> None:
-        """JUnit, summary, GitHub's files."""
-        if self.junit is not None:
-            _write_junit(self.junit, _cases(job, verdict))
-        if self.summary is not None:
-            base = resolve(client, self.baseline) if self.baseline else None
-            specs = [client.spec(j.id, resolved=True) for j in (job, base) if j is not None]
-            _write(self.summary, summary(job, verdict, base, specs))
-        _github(job, verdict)
+            self.summary.write_text(text, encoding="utf-8")
+        if step := os.environ.get("GITHUB_STEP_SUMMARY"):
+            with open(step, "a", encoding="utf-8") as file:
+                file.write(text)
 
 
 def _cases(job: JobView, verdict: VerdictView | None) -> list[ElementTree.Element]:
@@ -70,11 +91,15 @@ def _cases(job: JobView, verdict: VerdictView | None) -> list[ElementTree.Elemen
         _case(
             gate.expression,
             "gate",
-            failure=None if gate.passed else f"{gate.key} is {gate.value}, not {gate.op} {gate.threshold}",
+            failure=None if gate.passed else f"{gate.key} is {_value(gate)}, not {gate.op} {gate.threshold}",
         )
         for gate in (verdict.gates if verdict else ())
     ]
     return [_case("submit", "stoker"), train, *gates]
+
+
+def _value(gate: GateView) -> str:
+    return "missing" if gate.value is None else str(gate.value)
 
 
 def _case(
@@ -107,7 +132,7 @@ def _write_junit(path: Path, cases: Sequence[ElementTree.Element]) -> None:
     suite.extend(cases)
     root = ElementTree.Element("testsuites")
     root.append(suite)
-    _write(path, ElementTree.tostring(root, encoding="unicode", xml_declaration=True) + "\n")
+    path.write_text(ElementTree.tostring(root, encoding="unicode", xml_declaration=True) + "\n", encoding="utf-8")
 
 
 def _github(job: JobView, verdict: VerdictView | None) -> None:
@@ -120,11 +145,7 @@ def _github(job: JobView, verdict: VerdictView | None) -> None:
             file.writelines(f"{name}={value}\n" for name, value in outputs.items())
     if os.environ.get("GITHUB_ACTIONS") == "true":
         lines = [] if job.state == "succeeded" else [f"job {job.state}: {job.error.message if job.error else job.reason or ''}"]
-        lines += [f"gate {g.expression} failed: it is {g.value}" for g in (verdict.gates if verdict else ()) if not g.passed]
+        lines += [f"gate {g.expression} failed: it is {_value(g)}" for g in (verdict.gates if verdict else ()) if not g.passed]
         for line in lines[:MAX_ANNOTATIONS]:
-            print("::error title=stoker::" + line.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A"), flush=True)
-
-
-def _write(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8")
+            # On stderr, where the runner reads commands too: stdout is data.
+            say("::error title=stoker::" + line.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A"))

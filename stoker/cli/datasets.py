@@ -1,14 +1,17 @@
 """`stoker datasets`."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
 from stoker.cli import emit, transfer, words
-from stoker.cli.connection import connect
-from stoker.cli.follow import ProgressOption
+from stoker.cli.connection import PATIENT, connect
+from stoker.cli.failure import Failure
 from stoker.cli.terminal import out, say
+from stoker.errors import NotFound
 from stoker.views import DatasetView
 
 app = typer.Typer(no_args_is_help=True, help="Upload, list and download data sets.", add_completion=False)
@@ -35,17 +38,17 @@ def upload(
         typer.Option("--format", help="What the files are; unset, what they look like."),
     ] = None,
     delimiter: Annotated[str | None, typer.Option("--delimiter", help="Between two cells of CSV.")] = None,
-    progress: ProgressOption = "auto",
+    progress: emit.ProgressOption = "auto",
     quiet: emit.Quiet = False,
     fields: emit.Fields = None,
 ) -> None:
     """Make a new version of a data set; bytes that the server has are not sent again."""
-    with connect() as client, transfer.bar(name, progress) as tell:
+    with connect(PATIENT) as client, transfer.bar(name, progress) as tell:
         made = client.upload(name, path, format=form, delimiter=delimiter, progress=tell)
     if quiet:
         print(f"{made.name}@{made.version}")
     else:
-        emit.one(made, lambda: say(f"{made.name}@{made.version}  {words.size(made.bytes)}"), fields=fields)
+        emit.one(made, lambda: _made(made), fields=fields)
 
 
 @app.command()
@@ -58,7 +61,7 @@ def ls(quiet: emit.Quiet = False, fields: emit.Fields = None) -> None:
 @app.command()
 def show(ref: Ref, fields: emit.Fields = None) -> None:
     """Show a data set's files and what was measured about it."""
-    with connect() as client:
+    with connect() as client, _named(ref):
         found = client.dataset(ref)
     emit.one(found, lambda: _page(found), fields=fields)
 
@@ -67,13 +70,27 @@ def show(ref: Ref, fields: emit.Fields = None) -> None:
 def download(
     ref: Ref,
     to: Annotated[Path | None, typer.Option("--to", "-t", help="Folder to make; else the name here.")] = None,
-    progress: ProgressOption = "auto",
+    progress: emit.ProgressOption = "auto",
 ) -> None:
     """Download and verify a data set; prints where it is."""
-    with connect() as client, transfer.bar(ref, progress) as tell:
+    with connect(PATIENT) as client, _named(ref), transfer.bar(ref, progress) as tell:
         place = client.download_dataset(ref, to or Path(ref.replace("@", "-")), progress=tell)
     say("verified")
     print(place)
+
+
+@contextmanager
+def _named(ref: str) -> Iterator[None]:
+    """Raises Failure with the data set's name when there is none."""
+    try:
+        yield
+    except NotFound:
+        raise Failure(f"there is no data set {ref!r}", "`stoker datasets ls` lists what there is", code=10) from None
+
+
+def _made(made: DatasetView) -> None:
+    say(f"{made.name}@{made.version}  {words.size(made.bytes)}")
+    say(f"  next: write {made.name} as data.source.dataset of a job   (stoker init --dataset {made.name})")
 
 
 def _page(data: DatasetView) -> None:
@@ -82,5 +99,15 @@ def _page(data: DatasetView) -> None:
     for file in data.files:
         out().print(f"  {file.path:<40} {words.size(file.bytes):>10}")
     for key, value in (data.facts or {}).items():
-        if not isinstance(value, (list, dict)):
-            out().print(f"  {key:<16} {value}")
+        if key == "columns" and isinstance(value, list):
+            out().print(f"  {key:<16} {len(value)}")
+            for column in value:
+                out().print(f"    {column.get('name', '?'):<24} {_column(column)}", style="dim")
+        elif value is not None and not isinstance(value, (list, dict)):
+            out().print(f"  {key:<16} {value!r}" if value == " " or value == "\t" else f"  {key:<16} {value}")
+
+
+def _column(facts: dict[str, Any]) -> str:
+    empty = f", {facts['nulls']:,} empty" if facts.get("nulls") else ""
+    distinct = f", {facts['distinct']:,} values" if facts.get("distinct") is not None else ""
+    return f"{facts.get('kind', '?')}{distinct}{empty}"

@@ -12,9 +12,9 @@ from typing import Annotated
 
 import typer
 
-from stoker.cli import source, words
+from stoker.cli import emit, source, words
 from stoker.cli.failure import Failure
-from stoker.cli.follow import ProgressOption, follow_all
+from stoker.cli.follow import follow_all
 from stoker.cli.outcome import label, sentence
 from stoker.cli.stack import control
 from stoker.cli.stack.files import StackFiles
@@ -42,7 +42,7 @@ EXAMPLES = (Example("digits.yaml", "digits", "digits.csv"), Example("kjv_gpt.yam
 def demo(
     keep: Annotated[bool, typer.Option("--keep", help="Leave the stack running at the end.")] = False,
     state_dir: Annotated[Path, typer.Option(help="Where the demo's stack keeps its things.")] = Path(".stoker/demo"),
-    progress: ProgressOption = "auto",
+    progress: emit.ProgressOption = "auto",
 ) -> None:
     """Train a classifier and a small GPT through the whole system.
 

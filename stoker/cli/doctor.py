@@ -88,10 +88,13 @@ def _packages() -> Iterator[Finding]:
         missing = [name for name in names if importlib.util.find_spec(name) is None]
         if missing:
             yield Finding(
-                extra, "warning", f"not installed: {', '.join(missing)}", f"needed to run it here: pip install 'stoker[{extra}]'"
+                f"[{extra}]",
+                "warning",
+                f"not installed: {', '.join(missing)}",
+                f"needed to run it here: pip install 'stoker[{extra}]'",
             )
         else:
-            yield Finding(extra, "ok", ", ".join(f"{name} {_version(name) or '?'}" for name in names))
+            yield Finding(f"[{extra}]", "ok", ", ".join(f"{name} {_version(name) or '?'}" for name in names))
 
 
 def _version(name: str) -> str | None:

@@ -7,17 +7,20 @@ from typing import Annotated, Any, Generic, TypeVar
 
 import typer
 from pydantic import BaseModel
+from rich.cells import cell_len
+from rich.console import Console
 from rich.table import Table
 
 from stoker.cli.failure import Failure
-from stoker.cli.terminal import out, wants_table
+from stoker.cli.terminal import Progress, out, wants_table
 
-V = TypeVar("V", bound=BaseModel)
+V = TypeVar("V")
 
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Ids only.")]
 Fields = Annotated[
     str | None, typer.Option("--json", metavar="FIELDS", help="JSON with these fields, comma-separated; `all` for every one.")
 ]
+ProgressOption = Annotated[Progress, typer.Option("--progress", help="In place on a terminal, one line per change, or none.")]
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,8 @@ class Column(Generic[V]):
     right: bool = False
     gives_way: bool = False
     """Whether it is shortened when the terminal is narrow; the others never are."""
+    may_go: bool = False
+    """Whether it is left out when the terminal is narrower still, the last such column first."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +53,7 @@ def many(items: Iterable[V], shape: Shape[V], *, quiet: bool = False, fields: st
         for item in items:
             print(_line(item, fields))
     else:
-        _table(list(items), shape)
+        draw(out(), list(items), shape)
 
 
 def one(item: BaseModel | dict[str, Any], lines: Callable[[], None], *, fields: str | None = None) -> None:
@@ -59,8 +64,8 @@ def one(item: BaseModel | dict[str, Any], lines: Callable[[], None], *, fields: 
         lines()
 
 
-def _line(item: BaseModel | dict[str, Any], fields: str | None) -> str:
-    data = item.model_dump(mode="json") if isinstance(item, BaseModel) else item
+def _line(item: object, fields: str | None) -> str:
+    data: Any = item.model_dump(mode="json") if isinstance(item, BaseModel) else item
     if fields is not None and fields != "all":
         data = {name: _field(data, name.strip()) for name in fields.split(",")}
     return json.dumps(data, ensure_ascii=False, allow_nan=False)
@@ -76,17 +81,37 @@ def _field(data: dict[str, Any], name: str) -> Any:
     return value
 
 
-def _table(items: list[V], shape: Shape[V]) -> None:
+def draw(console: Console, items: Sequence[V], shape: Shape[V]) -> None:
+    """The table, or what is said instead of an empty one."""
     if not items:
-        out().print(shape.nothing, style="dim")
+        console.print(shape.nothing, style="dim")
         return
     table = Table(box=None, pad_edge=False, header_style="bold", show_edge=False)
-    widths = {column.title: max(len(text) for text in (column.title, *map(column.text, items))) for column in shape.columns}
-    loose = [column.title for column in shape.columns if column.gives_way]
-    room = out().width - sum(width + 2 for title, width in widths.items() if title not in loose)
-    for column in shape.columns:
-        width = min(widths[column.title], max(8, room // len(loose) - 2)) if column.title in loose else widths[column.title]
+    layout = _layout(items, shape.columns, console.width)
+    for column, width in layout:
         table.add_column(column.title, justify="right" if column.right else "left", no_wrap=True, width=width)
     for item in items:
-        table.add_row(*(column.text(item) for column in shape.columns))
-    out().print(table)
+        table.add_row(*(column.text(item) for column, _ in layout))
+    console.print(table)
+
+
+LEAST, GAP = 8, 2
+"""Characters that a shortened column keeps, and those between two columns."""
+
+
+def _layout(items: Sequence[V], columns: Sequence[Column[V]], room: int) -> list[tuple[Column[V], int]]:
+    """The columns that have room, with their widths."""
+    kept = [(column, max(cell_len(text) for text in (column.title, *map(column.text, items)))) for column in columns]
+
+    def least() -> int:
+        return sum((min(width, LEAST) if column.gives_way else width) + GAP for column, width in kept) - GAP
+
+    while least() > room and (spare := [entry for entry in kept if entry[0].may_go]):
+        kept.remove(spare[-1])
+    left = room - least()
+    out: list[tuple[Column[V], int]] = []
+    for column, width in kept:
+        given = min(width, LEAST + max(0, left)) if column.gives_way else width
+        left -= given - min(width, LEAST) if column.gives_way else 0
+        out.append((column, given))
+    return out

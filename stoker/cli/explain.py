@@ -1,5 +1,6 @@
 """`stoker explain`."""
 
+import json
 from collections.abc import Iterator
 from typing import Annotated
 
@@ -26,7 +27,7 @@ def explain(
         found = explained(path, source.lang())
     except SpecError as error:
         first = error.findings[0]
-        raise Failure(first.message, first.hint, code=2) from None
+        raise Failure(first.message, first.hint or "`stoker explain` lists the keys at the top", code=2) from None
     emit.one(found, lambda: _page(found), fields=fields)
 
 
@@ -51,7 +52,7 @@ def _rows_of(found: Explanation) -> None:
 def _rows(found: Explanation) -> Iterator[tuple[str, str]]:
     if found.kinds:
         yield "of", ", ".join(found.kinds)
-    yield "default", "required" if found.required else "null" if found.default is None else str(found.default)
+    yield "default", "required" if found.required else json.dumps(found.default, ensure_ascii=False, default=str)
     for name, text in (("bounds", found.bounds), ("unit", found.unit)):
         if text:
             yield name, text

@@ -19,7 +19,13 @@ def report(error: BaseException) -> int:
     """Write the error to stderr; the exit code."""
     for line in lines(error):
         print(line, file=sys.stderr)
-    return error.exit_code if isinstance(error, StokerError) else 1
+    match error:
+        case StokerError():
+            return error.exit_code
+        case OSError():
+            return 2  # a path that was given cannot be used; 1 would say that a job failed
+        case _:
+            return 1
 
 
 def lines(error: BaseException) -> list[str]:
@@ -36,6 +42,8 @@ def lines(error: BaseException) -> list[str]:
             return [f"error: {error}", *_help("is it running? `stoker up` starts one here; --url or STOKER_URL names another")]
         case WaitTimeout() | ConfigError() | StokerError():
             return [f"error: {error}"]
+        case OSError() if error.filename is not None:
+            return [f"error: {error.filename}: {error.strerror}"]
         case OSError():
             return [f"error: {error}"]
         case _:
@@ -66,7 +74,15 @@ def _remedy(error: ApiError) -> str | None:
         case QuotaExceeded() if error.retry_after is not None:
             return f"try again in {error.retry_after:g} s"
         case _:
-            return None
+            return REMEDIES.get(error.problem.code)
+
+
+REMEDIES = {
+    "illegal_transition": "`stoker show` says what state it is in; `stoker retry` runs a failed or cancelled one again",
+    "not_found": "`stoker ls`, `stoker datasets ls` and `stoker checkpoints` list what there is",
+    "own_key": "`stoker keys create` makes another",
+}
+"""What to do about a refusal, by its code, where the server's words leave that open."""
 
 
 def _help(text: str | None) -> list[str]:

@@ -6,9 +6,6 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
-from typing import Annotated, cast
-
-import typer
 
 from stoker.cli.failure import Failure
 from stoker.cli.live import LiveView
@@ -19,7 +16,6 @@ from stoker.errors import WaitTimeout
 from stoker.status import is_terminal
 from stoker.views import EventView, JobView
 
-ProgressOption = Annotated[str, typer.Option("--progress", help="auto, plain or none.", metavar="auto|plain|none")]
 TICK = 0.25
 """Seconds between two looks at the clock and the keyboard."""
 
@@ -33,7 +29,7 @@ class Detached(Failure):
         super().__init__(f"detached; {names} keep{'s' if len(jobs) == 1 else ''} running", remedy, code=130)
 
 
-def follow(client: Client, job: JobView, progress: str = "auto", timeout: float | None = None) -> JobView:
+def follow(client: Client, job: JobView, progress: Progress = "auto", timeout: float | None = None) -> JobView:
     """The job once it has ended.
 
     Raises WaitTimeout when the time is over and Detached on Ctrl-C; either way the job keeps running.
@@ -41,24 +37,30 @@ def follow(client: Client, job: JobView, progress: str = "auto", timeout: float 
     return follow_all(client, [job], progress, timeout)[0]
 
 
-def follow_all(client: Client, jobs: Sequence[JobView], progress: str = "auto", timeout: float | None = None) -> list[JobView]:
+def follow_all(
+    client: Client, jobs: Sequence[JobView], progress: Progress = "auto", timeout: float | None = None
+) -> list[JobView]:
     """The jobs once all have ended; see `follow`."""
-    mode = mode_of(progress)
     until = None if timeout is None else time.monotonic() + timeout
     try:
-        if mode != "none":
-            with _view(client, jobs, mode) as view:
+        if progress != "none":
+            with _view(client, jobs, progress) as view:
                 _until_end(client, jobs, view, until)
         return [client.wait(job.id, timeout=_left(until)) for job in jobs]
     except KeyboardInterrupt:
         raise Detached(jobs) from None
 
 
-def mode_of(progress: str) -> Progress:
-    """Raises Failure for a word that is not one of the three."""
-    if progress not in ("auto", "plain", "none"):
-        raise Failure(f"unknown progress {progress!r}", "use auto, plain or none", code=2)
-    return cast(Progress, progress)
+def events_of(client: Client, job: JobView, after: int = 0, timeout: float | None = None) -> Iterator[EventView]:
+    """A job's events after number `after` until its end. Raises as `follow` does."""
+    events, until = _Events(client, [job], after), None if timeout is None else time.monotonic() + timeout
+    try:
+        while not events.over:
+            if (found := events.next(TICK)) is not None:
+                yield found[1]
+            _check_time(client, [job], until)
+    except KeyboardInterrupt:
+        raise Detached([job]) from None
 
 
 class PlainView:
@@ -100,11 +102,16 @@ def _until_end(client: Client, jobs: Sequence[JobView], view: LiveView | PlainVi
         if (found := events.next(TICK)) is not None:
             view.event(*found)
         view.tick()
-        if until is not None and time.monotonic() >= until:
-            running = [job for job in map(client.job, (job.id for job in jobs)) if not is_terminal(job.state)]
-            if not running:
-                return
-            raise WaitTimeout(f"{label(running[0])} is still {running[0].state}\n  help: stoker watch {running[0].id}")
+        _check_time(client, jobs, until)
+
+
+def _check_time(client: Client, jobs: Sequence[JobView], until: float | None) -> None:
+    """Raises WaitTimeout when the time is over and a job still runs."""
+    if until is None or time.monotonic() < until:
+        return
+    running = [job for job in map(client.job, (job.id for job in jobs)) if not is_terminal(job.state)]
+    if running:
+        raise WaitTimeout(f"{label(running[0])} is still {running[0].state}\n  help: stoker watch {running[0].id}")
 
 
 def _left(until: float | None) -> float | None:
@@ -114,19 +121,19 @@ def _left(until: float | None) -> float | None:
 class _Events:
     """Events of several jobs, read beside the main thread so that it can draw, count time and hear Ctrl-C."""
 
-    def __init__(self, client: Client, jobs: Sequence[JobView]) -> None:
+    def __init__(self, client: Client, jobs: Sequence[JobView], after: int = 0) -> None:
         self._queue: queue.Queue[tuple[str, EventView] | Exception | None] = queue.Queue()
         self._open = len(jobs)
         for job in jobs:
-            threading.Thread(target=self._read, args=(client, job.id), daemon=True, name=f"events-{job.id}").start()
+            threading.Thread(target=self._read, args=(client, job.id, after), daemon=True, name=f"events-{job.id}").start()
 
     @property
     def over(self) -> bool:
         return self._open == 0
 
-    def _read(self, client: Client, job_id: str) -> None:
+    def _read(self, client: Client, job_id: str, after: int) -> None:
         try:
-            for event in client.watch(job_id):
+            for event in client.watch(job_id, after=after):
                 self._queue.put((job_id, event))
             self._queue.put(None)
         except Exception as error:  # whatever it is, the main thread must hear of it rather than wait for ever

@@ -1,5 +1,6 @@
 """`stoker keys`."""
 
+from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
@@ -12,16 +13,27 @@ from stoker.views import KeyView
 
 app = typer.Typer(no_args_is_help=True, help="Create, list and revoke API keys.", add_completion=False)
 
+
+def _state(key: KeyView) -> str:
+    expired = key.expires_at is not None and key.expires_at <= datetime.now(UTC)
+    return "revoked" if key.revoked_at else "expired" if expired else "valid"
+
+
+def _ends(key: KeyView) -> str:
+    left = None if key.expires_at is None else (key.expires_at - datetime.now(UTC)).total_seconds()
+    return "never" if left is None else f"in {words.coarse(left)}" if left > 0 else "–"
+
+
 KEYS: emit.Shape[KeyView] = emit.Shape(
     id=lambda key: key.id,
     columns=[
         emit.Column("ID", lambda key: key.id),
-        emit.Column("NAME", lambda key: key.name),
-        emit.Column("PREFIX", lambda key: key.prefix),
-        emit.Column("PROJECT", lambda key: key.project or "every"),
+        emit.Column("NAME", lambda key: key.name, gives_way=True),
+        emit.Column("PREFIX", lambda key: key.prefix, may_go=True),
+        emit.Column("PROJECT", lambda key: key.project or "every", may_go=True),
         emit.Column("SCOPES", lambda key: " ".join(key.scopes)),
-        emit.Column("AGE", lambda key: words.age(key.created_at), right=True),
-        emit.Column("STATE", lambda key: "revoked" if key.revoked_at else "valid"),
+        emit.Column("ENDS", _ends, right=True),
+        emit.Column("STATE", _state),
     ],
     nothing="no keys",
 )
@@ -30,7 +42,9 @@ KEYS: emit.Shape[KeyView] = emit.Shape(
 @app.command()
 def create(
     name: Annotated[str, typer.Argument(help="What it is for.")],
-    scope: Annotated[list[str] | None, typer.Option("--scope", "-s", help="read, submit, admin or worker; repeatable.")] = None,
+    scope: Annotated[
+        list[str] | None, typer.Option("--scope", "-s", help="read, submit, admin or worker; repeatable; unset, read and submit.")
+    ] = None,
     project: Annotated[str | None, typer.Option("--for-project", help="Only this project; else every one.")] = None,
     days: Annotated[int | None, typer.Option("--days", min=1, help="Valid for so many days.")] = None,
     fields: emit.Fields = None,

@@ -14,7 +14,7 @@ from stoker.cli.outcome import style
 from stoker.cli.terminal import err
 from stoker.client import Client, number
 from stoker.errors import StokerError
-from stoker.views import EventView, JobView
+from stoker.views import EventView, JobView, WorkerView
 
 REFRESH = 1.0
 """Seconds between two questions for numbers and logs; states come by themselves."""
@@ -32,6 +32,7 @@ class JobPage:
         self.curve: list[float] = []
         self.key = "train/loss"
         self.logs: list[str] = []
+        self.load = ""
         self._asked = 0.0
 
     def event(self, event: EventView) -> None:
@@ -56,6 +57,7 @@ class JobPage:
             self.key = self.job.objective.key if self.job.objective else self.key
             self._ask_curve()
             self.logs = self.client.logs(self.job.id, tail=LOG_LINES).splitlines()[-LOG_LINES:]
+            self.load = devices(self.client.workers(), self.job.id) or self.load
         except StokerError:
             pass
         self._asked = time.monotonic()
@@ -75,6 +77,8 @@ class JobPage:
             best = self.job.objective.best if self.job.objective and self.job.objective.key == self.key else None
             tail = f"  last {words.measure(self.curve[-1])}" + (f"  best {words.measure(best)}" if best is not None else "")
             parts.append(Text.assemble((f"{self.key}  ", "bold"), (words.sparkline(self.curve), "cyan"), tail))
+        if self.load and self.job.finished_at is None:
+            parts.append(Text(self.load, style="dim"))
         parts += [Text(f"! {line}", style="yellow") for line in self.notices]
         parts += [Text(f"  {line}", style="dim", overflow="ellipsis", no_wrap=True) for line in self.logs]
         return Group(*parts)
@@ -102,6 +106,27 @@ class JobPage:
         left = f"  {words.duration(now.eta_seconds)} left" if now.eta_seconds is not None and self.job.finished_at is None else ""
         percent = f" {share:4.0%} " if share is not None else " "
         return Text.assemble((words.bar(share, 32), "green"), percent, steps, (left, "dim"))
+
+
+def devices(workers: Sequence[WorkerView], job_id: str) -> str:
+    """How busy the machine of a job is, `local  CPU 51%  memory 1.2 GiB  GPU 0 97%`; nothing while it has none."""
+    for worker in workers:
+        if job_id in worker.jobs:
+            return "  ".join([worker.name, *(_load(name, value) for name, value in sorted(worker.load.items()))])
+    return ""
+
+
+def _load(name: str, value: float) -> str:
+    what, _, unit = name.replace("_used", "").rpartition("_")
+    shown = {
+        "percent": f"{value:.0f}%",
+        "utilization": f"{value:.0f}%",
+        "bytes": words.size(value),
+        "watts": f"{value:.0f} W",
+        "celsius": f"{value:.0f} °C",
+    }
+    label = what.replace("_", " ").replace("cpu", "CPU").replace("gpu", "GPU")
+    return f"{label} {shown[unit]}" if unit in shown else f"{name} {value:g}"
 
 
 class LiveView:

@@ -9,8 +9,10 @@ from typing import Annotated
 
 import typer
 
-from stoker.cli.connection import REFERENCE, connect, resolve
+from stoker.cli.connection import Reference, connect, resolve
 from stoker.cli.follow import Detached
+from stoker.cli.outcome import label
+from stoker.cli.terminal import say, wants_table
 from stoker.client import Client
 from stoker.views import JobView, LogChunkView
 
@@ -19,7 +21,7 @@ CAUGHT_UP = 0.7
 
 
 def logs(
-    job: Annotated[str, typer.Argument(help=REFERENCE)] = "@last",
+    job: Reference = "@last",
     rank: Annotated[int | None, typer.Option("--rank", min=0, help="Only this training process.")] = None,
     tail: Annotated[int | None, typer.Option("--tail", "-n", min=1, max=100_000, help="Only the last lines.")] = None,
     grep: Annotated[str | None, typer.Option("--grep", help="Only lines with this text.")] = None,
@@ -33,7 +35,10 @@ def logs(
     with connect() as client:
         found = resolve(client, job)
         if not follow:
-            sys.stdout.write(client.logs(found.id, rank=rank, tail=tail, grep=grep))
+            text = client.logs(found.id, rank=rank, tail=tail, grep=grep)
+            sys.stdout.write(text)
+            if not text and wants_table():
+                say(f"{label(found)} wrote nothing{' of the kind' if grep or rank is not None else ''}")
             return
         try:
             _follow(client, found, rank, tail, grep)

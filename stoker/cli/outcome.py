@@ -1,5 +1,6 @@
 """How a job ended, in words and as an exit code. The state decides, never how a stream ended."""
 
+from stoker.cli.terminal import say
 from stoker.cli.words import between, duration
 from stoker.views import JobView
 
@@ -32,3 +33,14 @@ STYLES = {"succeeded": "green", "failed": "red", "cancelled": "yellow", "running
 
 def style(state: str) -> str:
     return STYLES.get(state, "white")
+
+
+def next_step(job: JobView) -> None:
+    """What one does with an ended job, on stderr."""
+    match job.state:
+        case "succeeded":
+            say(f"  next: stoker download {job.id}")
+        case "failed" | "cancelled":
+            say(f"  next: stoker logs {job.id}   (or: stoker retry {job.id})")
+        case _:
+            say(f"  next: stoker watch {job.id}")

@@ -5,7 +5,7 @@ from typing import Any
 from stoker.cli import emit, source, words
 from stoker.cli.connection import connect
 from stoker.cli.terminal import out
-from stoker.errors import Invalid
+from stoker.errors import Finding, Invalid
 from stoker.plan import Plan
 
 
@@ -21,7 +21,24 @@ def plan(file: source.JobFile, override: source.Overrides = None, fields: emit.F
             answer = client.plan(document.value)
         except Invalid as error:
             raise source.from_server(error, document) from error
+    source.warn([Finding.model_validate(found) for found in answer.get("warnings", ())], document)
     emit.one(answer, lambda: draw(Plan.model_validate(answer.get("plan", answer)), answer), fields=fields)
+
+
+PARTS = (
+    "weights",
+    "gradients",
+    "optimizer",
+    "activations",
+    "workspace",
+    "buffers",
+    "best",
+    "dataset",
+    "loading",
+    "communication",
+    "runtime",
+)
+"""Of the memory of a rank."""
 
 
 def draw(predicted: Plan, answer: dict[str, Any]) -> None:
@@ -44,10 +61,11 @@ def draw(predicted: Plan, answer: dict[str, Any]) -> None:
         "digest": str(answer.get("spec_digest") or answer.get("digest") or "–")[:16],
     }
     for name, text in rows.items():
-        say(f"  {name:<11} {text}")
-    for name in ("weights", "gradients", "optimizer", "activations", "workspace", "dataset", "communication", "runtime"):
-        if count := getattr(memory, f"{name}_bytes"):
-            say(f"    {name:<13} {words.size(count):>10}", style="dim")
+        say(f"  {name:<13} {text}")
+        if name == "memory":
+            for part in PARTS:
+                if count := getattr(memory, f"{part}_bytes"):
+                    say(f"    {part:<13} {words.size(count):>10}", style="dim")
     if predicted.fits is False:
         say("  does not fit; what would:", style="yellow")
         for option in predicted.alternatives:

@@ -1,20 +1,24 @@
 """`stoker show`."""
 
+import json
 from collections.abc import Iterator
 from typing import Annotated, Any
 
 import typer
 
 from stoker.cli import emit, words
-from stoker.cli.connection import REFERENCE, connect, resolve
+from stoker.cli.connection import Reference, connect, resolve
 from stoker.cli.outcome import style
 from stoker.cli.terminal import out
 from stoker.client import Client
 from stoker.views import AttemptView, JobView
 
+LONG = 8
+"""Entries of a list beyond which only its ends are shown."""
+
 
 def show(
-    job: Annotated[str, typer.Argument(help=REFERENCE)] = "@last",
+    job: Reference = "@last",
     spec: Annotated[bool, typer.Option("--spec", help="The spec in full, with the origin of each value.")] = False,
     fields: emit.Fields = None,
 ) -> None:
@@ -29,19 +33,28 @@ def show(
 
 def _spec(answer: dict[str, Any]) -> None:
     origins = answer.get("origins", {})
-    for pointer, value in leaves(answer.get("spec", answer)):
-        out().print(f"{pointer[1:].replace('/', '.')} = {value!r}", style="bold", end="")
-        out().print(f"  ({origins.get(pointer, 'default')})", style="dim")
+    for pointer, value in leaves(answer.get("spec", answer), whole_lists=True):
+        origin = origins.get(pointer) or origins.get(f"{pointer}/0") or "default"
+        out().print(f"{pointer[1:].replace('/', '.')} = {_value(value)}", style="bold", end="")
+        out().print(f"  ({origin})", style="dim")
 
 
-def leaves(value: Any, at: str = "") -> Iterator[tuple[str, Any]]:
-    """JSON pointer and value of each leaf."""
+def _value(value: Any) -> str:
+    """As JSON; a long list by its ends."""
+    if isinstance(value, list) and len(value) > LONG:
+        ends = ", ".join(json.dumps(v, ensure_ascii=False) for v in (value[0], value[1], value[-1]))
+        return f"[{', … '.join(ends.rsplit(', ', 1))}]  {len(value)} entries"
+    return json.dumps(value, ensure_ascii=False)
+
+
+def leaves(value: Any, at: str = "", *, whole_lists: bool = False) -> Iterator[tuple[str, Any]]:
+    """JSON pointer and value of each leaf; with `whole_lists` a list of plain values is one."""
     if isinstance(value, dict) and value:
         for key, inner in value.items():
-            yield from leaves(inner, f"{at}/{key}")
-    elif isinstance(value, list) and value:
+            yield from leaves(inner, f"{at}/{key}", whole_lists=whole_lists)
+    elif isinstance(value, list) and value and not (whole_lists and not any(isinstance(v, (dict, list)) for v in value)):
         for index, inner in enumerate(value):
-            yield from leaves(inner, f"{at}/{index}")
+            yield from leaves(inner, f"{at}/{index}", whole_lists=whole_lists)
     else:
         yield at, value
 
@@ -77,10 +90,22 @@ def _rows(job: JobView) -> Iterator[tuple[str, str]]:
     yield "created", f"{job.created_at:%Y-%m-%d %H:%M:%S} UTC ({words.age(job.created_at)} ago)"
     yield "ran", words.duration(ran)
     yield "progress", f"step {now.step:,}" + (f" of {now.total_steps:,}" if now.total_steps else "")
-    if job.objective is not None:
+    if job.objective is not None and job.objective.best is not None:
         yield "best", f"{job.objective.key} {words.measure(job.objective.best)} at step {job.objective.best_step}"
-    yield "resources", ", ".join(f"{k}={v}" for k, v in job.resources.items() if v)
+    yield "resources", _resources(job.resources)
     yield "spec", job.spec_digest[:16]
+
+
+def _resources(needs: dict[str, Any]) -> str:
+    parts = [str(needs.get("device") or "any device")]
+    for name, unit in (("ranks", "rank"), ("cpus", "CPU"), ("gpus", "GPU")):
+        if count := needs.get(name):
+            parts.append(f"{count} {unit}{'' if count == 1 else 's'}")
+    if needs.get("memory_bytes"):
+        parts.append(words.size(needs["memory_bytes"]))
+    if needs.get("time_limit_seconds"):
+        parts.append(f"at most {words.duration(needs['time_limit_seconds'])}")
+    return ", ".join(parts)
 
 
 def _attempt(attempt: AttemptView) -> str:

@@ -8,9 +8,10 @@ from typing import Annotated, Any
 
 import typer
 
-from stoker.cli.terminal import language, wants_color
+from stoker.cli.terminal import language, say, wants_color
 from stoker.client import Client, load_config
 from stoker.errors import ApiError, ConfigError, Finding, NotFound, SpecError
+from stoker.spec.document import Place, Source, Span, escaped
 from stoker.spec.i18n import Lang
 from stoker.spec.load import Document, compose, load_file, load_text, render
 from stoker.spec.resolve import resolve
@@ -28,7 +29,6 @@ class Filing:
     name: str | None = None
     labels: Mapping[str, str] | None = None
     priority: int | None = None
-    project: str | None = None
 
 
 def lang() -> Lang:
@@ -43,7 +43,7 @@ def read(path: Path, overrides: Sequence[str] = (), filing: Filing | None = None
         else load_file(path, lang=lang())
     )
     composed = compose(known, list(overrides), _fetch, lang=lang())
-    return replace(composed, value=_filed(composed.value, filing or Filing()))
+    return _filed(composed, filing or Filing())
 
 
 def check(document: Document) -> tuple[Finding, ...]:
@@ -52,6 +52,12 @@ def check(document: Document) -> tuple[Finding, ...]:
         return resolve(document, lang=lang()).warnings
     except SpecError as error:
         raise drawn(error, document) from None
+
+
+def warn(found: Sequence[Finding], document: Document) -> None:
+    """Show warnings on stderr; they stop nothing."""
+    if warnings := [finding for finding in found if finding.severity == "warning"]:
+        say(render(warnings, document, color=wants_color()))
 
 
 def drawn(error: SpecError, document: Document) -> SpecError:
@@ -64,13 +70,23 @@ def from_server(error: ApiError, document: Document) -> SpecError | ApiError:
     return drawn(SpecError(error.problem.errors), document) if error.problem.errors else error
 
 
-def _filed(value: dict[str, Any], filing: Filing) -> dict[str, Any]:
-    given = {"name": filing.name, "priority": filing.priority, "project": filing.project}
+def _filed(document: Document, filing: Filing) -> Document:
+    """The document with the flags above it; a finding about one of them points at that flag."""
+    given = {"name": filing.name, "priority": filing.priority}
     more: dict[str, Any] = {key: one for key, one in given.items() if one is not None}
-    labels = value.get("labels")
+    flags = [_flag(f"--{key}", f"/{key}", "", str(one)) for key, one in more.items()]
     if filing.labels:
+        labels = document.value.get("labels")
         more["labels"] = {**(labels if isinstance(labels, dict) else {}), **filing.labels}
-    return {**value, **more}
+        flags += [_flag("--label", f"/labels/{escaped(key)}", f"{key}=", one) for key, one in filing.labels.items()]
+    return replace(document, value={**document.value, **more}, sources=(*document.sources, *flags))
+
+
+def _flag(name: str, pointer: str, lead: str, value: str) -> Source:
+    """A flag's text as something that findings can point into."""
+    key = Span(1, 1, len(lead) - 1) if lead else None
+    place = Place(Span(1, len(lead) + 1, max(1, len(value))), key)
+    return Source(name, lead + value, lambda _: {pointer: place}, "override")
 
 
 def _fetch(job_id: str) -> dict[str, Any] | None:
@@ -79,8 +95,6 @@ def _fetch(job_id: str) -> dict[str, Any] | None:
         raise ConfigError("`extends: job:…` needs a server; set STOKER_URL or run `stoker up`")
     with Client() as client:
         try:
-            answer = client.spec(job_id)
+            return client.spec(job_id)  # as submitted: what was worked out for that job is worked out anew for this one
         except NotFound:
             return None
-    inner = answer.get("spec")
-    return inner if isinstance(inner, dict) else answer

@@ -6,21 +6,16 @@ from typing import Annotated
 import typer
 
 from stoker.cli import ci, emit, source
-from stoker.cli.connection import connect
-from stoker.cli.follow import ProgressOption, follow
-from stoker.cli.gates import Gates
+from stoker.cli.connection import PATIENT, connect
+from stoker.cli.follow import follow
+from stoker.cli.gates import Gates, Require, tell
 from stoker.cli.ls import pairs
-from stoker.cli.outcome import exit_code, label, sentence
+from stoker.cli.outcome import exit_code, label, next_step, sentence
 from stoker.cli.terminal import say, wants_table
 from stoker.client import Client
 from stoker.errors import Invalid, StokerError
 from stoker.spec.load import Document
 from stoker.views import JobView
-
-Require = Annotated[
-    list[str] | None,
-    typer.Option("--require", metavar="KEY>=VALUE", help="Exit 3 unless the final metric passes; repeatable; implies --wait."),
-]
 
 
 def submit(
@@ -33,14 +28,16 @@ def submit(
     watch: Annotated[bool, typer.Option("--watch", help="The same with live progress.")] = False,
     detach: Annotated[bool, typer.Option("--detach", "-d", help="Do not wait (the default).")] = False,
     require: Require = None,
-    timeout: Annotated[float | None, typer.Option("--timeout", help="Seconds to wait at most; then exit 6.")] = None,
+    timeout: Annotated[
+        float | None, typer.Option("--timeout", min=0, help="Seconds to wait at most; then exit 6; implies --wait.")
+    ] = None,
     junit: Annotated[Path | None, typer.Option("--junit", help="Write a JUnit report; implies --wait.")] = None,
     summary: Annotated[Path | None, typer.Option("--summary", help="Write a Markdown summary; implies --wait.")] = None,
     baseline: Annotated[str | None, typer.Option("--baseline", help="Job that the summary compares with.")] = None,
     idempotency_key: Annotated[
         str | None, typer.Option("--idempotency-key", help="Same key and file, same job; in CI made from the commit.")
     ] = None,
-    progress: ProgressOption = "auto",
+    progress: emit.ProgressOption = "auto",
     quiet: emit.Quiet = False,
     fields: emit.Fields = None,
 ) -> None:
@@ -51,23 +48,34 @@ def submit(
     stoker submit job.yaml --wait --require 'validation/accuracy>=0.95' --junit out.xml --summary out.md
     """
     gates = Gates.parse(require or [])
-    stays = wait or watch or bool(gates.expressions) or junit is not None or summary is not None
+    stays = wait or watch or bool(gates.expressions) or any(x is not None for x in (timeout, junit, summary))
     if detach and stays:
         raise typer.BadParameter("--detach contradicts the options that wait")
-    report = ci.Report(junit, summary, gates.expressions, baseline)
+    report = ci.Report(junit, summary, gates.expressions, baseline, stays)
+    if baseline is not None and summary is None:
+        raise typer.BadParameter("--baseline goes with --summary")
+    report.make_room()
+    job: JobView | None = None
     try:
         document = source.read(file, override or [], source.Filing(name, pairs(label_), priority))
-        with connect() as client:
+        with connect(PATIENT) as client:
+            against = report.against(client)
             key = idempotency_key or ci.default_key({"spec": document.value, "gates": gates.expressions})
             job = send(client, document, key, gates)
             _announce(job, quiet, stays)
             if not stays:
                 emit.many([job], _ids, quiet=True) if quiet else emit.one(job, lambda: None, fields=fields)
                 return
-            finish(client, job, gates, report, "auto" if watch else progress, timeout, quiet=quiet, fields=fields)
+            ended = follow(client, job, "auto" if watch else progress, timeout)
+            verdict = gates.judge(client, ended)
+            report.write(client, ended, verdict, against)
     except StokerError as error:
-        report.never_ran(error)
+        report.broke_off(error, job)
         raise
+    say(sentence(ended))
+    tell(verdict)
+    emit.many([ended], _ids, quiet=True) if quiet else emit.one(ended, lambda: next_step(ended), fields=fields)
+    raise typer.Exit(exit_code(ended, verdict.passed if verdict else None))
 
 
 _ids: emit.Shape[JobView] = emit.Shape(id=lambda job: job.id, columns=[], nothing="")
@@ -75,36 +83,11 @@ _ids: emit.Shape[JobView] = emit.Shape(id=lambda job: job.id, columns=[], nothin
 
 def send(client: Client, document: Document, key: str | None, gates: Gates) -> JobView:
     """Check here, then submit. Raises SpecError drawn on the file, whoever found the mistake."""
-    source.check(document)
+    source.warn(source.check(document), document)
     try:
         return client.submit(document.value, idempotency_key=key, require=gates.expressions)
     except Invalid as error:
         raise source.from_server(error, document) from error
-
-
-def finish(
-    client: Client,
-    job: JobView,
-    gates: Gates,
-    report: ci.Report,
-    progress: str,
-    timeout: float | None,
-    *,
-    quiet: bool,
-    fields: str | None,
-) -> None:
-    """Wait, judge, report; exits with the job's code."""
-    ended = follow(client, job, progress, timeout)
-    verdict = gates.judge(client, ended)
-    report.write(client, ended, verdict)
-    say(sentence(ended))
-    for gate in verdict.gates if verdict else ():
-        say(f"  {'pass' if gate.passed else 'FAIL'}  {gate.expression}  (is {gate.value})")
-    if quiet:
-        print(ended.id)
-    else:
-        emit.one(ended, lambda: say(f"  next: stoker download {ended.id}") if ended.state == "succeeded" else None, fields=fields)
-    raise typer.Exit(exit_code(ended, verdict.passed if verdict else None))
 
 
 def _announce(job: JobView, quiet: bool, stays: bool) -> None:

@@ -3,23 +3,27 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+from rich import progress as rich_progress
 
 from stoker.cli.failure import Failure
-from stoker.cli.terminal import err, is_live
+from stoker.cli.terminal import Progress, err, is_live
 
 
 @contextmanager
-def bar(what: str, progress: str = "auto") -> Iterator[Callable[[int, int], None] | None]:
+def bar(what: str, progress: Progress = "auto") -> Iterator[Callable[[int, int], None] | None]:
     """A callback for bytes done and in all; None where nobody looks. Ctrl-C says that the rest is kept."""
     try:
-        if progress not in ("auto", "plain", "none"):
-            raise Failure(f"unknown progress {progress!r}", "use auto, plain or none", code=2)
-        if progress != "auto" or not is_live("auto"):
+        if not is_live(progress):
             yield None
             return
-        parts = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
-        with Progress(*parts, console=err(), transient=True) as drawn:
+        parts = (
+            rich_progress.TextColumn("{task.description}"),
+            rich_progress.BarColumn(),
+            rich_progress.DownloadColumn(),
+            rich_progress.TransferSpeedColumn(),
+            rich_progress.TimeRemainingColumn(),
+        )
+        with rich_progress.Progress(*parts, console=err(), transient=True) as drawn:
             task = drawn.add_task(what, total=None)
             yield lambda done, total: drawn.update(task, completed=done, total=total)
     except KeyboardInterrupt:

@@ -29,6 +29,8 @@ def up(
     The database is SQLite and the broker an embedded Valkey unless STOKER_DATABASE_URL or STOKER_REDIS_URL name others.
     Children that die are started again; trainings are never touched by that.
     """
+    if as_json and not status:
+        raise typer.BadParameter("--json goes with --status")
     files = StackFiles.at(state_dir or Path(os.environ.get("STOKER_STATE_DIR") or ".stoker"))
     if stop:
         typer.echo("stopped" if control.stop(files) else "no stack runs here", err=True)

@@ -6,22 +6,21 @@ from typing import Annotated
 import typer
 
 from stoker.cli import emit
-from stoker.cli.connection import REFERENCE, connect, resolve
-from stoker.cli.follow import ProgressOption, follow
-from stoker.cli.gates import Gates
+from stoker.cli.connection import REFERENCE, connect, known, resolve
+from stoker.cli.follow import follow
+from stoker.cli.gates import Gates, Require, tell
 from stoker.cli.ls import JOBS
 from stoker.cli.outcome import exit_code, sentence
-from stoker.cli.submit import Require
 from stoker.cli.terminal import say, wants_table
 
 
 def wait(
-    jobs: Annotated[list[str] | None, typer.Argument(help=REFERENCE)] = None,
+    jobs: Annotated[list[str] | None, typer.Argument(metavar="[JOB]...", help=REFERENCE, autocompletion=known)] = None,
     timeout: Annotated[
-        float | None, typer.Option("--timeout", help="Seconds to wait at most, over all jobs; then exit 6.")
+        float | None, typer.Option("--timeout", min=0, help="Seconds to wait at most, over all jobs; then exit 6.")
     ] = None,
     require: Require = None,
-    progress: ProgressOption = "plain",
+    progress: emit.ProgressOption = "plain",
     quiet: emit.Quiet = False,
     fields: emit.Fields = None,
 ) -> None:
@@ -37,8 +36,7 @@ def wait(
             ended = follow(client, job, progress, None if until is None else max(0.0, until - time.monotonic()))
             verdict = gates.judge(client, ended)
             say(sentence(ended))
-            for gate in verdict.gates if verdict else ():
-                say(f"  {'pass' if gate.passed else 'FAIL'}  {gate.expression}  (is {gate.value})")
+            tell(verdict)
             if quiet or fields is not None or not wants_table():
                 emit.many([ended], JOBS, quiet=quiet, fields=fields)
             code = code or exit_code(ended, verdict.passed if verdict else None)

@@ -46,8 +46,17 @@ def measure(value: float | str | None) -> str:
     return value if isinstance(value, str) else f"{value:.4g}"
 
 
-def age(when: datetime | None) -> str:
-    return "–" if when is None else duration(max(0.0, (datetime.now(UTC) - when).total_seconds()))
+def age(when: datetime | None, now: datetime | None = None) -> str:
+    """How long ago, coarsely."""
+    return "–" if when is None else coarse(max(0.0, ((now or datetime.now(UTC)) - when).total_seconds()))
+
+
+def coarse(seconds: float) -> str:
+    """To the largest unit: `8s`, `12m`, `3h`, `9d`."""
+    for length, unit in ((86_400, "d"), (3_600, "h"), (60, "m")):
+        if seconds >= length:
+            return f"{seconds // length:.0f}{unit}"
+    return f"{seconds:.0f}s"
 
 
 def between(start: datetime | None, end: datetime | None) -> float | None:

@@ -61,12 +61,14 @@ def jobs(
     parent: str | None = None,
     since: str | None = None,
     metrics: Sequence[str] = (),
+    archived: bool | None = None,
     limit: int | None = None,
     after: str | None = None,
 ) -> Call[Page[JobView]]:
-    """`GET /v1/jobs`, newest first. `metrics` are filters such as `validation/accuracy>=0.9`."""
+    """`GET /v1/jobs`, newest first. `metrics` are filters such as `validation/accuracy>=0.9`; `archived` shows those too."""
     asked = [
-        *params(state=list(state), name=name, project=project, parent=parent, since=since, limit=limit, after=after),
+        *params(state=list(state), name=name, project=project, parent=parent, since=since, archived=archived),
+        *params(limit=limit, after=after),
         *((f"label.{key}", value) for key, value in (labels or {}).items()),
         *(_metric_filter(text) for text in metrics),
     ]

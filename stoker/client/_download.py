@@ -15,7 +15,7 @@ from stoker.client._hashing import digest, inside
 from stoker.client._progress import Counter, Progress
 from stoker.client._transport import Transport
 from stoker.client._wire import Call
-from stoker.errors import DownloadError, ServerFault, StokerError
+from stoker.errors import DownloadError, NotFound, ServerFault, StokerError, problem
 from stoker.views import FileView
 
 PARALLEL = 4
@@ -42,10 +42,11 @@ def dataset(transport: Transport, ref: str, to: Path, progress: Progress | None)
 
 
 def artifact(transport: Transport, job_id: str, name: str, to: Path, progress: Progress | None) -> Path:
-    """One artifact as a file. Raises DownloadError when the job has none of that name."""
+    """One artifact as a file. Raises NotFound when the job has none of that name."""
     known = {a.name: a for a in transport.send(_calls.artifacts(job_id)).data}
     if name not in known:
-        raise DownloadError(f"{job_id} has no artifact {name!r}; it has {', '.join(sorted(known)) or 'none'}")
+        has = ", ".join(sorted(known)) or "none"
+        raise NotFound(problem(404, "not_found", f"{job_id} has no artifact {name!r}; it has {has}"))
     file = FileView(path=name, bytes=known[name].bytes, sha256=known[name].sha256)
     if to.exists() and digest(to) == file.sha256:
         return to
