@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fastapi.exceptions import RequestValidationError
-from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError, OperationalError
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
@@ -107,6 +107,8 @@ def _from_database(error: Exception) -> Refusal | None:
         return unavailable("read_only", "The database takes no writes at the moment.", retry_after=30)
     if isinstance(error, IntegrityError):
         return problem(409, "conflict", "Another request did the same at this moment; ask again.", headers={"Retry-After": "1"})
+    if isinstance(error, DataError):
+        return problem(422, "validation_failed", "A value does not fit what the server can store.")
     if isinstance(error, OperationalError | InterfaceError | PoolTimeout) or getattr(error, "connection_invalidated", False):
         return unavailable("database_unavailable", "The database does not answer; nothing was stored, try again.", retry_after=2)
     return None

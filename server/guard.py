@@ -202,6 +202,8 @@ class _Answer:
 def _check_sizes(scope: Scope, headers: Headers) -> None:
     if len(scope.get("raw_path", b"")) + len(scope["query_string"]) > MAX_URI:
         raise problem(414, "uri_too_long", f"The URI is longer than {MAX_URI} bytes.")
+    if "\x00" in scope["path"] or b"%00" in scope["query_string"]:
+        raise problem(400, "bad_request", "The target holds U+0000.")
     raw = scope["headers"]
     if len(raw) > MAX_HEADERS or sum(len(k) + len(v) for k, v in raw) > MAX_HEADER_BYTES:
         raise problem(431, "headers_too_large", f"More than {MAX_HEADERS} headers or {MAX_HEADER_BYTES} bytes of them.")

@@ -82,7 +82,7 @@ class HeartbeatReply(Message):
 
 
 class Claim(Message):
-    worker: str
+    worker: Annotated[str, Field(max_length=128)]
     """Name of the worker."""
     epoch: int
     agent_id: Annotated[str, Field(min_length=8, max_length=64)]
@@ -154,13 +154,13 @@ class Finish(Message):
     reason: Annotated[str, Field(pattern=r"^[a-z_]{1,64}$")]
     """A code of stoker.reasons."""
     message: Annotated[str, Field(max_length=16_384)] = ""
-    exit_code: int | None = None
-    step: int | None = None
+    exit_code: Annotated[int, Field(ge=-1024, le=1024)] | None = None
+    step: Annotated[int, Field(ge=0, le=2**31 - 1)] | None = None
     metrics: Annotated[dict[str, float | str], Field(max_length=1000)] = {}
     """Final values; non-finite ones as "NaN", "Infinity", "-Infinity"."""
     last_seq: int
     """Frames the agent numbered; the server refuses to finish before they are stored (409 `frames_missing`)."""
-    corrupt_steps: tuple[int, ...] = ()
+    corrupt_steps: Annotated[tuple[int, ...], Field(max_length=1000)] = ()
     """Checkpoints that were found damaged on resuming."""
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from sqlmodel import Session
 
 from server.artifacts import service as artifacts
+from server.attempts.headers import Notice, Phase, Progress, Started, header_of
 from server.attempts.tables import Attempt
 from server.checkpoints import service as checkpoints
 from server.db import utcnow
@@ -69,11 +70,11 @@ def _store(session: Session, job: Job, attempt: Attempt, frame: Frame, gathered:
         case "logs":
             logs.ingest(session, job, attempt, frame)
         case "progress":
-            gathered.progress = {k: head[k] for k in ("step", "epoch", "samples", "tokens")}
+            gathered.progress = header_of(Progress, head).model_dump()
         case "started":
-            _started(session, job, attempt, head)
+            _started(session, job, attempt, header_of(Started, head))
         case "phase":
-            _phase(session, job, str(head["name"])[:64])
+            _phase(session, job, header_of(Phase, head).name)
         case "checkpoint":
             checkpoints.ingest(session, job, attempt, frame)
             if head["final"] and job.state == "running":
@@ -81,22 +82,21 @@ def _store(session: Session, job: Job, attempt: Attempt, frame: Frame, gathered:
         case "artifact":
             artifacts.ingest(session, job, attempt, frame)
         case "notice":
-            append_event(session, job, "notice", {k: head.get(k) for k in ("level", "code", "message", "step", "data")})
+            append_event(session, job, "notice", header_of(Notice, head).model_dump())
         case _:
             pass  # a newer agent's: acknowledged, so that it does not stop there for ever
 
 
-def _started(session: Session, job: Job, attempt: Attempt, head: Mapping[str, Any]) -> None:
-    step = int(head["step"])
+def _started(session: Session, job: Job, attempt: Attempt, said: Started) -> None:
+    step = said.step
     attempt.state, attempt.started_at, attempt.started_step, attempt.resumed_from = "running", utcnow(), step, step or None
-    total = head["total_steps"]
-    job.progress = {**job.progress, "step": step, "total_steps": None if total is None else int(total)}
+    job.progress = {**job.progress, "step": step, "total_steps": said.total_steps}
     if job.started_at is None:
         job.started_at = utcnow()
     if job.state == "starting":
         transition(session, job, "running", phase="training")
-    data = {k: head.get(k) for k in ("step", "total_steps", "parameters", "world_size", "device")}
-    append_event(session, job, "attempt", {"number": attempt.number, "state": "running", "worker": attempt.worker_name, **data})
+    data = {"number": attempt.number, "state": "running", "worker": attempt.worker_name}
+    append_event(session, job, "attempt", data | said.model_dump())
 
 
 def _phase(session: Session, job: Job, name: str) -> None:

@@ -10,7 +10,7 @@ from starlette.responses import Response, StreamingResponse
 
 from server.blobs.ranges import Unsatisfiable, span_of
 from server.blobs.store import BlobStore
-from server.errors import unavailable
+from server.errors import problem, unavailable
 
 IMMUTABLE = "private, max-age=31536000, immutable"
 """Cache-Control of a URL that always names the same bytes."""
@@ -44,7 +44,8 @@ async def serve(
     try:
         span = span_of(request.headers.get("range"), request.headers.get("if-range"), etag, size)
     except Unsatisfiable:
-        return Response(status_code=416, headers={"Content-Range": f"bytes */{size}", "ETag": etag, "Accept-Ranges": "bytes"})
+        told = {"Content-Range": f"bytes */{size}", "ETag": etag, "Accept-Ranges": "bytes"}
+        raise problem(416, "range_not_satisfiable", "The range lies outside the file.", headers=told) from None
     if span.partial:
         headers["Content-Range"] = span.content_range
     headers["Content-Length"] = str(span.stop - span.start)

@@ -36,7 +36,7 @@ class ManifestFile(Strict):
 class Manifest(Strict):
     """Of a checkpoint."""
 
-    step: Annotated[int, Field(ge=0, le=2**53)]
+    step: Annotated[int, Field(ge=0, le=2**31 - 1)]
     metrics: Annotated[dict[Annotated[str, Field(min_length=1, max_length=128)], Number], Field(max_length=1000)] = {}
     final: bool = False
     files: Annotated[list[ManifestFile], Field(min_length=1, max_length=10_000)]

@@ -14,6 +14,7 @@ from server.datasets.tables import Dataset
 from server.deps import Db, ProjectName, Reader, Run, Submitter
 from server.errors import not_found
 from server.idempotency import Answer, once
+from server.openapi import refusals
 from server.paging import After, Limit, page
 from stoker.spec._base import NAME_PATTERN
 from stoker.views import DatasetView, Page
@@ -24,7 +25,7 @@ sandbox = Sandbox()
 Ref = Annotated[str, Path(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}(@[0-9]{1,9})?$", description="`name` or `name@version`.")]
 
 
-@router.post("", status_code=201, response_model=DatasetView)
+@router.post("", status_code=201, response_model=DatasetView, responses={200: {"model": DatasetView}, **refusals(409)})
 async def create_dataset(
     upload: service.DatasetUpload, request: Request, run: Run, who: Submitter, project: ProjectName
 ) -> Response:
@@ -66,13 +67,13 @@ async def list_datasets(
     return await db.read(rows)
 
 
-@router.get("/{ref}", response_model=DatasetView)
+@router.get("/{ref}", response_model=DatasetView, responses=refusals(404))
 async def get_dataset(ref: Ref, db: Db, who: Reader, project: ProjectName) -> DatasetView:
     """A version with its files and facts; without `@version`, the newest."""
     return await db.read(lambda s: service.view(service.get(s, project, ref)))
 
 
-@router.get("/{ref}/files/{path:path}", response_class=Response)
+@router.get("/{ref}/files/{path:path}", response_class=Response, responses=refusals(404, 416))
 async def get_dataset_file(ref: Ref, path: str, request: Request, run: Run, who: Reader, project: ProjectName) -> Response:
     """One file, or a range of it."""
     row = await run.db.read(lambda s: service.get(s, project, ref))

@@ -10,7 +10,7 @@ from server.errors import Refusal, problem
 from stoker.frames import MISSING_BITS, Frame
 
 MAX_KEYS = 1000
-MAX_STEP = 2**53
+MAX_STEP = 2**31 - 1
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]

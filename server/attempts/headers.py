@@ -1,0 +1,87 @@
+"""What the headers of small frames must hold. What a job shows is made of them, so nothing unreadable may get through."""
+
+import math
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from server.errors import problem
+
+_DEPTH = 8
+_MEMBERS = 200
+_INT64 = 2**63
+
+
+def readable(text: object) -> object:
+    """Text without what no database and no JSON reader takes: U+0000 and halves of surrogate pairs become U+FFFD."""
+    if not isinstance(text, str):
+        return text
+    return text.replace("\x00", "\ufffd").encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+
+
+def plain(value: Any, depth: int = _DEPTH) -> Any:
+    """A JSON value that can be stored and shown: bounded in depth and members, finite, readable."""
+    match value:
+        case bool() | None:
+            return value
+        case int():
+            return value if -_INT64 <= value < _INT64 else str(value)[:40]
+        case float():
+            return value if math.isfinite(value) else str(value)
+        case str():
+            return str(readable(value))[:10_000]
+        case _ if depth == 0:
+            return "…"
+        case list():
+            return [plain(v, depth - 1) for v in value[:_MEMBERS]]
+        case dict():
+            return {str(readable(k))[:200]: plain(v, depth - 1) for k, v in list(value.items())[:_MEMBERS]}
+        case _:
+            raise ValueError("not JSON")
+
+
+Text = BeforeValidator(readable)
+Step = Annotated[int, Field(ge=0, le=2**31 - 1)]
+Count = Annotated[int, Field(ge=0, le=2**53)]
+
+
+class Header(BaseModel):
+    model_config = ConfigDict(extra="ignore", frozen=True, strict=True)
+
+
+class Phase(Header):
+    name: Annotated[str, Text, Field(min_length=1, max_length=64)]
+
+
+class Started(Header):
+    step: Step
+    total_steps: Count | None
+    parameters: Count | None = None
+    world_size: Count | None = None
+    device: Annotated[str, Text, Field(max_length=64)] | None = None
+
+
+class Progress(Header):
+    step: Step
+    epoch: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    samples: Count
+    tokens: Count
+
+
+class Notice(Header):
+    level: Literal["info", "warning", "error"] = "info"
+    code: Annotated[str, Text, Field(max_length=64)]
+    message: Annotated[str, Text, Field(max_length=100_000)]
+    step: Step | None = None
+    data: Annotated[dict[str, Any], BeforeValidator(plain)] = {}
+
+
+H = TypeVar("H", bound=Header)
+
+
+def header_of(kind: type[H], header: Any) -> H:
+    """Raises 422 `frame_invalid`."""
+    try:
+        return kind.model_validate(dict(header))
+    except ValidationError as error:
+        raise problem(422, "frame_invalid", f"A {kind.__name__.lower()} frame does not hold what it must.") from error
