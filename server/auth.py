@@ -77,7 +77,7 @@ def key_of(pepper: bytes, key_id: str) -> tuple[str, str]:
 
 def digest(pepper: bytes, secret: str) -> str:
     """HMAC-SHA-256, hex."""
-    return hmac.new(pepper, secret.encode(), hashlib.sha256).hexdigest()
+    return hmac.digest(pepper, secret.encode(), "sha256").hex()
 
 
 def attempt_token(pepper: bytes, attempt_id: str, agent_id: str) -> str:

@@ -9,11 +9,10 @@ import logging
 import re
 import time
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, overload
 
-from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from server.auth import Credential, unauthenticated
@@ -43,6 +42,30 @@ _SAFE_HEADERS = [
     (b"cross-origin-resource-policy", b"same-origin"),
 ]
 _CSP = (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'")
+
+
+class Headers:
+    """A request's headers, decoded once. Names are lower case, as ASGI has them."""
+
+    def __init__(self, raw: Iterable[tuple[bytes, bytes]]) -> None:
+        self._values: dict[str, list[str]] = {}
+        for name, value in raw:
+            self._values.setdefault(name.decode("latin-1"), []).append(value.decode("latin-1"))
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._values
+
+    def getlist(self, name: str) -> list[str]:
+        return self._values.get(name, [])
+
+    @overload
+    def get(self, name: str) -> str | None: ...
+    @overload
+    def get(self, name: str, default: str) -> str: ...
+    def get(self, name: str, default: str | None = None) -> str | None:
+        """The first of the name."""
+        values = self._values.get(name)
+        return values[0] if values else default
 
 
 @dataclass(frozen=True)
@@ -86,7 +109,7 @@ class Guard:
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         scope = dict(scope)  # the server below keeps its own: it still has to know a HEAD when it sees the answer
-        headers, began = Headers(scope=scope), time.perf_counter()
+        headers, began = Headers(scope["headers"]), time.perf_counter()
         given = headers.get("x-request-id", "")
         answer = _Answer(scope, send, given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex)
         self._in_flight += 1

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
@@ -28,6 +29,9 @@ _LOOK = 1000
 """Waiting jobs that one tick considers."""
 _LOCK = 7_310_001
 """PostgreSQL advisory lock under which one tick runs at a time."""
+_SHORTEST_PAUSE, _LONGEST_PAUSE, _REST = 0.01, 0.25, 4
+"""Seconds between two ticks, and how many times as long as a tick: many submits share one, and a long queue that cannot be
+placed costs a fifth of a core, not all of it."""
 PATIENCE_SWEEPS = 3
 """Sweeps that a job waits before a worker is kept free for it: a minute with the published timers."""
 FRESH_BEATS = 3
@@ -39,6 +43,8 @@ class Scheduler:
 
     def __init__(self, db: Database, hub: Hub, hints: Hints, timers: TimerSettings, telemetry: Telemetry) -> None:
         self._db, self._hub, self._hints, self._timers, self._telemetry = db, hub, hints, timers, telemetry
+        self._pause = _SHORTEST_PAUSE
+        """Seconds between the last tick and the next."""
 
     async def run(self) -> None:
         while True:
@@ -49,12 +55,20 @@ class Scheduler:
             try:
                 while await self._db.write(self.tick) == _LOOK:
                     pass
+                await asyncio.sleep(self._pause)
             except Exception:
                 log.exception("scheduler tick failed")
                 await asyncio.sleep(min(1.0, self._timers.reap))
 
     def tick(self, session: Session) -> int:
         """Place what fits, in one transaction; returns how many attempts were made."""
+        began = time.perf_counter()
+        try:
+            return self._tick(session)
+        finally:
+            self._pause = min(_LONGEST_PAUSE, max(_SHORTEST_PAUSE, _REST * (time.perf_counter() - began)))
+
+    def _tick(self, session: Session) -> int:
         if not self._alone(session):
             return 0
         now = utcnow()
@@ -130,11 +144,13 @@ def need_of(row: Any, now: datetime) -> Need:
 
 def nodes_of(session: Session, now: datetime, timers: TimerSettings, *, every: bool = False) -> list[Node]:
     """Workers that may be given work, with what live attempts leave of them; `every`: lost and draining ones too."""
+    fresh = now - timedelta(seconds=FRESH_BEATS * timers.heartbeat)
+    rows = [w for w in workers.everyone(session) if every or (w.state == "active" and w.heartbeat_at > fresh)]
+    if not rows:
+        return []
     held: dict[str, list[dict[str, Any]]] = {}
     for attempt in attempts.live(session):
         held.setdefault(attempt.worker_id, []).append(attempt.devices)
-    fresh = now - timedelta(seconds=FRESH_BEATS * timers.heartbeat)
-    rows = [w for w in workers.everyone(session) if every or (w.state == "active" and w.heartbeat_at > fresh)]
     return [_node(w, held.get(w.id, [])) for w in rows]
 
 
