@@ -38,6 +38,7 @@ from server.jobs.shortcut import Shortcut
 from server.leader import Leader
 from server.openapi import document, everywhere
 from server.queue import Hints
+from server.rates import Rates
 from server.reaper import Reaper
 from server.scheduler import Scheduler
 from server.settings import Settings
@@ -69,7 +70,7 @@ async def running(app: FastAPI) -> AsyncIterator[None]:
     async with AsyncExitStack() as stack:
         hub, hints, telemetry = Hub(), Hints(settings.redis_url), app.state.telemetry
         hub.open(asyncio.get_running_loop())
-        db = Database(settings.database)
+        db = Database(settings.database, patience=settings.database_patience)
         stack.callback(db.close)
         db.info["hub"] = hub
         blobs = open_store(BlobSettings(state_dir=settings.state_dir))
@@ -77,9 +78,10 @@ async def running(app: FastAPI) -> AsyncIterator[None]:
         stack.callback(leader.close)
         hints.open()
         stack.callback(hints.close)
+        rates = Rates(settings.requests_per_second, settings.request_burst)
         scheduler = Scheduler(db, hub, hints, settings.timers, telemetry)
         reaper = Reaper(db, blobs, scheduler, leader, settings.timers, telemetry)
-        app.state.runtime = Runtime(settings, db, hub, Authenticator(db, settings.pepper), hints, telemetry, blobs)
+        app.state.runtime = Runtime(settings, db, hub, Authenticator(db, settings.pepper, rates), hints, telemetry, blobs)
         for work in (scheduler.run(), reaper.run()):
             stack.push_async_callback(_stop, asyncio.create_task(work))
         hub.wake()

@@ -18,6 +18,7 @@ from sqlmodel import Session
 from server.attempts.tables import Attempt
 from server.db import Database, utcnow
 from server.errors import Refusal, problem
+from server.rates import Rates
 from server.tokens.tables import ApiKey
 
 Scope = Literal["read", "submit", "admin", "worker"]
@@ -95,13 +96,16 @@ def unauthenticated() -> Refusal:
 class Authenticator:
     """Turns an Authorization header into a credential."""
 
-    def __init__(self, db: Database, pepper: bytes) -> None:
-        self._db, self._pepper = db, pepper
+    def __init__(self, db: Database, pepper: bytes, rates: Rates) -> None:
+        self._db, self._pepper, self._rates = db, pepper, rates
         self._cache: dict[str, tuple[float, str, Credential]] = {}
         self._failures: dict[str, tuple[float, int]] = {}
 
     async def authenticate(self, header: str, address: str) -> Credential:
-        """Raises 401 `unauthenticated`, or 429 `rate_limited` after too many wrong ones."""
+        """Raises 401 `unauthenticated`, or 429 `rate_limited` after too many wrong ones or too many requests.
+
+        Workers and agents are never held back: a heartbeat that is refused costs a run.
+        """
         scheme, _, secret = header.partition(" ")
         matched = _KEY.fullmatch(secret) or _TOKEN.fullmatch(secret)
         if scheme.lower() != "bearer" or matched is None:
@@ -118,6 +122,8 @@ class Authenticator:
             raise unauthenticated()
         if isinstance(known[2], Principal) and known[2].expires_at is not None and known[2].expires_at <= utcnow():
             raise unauthenticated()
+        if isinstance(known[2], Principal) and "worker" not in known[2].scopes:
+            self._rates.take(known[2].id)
         return known[2]
 
     def _remember(self, lookup: str, known: tuple[float, str, Credential] | None) -> None:

@@ -17,6 +17,8 @@ from stoker.errors import Finding, Problem, SpecError
 from stoker.errors import problem as make_problem
 
 MEDIA_TYPE = "application/problem+json"
+UNKNOWN = "The database does not answer; a write may have been stored, so look, or repeat it under its Idempotency-Key."
+"""A connection that is lost at a commit, or a flush that fails, leaves open what became of it."""
 
 
 class Refusal(Exception):
@@ -110,7 +112,7 @@ def _from_database(error: Exception) -> Refusal | None:
     if isinstance(error, DataError):
         return problem(422, "validation_failed", "A value does not fit what the server can store.")
     if isinstance(error, OperationalError | InterfaceError | PoolTimeout) or getattr(error, "connection_invalidated", False):
-        return unavailable("database_unavailable", "The database does not answer; nothing was stored, try again.", retry_after=2)
+        return unavailable("database_unavailable", UNKNOWN, retry_after=2)
     return None
 
 

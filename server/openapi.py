@@ -27,7 +27,10 @@ _EXAMPLES: dict[int, tuple[str, str]] = {
     428: ("precondition_required", "Send If-Match with the ETag that the change is based on."),
     429: ("rate_limited", "Too many requests; wait."),
     431: ("headers_too_large", "More than 100 headers or 32768 bytes of them."),
-    503: ("database_unavailable", "The database does not answer; nothing was stored, try again."),
+    503: (
+        "database_unavailable",
+        "The database does not answer; a write may have been stored, so look, or repeat it under its Idempotency-Key.",
+    ),
     507: ("storage_full", "The server's storage is full; nothing was stored."),
 }
 

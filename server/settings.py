@@ -22,6 +22,8 @@ class Settings(BaseSettings):
     """Where the pepper, the default database and the default blob store live."""
     database_url: str = ""
     """`sqlite:///path` or `postgresql+psycopg://…`; empty, a SQLite file in the state directory."""
+    database_patience: float = Field(default=20.0, gt=0)
+    """Seconds that a request waits for the database before it is answered 503; statements are given up after 15."""
     redis_url: str = ""
     """Broker of wake-ups; empty, none: workers find their attempts through their heartbeats."""
     host: str = "127.0.0.1"
@@ -40,6 +42,10 @@ class Settings(BaseSettings):
     """From the first byte of a request to the end of its headers."""
     body_timeout: float = Field(default=10.0, gt=0)
     """To receive a JSON body; streamed uploads get it for each pause between two chunks."""
+    requests_per_second: float = Field(default=2000.0, gt=0)
+    """Requests that one key may make in each process, in the long run; beyond it 429 `rate_limited`. Workers have no limit."""
+    request_burst: int = Field(default=10_000, ge=1)
+    """Requests that a key which was quiet may make at once."""
     max_streams_per_key: int = Field(default=100, ge=1)
     max_queued_jobs: int = Field(default=100_000, ge=1)
     """Jobs of one project that may wait; beyond it 429 `queue_full`."""

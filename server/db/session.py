@@ -20,9 +20,11 @@ from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import make_url
+from sqlalchemy.exc import TimeoutError as Silent
 from sqlalchemy.pool import NullPool, QueuePool
 from sqlmodel import Session
 
+from server.db import broken
 from server.db.base import to_json
 from server.db.waiting import Hook, Write, settle
 
@@ -32,6 +34,15 @@ Together = Callable[[Session, Sequence[I]], Sequence[T | Exception]]
 
 log = logging.getLogger(__name__)
 
+_POSTGRES = {
+    "connect_timeout": 5,
+    "options": "-c synchronous_commit=on -c statement_timeout=15000",
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 15_000,
+}
+"""A statement, and a network that swallows it, is given up after 15 s."""
 _GROUP = 64
 """Requests that share one commit at most."""
 
@@ -47,10 +58,11 @@ class Database:
     Args:
         url: `sqlite:///path` or `postgresql+psycopg://…`.
         readers: threads that read at the same time.
+        patience: seconds that a request waits for its answer; longer than any statement may take.
     """
 
-    def __init__(self, url: str, *, readers: int = 4) -> None:
-        self.url = make_url(url)
+    def __init__(self, url: str, *, readers: int = 4, patience: float = 20.0) -> None:
+        self.url, self.patience = make_url(url), patience
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
         if self.is_sqlite and self.url.database:
             Path(self.url.database).parent.mkdir(parents=True, exist_ok=True)
@@ -73,7 +85,7 @@ class Database:
                 pool_timeout=5,
                 pool_pre_ping=True,
                 json_serializer=to_json,
-                connect_args={"connect_timeout": 5, "options": "-c synchronous_commit=on -c statement_timeout=15000"},
+                connect_args=_POSTGRES,
             )
         engine = create_engine(
             self.url,
@@ -84,6 +96,8 @@ class Database:
             json_serializer=to_json,
             connect_args={"check_same_thread": False, "timeout": 5},
         )
+
+        broken.watch(engine)
 
         @event.listens_for(engine, "connect")
         def _pragmas(connection: Any, _: Any) -> None:
@@ -99,7 +113,8 @@ class Database:
 
     async def read(self, work: Callable[[Session], T]) -> T:
         """Run in one read transaction."""
-        return await asyncio.get_running_loop().run_in_executor(self._readers, self.read_now, work)
+        reading = asyncio.get_running_loop().run_in_executor(self._readers, self.read_now, work)
+        return await self._bounded(reading)
 
     async def write(self, work: Callable[[Session], T]) -> T:
         """Run in one durable transaction; returns after the commit."""
@@ -131,7 +146,18 @@ class Database:
     async def _awaited(self, work: Together[Any, Any], item: Any, *, shared: bool) -> Any:
         write = Write(work, item, shared=shared, loop=asyncio.get_running_loop())
         self._inbox.put(write)
-        return await write.waiting()
+        return await self._bounded(write.waiting())
+
+    async def _bounded(self, answer: "asyncio.Future[T]") -> T:
+        """Raises sqlalchemy's TimeoutError when a database that has fallen silent would hold the request for ever.
+
+        A write that has begun by then may still be stored.
+        """
+        try:
+            async with asyncio.timeout(self.patience):
+                return await answer
+        except TimeoutError as error:
+            raise Silent("no answer from the database") from error
 
     def _write_forever(self) -> None:
         while (first := self._inbox.get()) is not None:
