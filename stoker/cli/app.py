@@ -1,5 +1,6 @@
 """Entry point: the root command, loading of commands on demand, and the one place where errors become exit codes."""
 
+import gc
 import importlib
 import os
 import sys
@@ -31,7 +32,12 @@ class LazyGroup(TyperGroup):
 def load(name: str) -> Any:
     """The command of a name, imported now."""
     module, attribute = COMMANDS[name].target.split(":")
-    target = getattr(importlib.import_module(module), attribute)
+    gc.disable()  # imports make much and drop little: looking for garbage meanwhile is an eighth of the start-up
+    try:
+        target = getattr(importlib.import_module(module), attribute)
+    finally:
+        gc.freeze()
+        gc.enable()
     if not isinstance(target, typer.Typer):
         wrapped = typer.Typer(add_completion=False)
         wrapped.command(name)(target)

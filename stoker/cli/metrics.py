@@ -42,7 +42,7 @@ def metrics(
     _check_keys(found, keys or [], view)
     match form:
         case "auto" if wants_table():
-            emit.many(view.keys.items(), _shape(statistic))
+            emit.many(view.keys.items(), shape(statistic))
         case "auto" | "jsonl":
             _write_jsonl(view, statistic)
         case "csv":
@@ -88,7 +88,7 @@ def _plain(value: float | None) -> float | str | None:
 Item = tuple[str, SeriesView]
 
 
-def _shape(statistic: Statistic) -> emit.Shape[Item]:
+def shape(statistic: Statistic) -> emit.Shape[Item]:
     def curve(item: Item) -> str:
         return words.sparkline(_numbers(getattr(item[1], statistic)), 32)
 

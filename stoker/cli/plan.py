@@ -1,6 +1,6 @@
 """`stoker plan`."""
 
-from typing import Any
+from rich.console import Console
 
 from stoker.cli import emit, source, words
 from stoker.cli.connection import connect
@@ -22,7 +22,7 @@ def plan(file: source.JobFile, override: source.Overrides = None, fields: emit.F
         except Invalid as error:
             raise source.from_server(error, document) from error
     source.warn([Finding.model_validate(found) for found in answer.get("warnings", ())], document)
-    emit.one(answer, lambda: draw(Plan.model_validate(answer.get("plan", answer)), answer), fields=fields)
+    emit.one(answer, lambda: draw(out(), Plan.model_validate(answer["plan"]), answer["spec_digest"]), fields=fields)
 
 
 PARTS = (
@@ -41,9 +41,9 @@ PARTS = (
 """Of the memory of a rank."""
 
 
-def draw(predicted: Plan, answer: dict[str, Any]) -> None:
+def draw(console: Console, predicted: Plan, digest: str) -> None:
     """For a person."""
-    say = out().print
+    say = console.print
     say(predicted.model, style="bold")
     parts = ", ".join(f"{part.name} {words.count(part.parameters)}" for part in predicted.parameters.parts if part.parameters)
     total = predicted.flops.total_flops
@@ -58,7 +58,7 @@ def draw(predicted: Plan, answer: dict[str, Any]) -> None:
         "FLOPs": f"{words.count(predicted.flops.step_flops)} per step" + (f", {words.count(total)} in all" if total else ""),
         "memory": f"{words.size(memory.rank_bytes)} per rank, {words.size(memory.total_bytes)} in all",
         "checkpoint": f"{words.size(predicted.checkpoint.total_bytes)}, at most {words.size(predicted.checkpoint.kept_bytes)} kept",
-        "digest": str(answer.get("spec_digest") or answer.get("digest") or "–")[:16],
+        "digest": digest[:16],
     }
     for name, text in rows.items():
         say(f"  {name:<13} {text}")

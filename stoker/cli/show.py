@@ -1,10 +1,11 @@
 """`stoker show`."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Any
 
 import typer
+from rich.console import Console
 
 from stoker.cli import emit, words
 from stoker.cli.connection import Reference, connect, resolve
@@ -60,24 +61,29 @@ def leaves(value: Any, at: str = "", *, whole_lists: bool = False) -> Iterator[t
 
 
 def _page(client: Client, job: JobView) -> None:
-    out().print(job.id, style="bold", end="  ")
-    out().print(job.state, style=style(job.state))
+    waits = client.why(job.id).message if job.state == "queued" else None
+    draw(out(), job, client.attempts(job.id), waits)
+
+
+def draw(console: Console, job: JobView, attempts: Sequence[AttemptView], waits: str | None = None) -> None:
+    """The job's page; `waits` says why it has not started."""
+    console.print(job.id, style="bold", end="  ")
+    console.print(job.state, style=style(job.state))
     for name, text in _rows(job):
-        out().print(f"  {name:<10} {text}")
+        console.print(f"  {name:<10} {text}")
     if job.metrics:
-        out().print("  metrics", style="bold")
+        console.print("  metrics", style="bold")
         for key, value in sorted(job.metrics.items()):
-            out().print(f"    {key:<32} {words.measure(value)}")
-    attempts = client.attempts(job.id)
+            console.print(f"    {key:<32} {words.measure(value)}")
     if attempts:
-        out().print("  attempts", style="bold")
+        console.print("  attempts", style="bold")
         for attempt in attempts:
-            out().print(f"    {_attempt(attempt)}")
-    if job.state == "queued":
-        out().print(f"  waits: {client.why(job.id).message}", style="yellow")
+            console.print(f"    {_attempt(attempt)}")
+    if waits is not None:
+        console.print(f"  waits: {waits}", style="yellow")
     if job.error is not None:
-        out().print(f"  {job.error.reason}: {job.error.message}", style="red")
-        out().print(f"  help: {job.error.hint}")
+        console.print(f"  {job.error.reason}: {job.error.message}", style="red")
+        console.print(f"  help: {job.error.hint}")
 
 
 def _rows(job: JobView) -> Iterator[tuple[str, str]]:
