@@ -27,12 +27,14 @@ SCALE = 0.003
 def quick(
     home: Path, *, upload: bool = True, scale: float = SCALE, **settings: Any
 ) -> Iterator[tuple[Live, httpx.Client, httpx.Client]]:
-    with live(home, scale=scale, **settings) as server:
-        with server.client("read", "submit", "admin") as user, server.client("worker") as worker:
-            if upload:
-                upload_toy(user)
-            beat(worker)
-            yield server, user, worker
+    with contextlib.ExitStack() as stack:
+        server = stack.enter_context(live(home, scale=scale, **settings))
+        user = stack.enter_context(server.client("read", "submit", "admin"))
+        worker = stack.enter_context(server.client("worker"))
+        if upload:
+            upload_toy(user)
+        beat(worker)
+        yield server, user, worker
 
 
 def state(user: httpx.Client, job: str) -> str:
@@ -149,7 +151,7 @@ def test_waiting_answers_at_the_end_or_in_time(tmp_path: Path) -> None:
 
 def test_what_no_worker_can_hold_stays_and_says_so(tmp_path: Path) -> None:
     """It is not failed: a larger worker may come."""
-    with quick(tmp_path, scale=0.1) as (server, user, worker):
+    with quick(tmp_path, scale=0.1) as (_, user, worker):
         job = submit(user, resources={"cpus": 64, "memory_gb": 1})
         why = user.get(f"/v1/jobs/{job}/why").json()
         assert why["state"] == "queued"

@@ -1,10 +1,11 @@
 """The dispatch protocol against the real services and a real database: random histories, and zombies steered into them.
 
-The numbers are those of the invariants in the design: I1 accepted jobs exist, I3 the log replays to the row, I4 epochs never
+The numbers are those of the invariants in the design: I1 accepted jobs exist, I2 one idempotency key makes one job, I3 the log replays to the row, I4 epochs never
 fall, I5 attempts are bounded, I6 terminal is final, I7 the newest attempt decides, I8 one live attempt per job, I9 what was
 acknowledged is stored once, I11 nothing stale is accepted, I12 acknowledgements never fall, I16 and I20 devices, L1 all ends.
 """
 
+import os
 import shutil
 import tempfile
 from datetime import timedelta
@@ -12,10 +13,12 @@ from typing import Any
 
 import hypothesis.strategies as st
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from sqlalchemy import func, select
+from sqlmodel import Session
 
+from server import idempotency
 from server.attempts import service as attempts
 from server.attempts.store import ATTEMPTS
 from server.auth import AttemptPrincipal, Principal
@@ -76,6 +79,7 @@ class Protocol(RuleBasedStateMachine):
         self.scheduler = Scheduler(self.db, Hub(), Hints(""), TIMERS, Telemetry())
         self.settings = Settings(state_dir=self.home)
         self.accepted: set[str] = set()
+        self.answers: dict[str, bytes] = {}
         self.job_of: dict[str, str] = {}
         self.held: dict[Key, int] = {}
         """Agents that believe they run, and the frames they numbered; one that was replaced stays here as a zombie."""
@@ -100,6 +104,20 @@ class Protocol(RuleBasedStateMachine):
         if len(self.accepted) < 4:
             prepared = Prepared(JobSpec.model_construct(), COLUMNS, ())
             self.accepted.add(self.db.write_now(lambda s: insert(s, self.settings, prepared)).id)
+
+    @rule(key=st.sampled_from(["one", "two"]))
+    def submit_under_a_key(self, key: str) -> None:
+        prepared = Prepared(JobSpec.model_construct(), COLUMNS, ())
+
+        def work(session: Session) -> idempotency.Answer:
+            return idempotency.Answer(202, insert(session, self.settings, prepared).id.encode())
+
+        answer, replayed = self.db.write_now(lambda s: idempotency._once(s, idempotency.Claim("default", key, "f"), work))
+        assert replayed == (key in self.answers), "I2"
+        assert self.answers.setdefault(key, answer.body) == answer.body, "I2"
+        self.accepted.add(answer.body.decode())
+        with pytest.raises(Refusal, match="idempotency_key_reused"):
+            self.db.write_now(lambda s: idempotency._once(s, idempotency.Claim("default", key, "g"), work))
 
     @rule()
     def place(self) -> None:
@@ -315,10 +333,11 @@ class Protocol(RuleBasedStateMachine):
 
 TestProtocol = Protocol.TestCase
 TestProtocol.settings = settings(
-    max_examples=12,
+    max_examples=int(os.environ.get("STOKER_PROTOCOL_EXAMPLES", "12")),
     stateful_step_count=25,
     deadline=None,
     suppress_health_check=list(HealthCheck),
     database=None,
     derandomize=True,
+    phases=(Phase.generate,) if os.environ.get("STOKER_MUTANT") else tuple(Phase),
 )
