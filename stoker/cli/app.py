@@ -90,6 +90,10 @@ def root(
         os.environ["STOKER_DEBUG"] = "1"
 
 
+CUT = 141
+"""Exit code when the reader of stdout has gone, as a shell reports SIGPIPE; nothing that a job could mean."""
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line and exit with its code."""
     sys.exit(run(argv))
@@ -99,15 +103,17 @@ def run(argv: Sequence[str] | None = None) -> int:
     """Run the command line; the exit code. Never raises."""
     if "_STOKER_COMPLETE" in os.environ:
         importlib.import_module("typer.completion").completion_init()  # a shell asks what could follow
+    stdout = sys.stdout
     try:
         code = app(args=list(argv) if argv is not None else None, prog_name="stoker", standalone_mode=True)
         return int(code or 0)
     except SystemExit as stop:
-        return stop.code if isinstance(stop.code, int) else 1
+        gone = sys.stdout is not stdout  # typer has replaced it because the reader of our output has gone
+        return CUT if gone else stop.code if isinstance(stop.code, int) else 1
     except BrokenPipeError:
         # The reader of our output has gone; point stdout elsewhere so that the interpreter's own flush does not complain.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
+        return CUT
     except Exception as error:  # the last resort: every failure becomes a message and a code
         if os.environ.get("STOKER_DEBUG"):
             traceback.print_exc()

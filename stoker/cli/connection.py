@@ -34,8 +34,8 @@ def known(incomplete: str) -> list[str]:
     return [reference for reference in found if reference.startswith(incomplete)]
 
 
-Reference = Annotated[str, typer.Argument(metavar="[JOB]", help=REFERENCE, autocompletion=known)]
-References = Annotated[list[str], typer.Argument(metavar="JOB...", help=REFERENCE, autocompletion=known)]
+Reference = Annotated[str, typer.Argument(metavar="JOB", help=REFERENCE, autocompletion=known)]
+References = Annotated[list[str], typer.Argument(metavar="JOB", help=REFERENCE, autocompletion=known)]
 
 
 def resolve(client: Client, reference: str) -> JobView:

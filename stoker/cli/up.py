@@ -38,6 +38,10 @@ def up(
     if status:
         _show(control.status(files), as_json)
         return
+    now = control.status(files)
+    if detach and now.running and now.record and now.record.state == "ready" and port in (None, now.record.port):
+        typer.echo(f"Stoker is ready at {now.record.url} already; `stoker up --stop` stops it", err=True)
+        return
     checkout()
     if not os.environ.get("STOKER_REDIS_URL"):
         broker_binary()

@@ -34,7 +34,7 @@ def validate(
     if errors:
         raise typer.Exit(2)
     if form == "text":
-        say(f"{file}: valid")
+        say(f"{'stdin' if str(file) == '-' else file}: valid")
 
 
 def examine(file: source.JobFile, overrides: list[str], offline: bool) -> tuple[Document, tuple[Finding, ...]]:

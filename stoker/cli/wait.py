@@ -15,7 +15,7 @@ from stoker.cli.terminal import say, wants_table
 
 
 def wait(
-    jobs: Annotated[list[str] | None, typer.Argument(metavar="[JOB]...", help=REFERENCE, autocompletion=known)] = None,
+    jobs: Annotated[list[str] | None, typer.Argument(metavar="JOB", help=REFERENCE, autocompletion=known)] = None,
     timeout: Annotated[
         float | None, typer.Option("--timeout", min=0, help="Seconds to wait at most, over all jobs; then exit 6.")
     ] = None,

@@ -73,7 +73,9 @@ def test_a_stack_comes_up_survives_the_death_of_each_child_and_stops(home: Path)
     after = status(home)
     assert (after["port"], after["broker_port"]) == (first["port"], first["broker_port"])
     assert [after["children"][n]["restarts"] for n in ("broker", "server", "worker")] == [1, 1, 1]
-    assert stoker(home, "--detach").returncode == 2, "a second one is refused"
+    assert stoker(home, "--detach").returncode == 0, "what was asked for is there"
+    assert status(home)["pid"] == after["pid"]
+    assert stoker(home).returncode == 2, "a second one is refused"
     last = pids(home)
     assert stoker(home, "--stop").returncode == 0
     assert not any(map(alive, last.values()))
