@@ -311,9 +311,11 @@ class Protocol(RuleBasedStateMachine):
     def teardown(self) -> None:
         """L1: on a healthy node every job ends."""
         try:
+            unfinished = [j for j in self.accepted if self.row(j).state not in TERMINAL]
             for _ in range(200):
                 waiting = [j for j in self.accepted if self.row(j).state not in TERMINAL]
                 if not waiting:
+                    assert not [j for j in unfinished if self.row(j).reason == "node_lost"], "L1: the node was never lost"
                     return
                 for job_id in waiting:
                     if self.row(job_id).state in ("paused", "pausing"):
