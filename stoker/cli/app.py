@@ -19,6 +19,7 @@ class LazyGroup(TyperGroup):
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
+        _without_words_for_flags(self)
         self.commands = {name: TyperCommand(name, help=e.help, rich_help_panel=e.panel) for name, e in COMMANDS.items()}
 
     def list_commands(self, ctx: Any) -> list[str]:

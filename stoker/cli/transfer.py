@@ -19,7 +19,7 @@ def bar(what: str, progress: Progress = "auto") -> Iterator[Callable[[int, int],
         parts = (
             rich_progress.TextColumn("{task.description}"),
             rich_progress.BarColumn(),
-            rich_progress.DownloadColumn(),
+            rich_progress.DownloadColumn(binary_units=True),
             rich_progress.TransferSpeedColumn(),
             rich_progress.TimeRemainingColumn(),
         )

@@ -4,6 +4,7 @@ import importlib
 import os
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,8 @@ from stoker.cli.failure import Failure, lines
 from stoker.cli.gates import Gates
 from stoker.cli.outcome import exit_code
 from stoker.cli.table import COMMANDS
-from stoker.cli.words import duration, size, sparkline
+from stoker.cli.when import moment
+from stoker.cli.words import coarse, duration, size, sparkline
 from stoker.errors import from_problem, problem
 from stoker.views import JobView
 from tests.support.scripted import job
@@ -120,6 +122,41 @@ def test_an_error_says_what_what_to_do_where_to_read_and_which_request() -> None
     assert told[0] == "error[unauthenticated]: Send a key."
     assert told[1].startswith("  help: set STOKER_KEY")
     assert told[2:] == ["  docs: https://stoker.dev/errors/unauthenticated", "  request: r1"]
+
+
+def test_times_as_people_write_and_read_them() -> None:
+    now = datetime(2026, 1, 31, 12, tzinfo=UTC)
+    assert [
+        moment(text, now) for text in ("90s", "2h", "3d", "2026-01-31", "2026-01-31T13:00:00+01:00", "2026-01-31T12:00:00Z")
+    ] == [
+        "2026-01-31T11:58:30Z",
+        "2026-01-31T10:00:00Z",
+        "2026-01-28T12:00:00Z",
+        "2026-01-31T00:00:00Z",
+        "2026-01-31T12:00:00Z",
+        "2026-01-31T12:00:00Z",
+    ]
+    for text in ("", "yesterday", "2x", "999999w", "2026-13-01"):
+        with pytest.raises(Failure, match="not a time"):
+            moment(text, now)
+    assert [coarse(s) for s in (0.4, 59, 60, 7_199, 90_000)] == ["0s", "59s", "1m", "1h", "1d"]
+
+
+def test_a_shell_asks_and_is_answered_from_the_table(tmp_path: Path) -> None:
+    asked = {"_STOKER_COMPLETE": "complete_bash", "COMP_WORDS": "stoker wor", "COMP_CWORD": "1"}
+    assert stoker(cwd=tmp_path, **asked).stdout.split() == ["workers"]
+
+
+def test_a_reader_that_goes_away_is_no_failed_job(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "stoker.cli", "schema"]
+    with subprocess.Popen(
+        command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 141
 
 
 def test_numbers_as_people_read_them() -> None:
