@@ -157,7 +157,7 @@ SHAPES: list[Any] = [
     {"x" * 200: 1},
     {"~1/a": {"": 0}},
 ]
-NASTY = st.sampled_from([*NUMBERS, *TEXTS, *SHAPES, "train/loss", "validation/accuracy"])
+NASTY = st.sampled_from([*NUMBERS, *TEXTS, *SHAPES, "train/loss", "validation/accuracy"]).map(copy.deepcopy)
 ODD = NASTY | st.text(max_size=20) | st.integers() | st.floats(allow_nan=False, allow_infinity=False)
 SECTIONS = [
     "model",
