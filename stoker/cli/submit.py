@@ -11,7 +11,7 @@ from stoker.cli.follow import follow
 from stoker.cli.gates import Gates, Require, tell
 from stoker.cli.ls import pairs
 from stoker.cli.outcome import exit_code, label, next_step, sentence
-from stoker.cli.terminal import say, wants_table
+from stoker.cli.terminal import Progress, say, wants_table
 from stoker.client import Client
 from stoker.errors import Invalid, StokerError
 from stoker.spec.load import Document
@@ -25,7 +25,7 @@ def submit(
     label_: Annotated[list[str] | None, typer.Option("--label", "-l", metavar="K=V", help="Label; repeatable.")] = None,
     priority: Annotated[int | None, typer.Option("--priority", help="From -100 to 100; higher is placed first.")] = None,
     wait: Annotated[bool, typer.Option("--wait", "-w", help="Wait for its end; the exit code says how it ended.")] = False,
-    watch: Annotated[bool, typer.Option("--watch", help="The same with live progress.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="The same with a live page.")] = False,
     detach: Annotated[bool, typer.Option("--detach", "-d", help="Do not wait (the default).")] = False,
     require: Require = None,
     timeout: Annotated[
@@ -37,7 +37,9 @@ def submit(
     idempotency_key: Annotated[
         str | None, typer.Option("--idempotency-key", help="Same key and file, same job; in CI made from the commit.")
     ] = None,
-    progress: emit.ProgressOption = "auto",
+    progress: Annotated[
+        Progress | None, typer.Option("--progress", help="auto with --watch, else plain: one line per change; or none.")
+    ] = None,
     quiet: emit.Quiet = False,
     fields: emit.Fields = None,
 ) -> None:
@@ -66,7 +68,7 @@ def submit(
             if not stays:
                 emit.many([job], _ids, quiet=True) if quiet else emit.one(job, lambda: None, fields=fields)
                 return
-            ended = follow(client, job, "auto" if watch else progress, timeout)
+            ended = follow(client, job, progress or ("auto" if watch else "plain"), timeout)
             verdict = gates.judge(client, ended)
             report.write(client, ended, verdict, against)
     except StokerError as error:

@@ -65,9 +65,20 @@ def error_of(answer: Answer) -> ApiError:
     try:
         found = Problem.model_validate_json(answer.body)
     except ValidationError:
-        words = answer.body[:200].decode(errors="replace").strip()
-        found = problem(answer.status, "http_error", f"the server answered {answer.status}{f': {words}' if words else ''}")
+        found = _foreign(answer)
     return from_problem(found, _seconds(answer.headers.get("retry-after")))
+
+
+FINAL = frozenset({401, 403, 413, 429})
+"""What a proxy in front of the server may well say itself; any other page is no answer of a Stoker server."""
+
+
+def _foreign(answer: Answer) -> Problem:
+    """What an answer of 400 or more means that is not a problem document: a proxy's, or that of another kind of server."""
+    words = answer.body[:200].decode(errors="replace").strip()
+    plain = f": {words.splitlines()[0]}" if words and not words.startswith("<") else ""
+    status = answer.status if not words or answer.status >= 500 or answer.status in FINAL else 502
+    return problem(status, "http_error", f"the server answered {answer.status}{plain}; is it a Stoker server?")
 
 
 def params(**values: Any) -> Params:

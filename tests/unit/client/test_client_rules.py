@@ -74,6 +74,8 @@ def test_pauses_grow_have_jitter_and_obey_retry_after() -> None:
         (refusal(403, "quota_exceeded"), QuotaExceeded, 8),
         (Answer(500, {}, b"oops"), ServerFault, 7),
         (Answer(404, {}, b""), NotFound, 10),
+        (Answer(404, {}, b"<!DOCTYPE html><h1>another server</h1>"), ServerFault, 7),
+        (Answer(403, {}, b"<html>a proxy</html>"), AuthError, 4),
     ],
 )
 def test_every_refusal_has_its_class_and_exit_code(answer: Answer, kind: type[Exception], code: int) -> None:
