@@ -20,8 +20,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-DOCS = "https://stoker.dev/errors/"
-"""Prefix of a problem's `type`."""
+DOCS = "/v1/problems/"
+"""Prefix of a problem's `type`: relative to the server, which explains the code there (RFC 9457, section 3.1.1)."""
 
 
 class Finding(BaseModel):

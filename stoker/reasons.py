@@ -135,7 +135,6 @@ _ALL = (
         False,
         "The same failure came twice at the same step; another attempt would end the same way.",
     ),
-    Reason("unplaceable", "failed", "user", False, False, "No worker can ever offer what resources asks for."),
     Reason("server_error", "failed", "server", True, False, "The server failed; its log has the request id."),
 )
 

@@ -11,6 +11,7 @@ from server.deps import Reader
 from server.errors import problem
 from server.openapi import refusals
 from stoker.errors import SpecError
+from stoker.problems import PROBLEMS, ProblemKind
 from stoker.reasons import REASONS
 from stoker.spec.explain import Explanation, explain
 from stoker.spec.i18n import Lang, translated
@@ -99,3 +100,17 @@ async def explain_path(
 async def get_reasons(who: Reader) -> list[ReasonView]:
     """The catalogue: reason → end state, whose fault, whether it is retried, and what to do."""
     return [ReasonView(**asdict(reason)) for reason in REASONS.values()]
+
+
+@router.get("/problems")
+async def get_problems(who: Reader) -> list[ProblemKind]:
+    """Every code that a refusal can carry, with its status and what to do."""
+    return list(PROBLEMS.values())
+
+
+@router.get("/problems/{code}", responses=refusals(404))
+async def get_problem(code: Annotated[str, Path(max_length=64)], who: Reader) -> ProblemKind:
+    """What one code means and what to do: where the `type` of a problem points."""
+    if code not in PROBLEMS:
+        raise problem(404, "not_found", "No refusal carries this code.")
+    return PROBLEMS[code]

@@ -5,7 +5,7 @@ import unicodedata
 from collections.abc import Callable, Sequence
 from typing import Literal, assert_never
 
-from stoker.errors import DOCS, Finding
+from stoker.errors import Finding
 from stoker.spec.document import Document, Place, Source, Span
 
 Format = Literal["text", "json", "github", "sarif"]
@@ -172,9 +172,9 @@ def _property(text: str) -> str:
 
 def _sarif(findings: Sequence[Finding], document: Document) -> dict[str, object]:
     """SARIF 2.1.0 (OASIS)."""
-    rules = [{"id": code, "helpUri": DOCS + code} for code in sorted({each.code for each in findings})]
+    rules = [{"id": code} for code in sorted({each.code for each in findings})]
     results = [_result(each, document) for each in findings]
-    tool = {"driver": {"name": "stoker", "informationUri": "https://stoker.dev", "rules": rules}}
+    tool = {"driver": {"name": "stoker", "rules": rules}}
     return {
         "$schema": "https://json.schemastore.org/sarif-2.1.0.json",
         "version": "2.1.0",

@@ -4,7 +4,7 @@ from typing import Any
 
 from stoker.spec.job import JobSpec
 
-SCHEMA_ID = "https://stoker.dev/schema/job.json"
+SCHEMA_ID = "/v1/schema/job.json"
 
 
 def job_schema() -> dict[str, Any]:
