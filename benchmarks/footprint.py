@@ -41,11 +41,7 @@ def main() -> None:
                 used = sum(p.memory_full_info().uss for p in processes)
                 total += used
                 print(f"{name}: {used / 2**20:.0f} MiB unique, {len(processes)} processes")
-            warm = [
-                p
-                for p in psutil.process_iter()
-                if "worker.warm" in " ".join(p.info.get("cmdline") or p.cmdline()) and str(home) in str(p.environ())
-            ]
+            warm = [p for p in psutil.process_iter() if "worker.warm" in " ".join(p.cmdline()) and str(home) in str(p.environ())]
             print(f"server + worker + broker: {total / 2**20:.0f} MiB (goal 250)")
             print(f"warm interpreter beside them: {sum(p.memory_full_info().uss for p in warm) / 2**20:.0f} MiB")
         finally:

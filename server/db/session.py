@@ -72,6 +72,9 @@ class Database:
         """Copied into `session.info` of every session: what services may need of the server that runs them."""
         self._inbox: queue.SimpleQueue[Write | None] = queue.SimpleQueue()
         self._writer = threading.Thread(target=self._write_forever, name="db-writer", daemon=True)
+        self._gathering: dict[tuple[asyncio.AbstractEventLoop, Together[Any, Any]], list[Write]] = {}
+        """Items that wait for the batch of their work before them to be read."""
+        self._gatherers: set[asyncio.Task[None]] = set()
         self._readers = ThreadPoolExecutor(readers, thread_name_prefix="db-reader")
         self._writer.start()
 
@@ -115,6 +118,39 @@ class Database:
         """Run in one read transaction."""
         reading = asyncio.get_running_loop().run_in_executor(self._readers, self.read_now, work)
         return await self._bounded(reading)
+
+    async def read_together(self, work: Together[I, T], item: I) -> T:
+        """Hand the item to `work` with all others that wait for it now, in one read; the item's result.
+
+        One batch of a work runs at a time: threads that compute side by side only take the interpreter from each other, and
+        what was prepared together is written together. A result that is an exception is raised to that item's caller alone.
+        """
+        loop = asyncio.get_running_loop()
+        read, key = Write(work, item, shared=True, loop=loop), (loop, work)
+        if (waiting := self._gathering.get(key)) is not None:
+            waiting.append(read)
+        else:
+            self._gathering[key] = [read]
+            self._gatherers.add(task := loop.create_task(self._read_gathered(key)))
+            task.add_done_callback(self._gatherers.discard)
+        result: T = await read.waiting()
+        return result
+
+    async def _read_gathered(self, key: tuple[asyncio.AbstractEventLoop, Together[Any, Any]]) -> None:
+        try:
+            while gathered := self._gathering[key]:
+                self._gathering[key] = []
+                batch = [read for read in gathered if read.wanted()]
+                items = [read.item for read in batch]
+                try:
+                    results = await self.read(lambda s, items=items: key[1](s, items))  # type: ignore[misc]
+                except Exception as error:
+                    results = [error] * len(batch)
+                for read, result in zip(batch, results, strict=True):
+                    read.fill(result)
+                settle(batch)
+        finally:
+            del self._gathering[key]  # at once, so that whoever comes now begins a batch of his own
 
     async def write(self, work: Callable[[Session], T]) -> T:
         """Run in one durable transaction; returns after the commit."""
@@ -208,10 +244,7 @@ class Database:
             return
         session.close()
         for write, result in zip(batch, results, strict=True):
-            if isinstance(result, Exception):
-                write.error = result
-            else:
-                write.value = result
+            write.fill(result)
         hooks += session.info.get("after_commit", ())
 
     def close(self) -> None:

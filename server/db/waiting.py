@@ -48,6 +48,13 @@ class Write:
             raise self.error
         return self.value
 
+    def fill(self, result: Any) -> None:
+        """Take what became of it; an exception is raised to who waits."""
+        if isinstance(result, Exception):
+            self.error = result
+        else:
+            self.value = result
+
     def _tell(self) -> None:
         if self._future is None or self._future.done():
             return

@@ -6,7 +6,7 @@ from collections import OrderedDict
 from server.auth import Principal
 from server.deps import Runtime
 from server.idempotency import Answer, Claim
-from server.jobs.prepared import Prepared, prepare
+from server.jobs.prepared import Asked, Prepared, prepare, prepare_all
 from server.jobs.submit import Moved, Submission, submit_all
 from stoker.spec.document import Document
 
@@ -15,6 +15,8 @@ Mark = tuple[str | None, str, bool, bytes]
 _remembered: OrderedDict[Mark, Prepared] = OrderedDict()
 """Touched by event loops only."""
 _KEPT = 256
+_SMALL = 16 * 1024
+"""Bytes of a body up to which its document is worked out together with others; a larger one must not keep them waiting."""
 
 
 async def submit(
@@ -32,7 +34,10 @@ async def submit(
             return await _write(runtime, Submission(known, gates, claim, True, runtime.settings.max_queued_jobs))
         except Moved:
             _remembered.pop(mark, None)
-    prepared = await runtime.db.read(lambda s: prepare(s, who, project, document))
+    if len(body) <= _SMALL:
+        prepared = await runtime.db.read_together(prepare_all, Asked(who, project, document))
+    else:
+        prepared = await runtime.db.read(lambda s: prepare(s, who, project, document))
     if "extends" not in document.value:
         _remember(mark, prepared)
     return await _write(runtime, Submission(prepared, gates, claim, False, runtime.settings.max_queued_jobs))

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from threading import Lock
@@ -96,6 +97,27 @@ _NEWEST = (
 )
 _EXACT = _NEWEST.where(_DATASETS.c.version == bindparam("version"))
 _CACHED = 256
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A document, who sent it, and for which project."""
+
+    who: Principal
+    project: str
+    document: Document
+
+
+def prepare_all(session: Session, asked: Sequence[Asked]) -> list[Prepared | Exception]:
+    """Each document prepared, or why it is refused; for `Database.read_together`."""
+    return [_tried(session, each) for each in asked]
+
+
+def _tried(session: Session, asked: Asked) -> Prepared | Exception:
+    try:
+        return prepare(session, asked.who, asked.project, asked.document)
+    except Exception as error:
+        return error
 
 
 def prepare(session: Session, who: Principal, project: str, document: Document) -> Prepared:
