@@ -92,6 +92,10 @@ def test_logs_hold_what_ranks_printed(stack: Stack, finished: dict[str, Any]) ->
         answer = http.get(f"/v1/jobs/{finished['id']}/logs", headers={"Accept": "text/plain"})
     assert answer.status_code == 200
     assert answer.headers["x-content-type-options"] == "nosniff"
+    lines = [line.removeprefix("[0] ") for line in answer.text.splitlines()]
+    assert any(line.startswith("step 0 of 400: 6,570 parameters, 2 rank(s) on cpu") for line in lines), answer.text[:2000]
+    assert sum(line.startswith("step 5: train/loss ") for line in lines) == 1
+    assert any(line.startswith("step 400: completed") for line in lines)
 
 
 def test_a_failing_job_says_why(stack: Stack) -> None:

@@ -1,9 +1,12 @@
-"""The run's voice: one JSON line per event in the rank's own file. Rank 0 speaks; others only write their end."""
+"""The run's voice: one JSON line per event in the rank's own file, and the same for people on standard output.
+
+Rank 0 speaks; others only write their end.
+"""
 
 import time
 from pathlib import Path
 
-from stoker.events import Event, Finished, Phase
+from stoker.events import Artifact, Event, Finished, Metrics, Notice, Phase, Saved, Started
 
 
 class Journal:
@@ -18,9 +21,31 @@ class Journal:
     def write(self, event: Event) -> None:
         if self._lead or isinstance(event, Finished):
             self._file.write(event.model_dump_json() + "\n")
+            if (line := in_words(event)) is not None:
+                print(line, flush=True)
 
     def phase(self, name: str) -> None:
         self.write(Phase(name=name, t=time.time()))
 
     def close(self) -> None:
         self._file.close()
+
+
+def in_words(event: Event) -> str | None:
+    """An event as a line of the job's log; None for those that only machines read."""
+    match event:
+        case Started():
+            total = "" if event.total_steps is None else f" of {event.total_steps}"
+            return f"step {event.step}{total}: {event.parameters:,} parameters, {event.world_size} rank(s) on {event.device}"
+        case Metrics():
+            return f"step {event.step}: " + "  ".join(f"{key} {value:.5g}" for key, value in event.values.items())
+        case Saved():
+            return f"step {event.step}: saved{' the final weights' if event.final else ''}"
+        case Artifact():
+            return f"made {event.name}"
+        case Notice():
+            return f"{event.level}: {event.message}"
+        case Finished():
+            return f"step {event.step}: {event.reason}" + (f": {event.message}" if event.message else "")
+        case _:
+            return None
