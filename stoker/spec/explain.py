@@ -1,5 +1,6 @@
 """`optimizer.beta1` → what it does, its type, default, bounds, unit, what it moves, and which rules look at it."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -12,6 +13,7 @@ from stoker.spec.i18n import Lang, translated
 from stoker.spec.job import JobSpec
 from stoker.spec.messages import shown
 from stoker.spec.rules import RULES
+from stoker.spec.rules._rule import Rule
 from stoker.spec.strict_json import JsonValue
 from stoker.spec.suggest import home_of, key_like, nearest
 
@@ -193,8 +195,16 @@ def _keys(shape: Shape, lang: Lang) -> tuple[Key, ...]:
 
 
 def _rules_at(path: str) -> tuple[str, ...]:
-    pointer = "/" + path.replace(".", "/")
-    return tuple(rule.id for rule in RULES if any(read == pointer or pointer.startswith(f"{read}/") for read in rule.reads))
+    """Rules that read the key or something in it, and those that read what it stands in and name it in their words."""
+    pointer, leaf = "/" + path.replace(".", "/"), path.rpartition(".")[2]
+
+    def concerns(rule: Rule) -> bool:
+        named = re.search(rf"\b{re.escape(leaf)}\b", f"{rule.message} {rule.hint}") is not None
+        return any(
+            read == pointer or read.startswith(f"{pointer}/") or (named and pointer.startswith(f"{read}/")) for read in rule.reads
+        )
+
+    return tuple(rule.id for rule in RULES if concerns(rule))
 
 
 def _unknown(path: str, steps: list[str], lang: Lang) -> Finding:
