@@ -25,7 +25,7 @@ def multiply(url: str, target: int) -> None:
         connection.execute(
             text(
                 f"WITH RECURSIVE n(i) AS (SELECT :have UNION ALL SELECT i + 1 FROM n WHERE i + 1 < :target) "
-                f"INSERT INTO jobs (id, state, {shown}) SELECT 'job_' || printf('%026d', i), CASE WHEN i % 50 = 0 THEN 'failed' ELSE 'succeeded' END, {shown} "
+                f"INSERT INTO jobs (id, state, {shown}) SELECT 'job_' || printf('%026d', i), CASE WHEN i % 10 = 0 THEN 'failed' ELSE 'succeeded' END, {shown} "
                 f"FROM n, (SELECT * FROM jobs ORDER BY id DESC LIMIT 1)"
             ),
             {"have": have, "target": target},

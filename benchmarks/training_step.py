@@ -11,9 +11,11 @@ The bare loop gets its batches ready made. A second figure compares Stoker's dat
 import argparse
 import json
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import redirect_stdout
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,8 @@ import numpy as np
 import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from stoker.spec import JobSpec
 from worker.trainer import loop
@@ -72,9 +76,10 @@ def stoker_run(spec: dict[str, Any], rows: int) -> Run:
 
 
 def stoker_chunk(run: Run, steps: int) -> None:
-    """`steps` turns of the trainer's own loop."""
+    """`steps` turns of the trainer's own loop, its log going to a file as an agent has it."""
     run.ended, run.total = None, run.step + steps
-    loop.repeat(run)
+    with (run.home / "log").open("a") as log, redirect_stdout(log):
+        loop.repeat(run)
 
 
 class BareLoop:
