@@ -29,8 +29,8 @@ _KEY = re.compile(r"[\x21-\x7e]{1,255}", re.ASCII)
 _TABLE = IdempotentAnswer.metadata.tables["idempotent_answers"]
 _BY_KEYS = and_(_TABLE.c.project == bindparam("scope"), _TABLE.c.key.in_(bindparam("keys", expanding=True)))
 _RECALL, _FORGET, _KEEP = select(_TABLE).where(_BY_KEYS), delete(_TABLE).where(_BY_KEYS), insert(_TABLE)
-_LOCK_NOT_AVAILABLE = "55P03"
-"""PostgreSQL's code for a lock that was not had in time."""
+_LOCKED = ("55P03", "40P01")
+"""PostgreSQL's codes for a lock that was not had in time, and for two that wait for each other."""
 
 
 @dataclass(frozen=True)
@@ -177,7 +177,7 @@ def keep(session: Session, answered: Sequence[tuple[Claim, Answer]]) -> None:
     except IntegrityError as error:
         raise _in_progress() from error
     except OperationalError as error:
-        if getattr(error.orig, "sqlstate", None) == _LOCK_NOT_AVAILABLE:
+        if getattr(error.orig, "sqlstate", None) in _LOCKED:
             raise _in_progress() from error
         raise
 

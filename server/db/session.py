@@ -26,7 +26,7 @@ from sqlmodel import Session
 
 from server.db import broken
 from server.db.base import to_json
-from server.db.waiting import Hook, Write, settle
+from server.db.waiting import Hook, Write, bearable, settle
 
 I = TypeVar("I")  # noqa: E741
 T = TypeVar("T")
@@ -71,6 +71,9 @@ class Database:
         self.info: dict[str, Any] = {}
         """Copied into `session.info` of every session: what services may need of the server that runs them."""
         self._inbox: queue.SimpleQueue[Write | None] = queue.SimpleQueue()
+        self._door = threading.Lock()
+        """Held to put a write into the inbox and to close, so that no write comes after the end and waits for ever."""
+        self._closed = False
         self._writer = threading.Thread(target=self._write_forever, name="db-writer", daemon=True)
         self._gathering: dict[tuple[asyncio.AbstractEventLoop, Together[Any, Any]], list[Write]] = {}
         """Items that wait for the batch of their work before them to be read."""
@@ -116,6 +119,8 @@ class Database:
 
     async def read(self, work: Callable[[Session], T]) -> T:
         """Run in one read transaction."""
+        if self._closed:
+            raise _closed()
         reading = asyncio.get_running_loop().run_in_executor(self._readers, self.read_now, work)
         return await self._bounded(reading)
 
@@ -123,7 +128,8 @@ class Database:
         """Hand the item to `work` with all others that wait for it now, in one read; the item's result.
 
         One batch of a work runs at a time: threads that compute side by side only take the interpreter from each other, and
-        what was prepared together is written together. A result that is an exception is raised to that item's caller alone.
+        what was prepared together is written together. A result that is an exception is raised to that item's caller alone;
+        when `work` itself raises, every item is handed to it once more alone.
         """
         loop = asyncio.get_running_loop()
         read, key = Write(work, item, shared=True, loop=loop), (loop, work)
@@ -133,24 +139,32 @@ class Database:
             self._gathering[key] = [read]
             self._gatherers.add(task := loop.create_task(self._read_gathered(key)))
             task.add_done_callback(self._gatherers.discard)
-        result: T = await read.waiting()
+        result: T = await self._bounded(read.waiting())
         return result
 
     async def _read_gathered(self, key: tuple[asyncio.AbstractEventLoop, Together[Any, Any]]) -> None:
         try:
             while gathered := self._gathering[key]:
                 self._gathering[key] = []
-                batch = [read for read in gathered if read.wanted()]
-                items = [read.item for read in batch]
-                try:
-                    results = await self.read(lambda s, items=items: key[1](s, items))  # type: ignore[misc]
-                except Exception as error:
-                    results = [error] * len(batch)
-                for read, result in zip(batch, results, strict=True):
-                    read.fill(result)
-                settle(batch)
+                await self._read_batch(key[1], gathered)
         finally:
             del self._gathering[key]  # at once, so that whoever comes now begins a batch of his own
+
+    async def _read_batch(self, work: Together[Any, Any], gathered: list[Write]) -> None:
+        if not (batch := [read for read in gathered if read.wanted()]):
+            return
+        try:
+            results = await self.read(lambda s: work(s, [read.item for read in batch]))
+            filled = list(zip(batch, results, strict=True))
+        except Exception as error:
+            if len(batch) > 1:
+                for read in batch:
+                    await self._read_batch(work, [read])
+                return
+            filled = [(batch[0], error)]
+        for read, result in filled:
+            read.fill(result)
+        settle(batch)
 
     async def write(self, work: Callable[[Session], T]) -> T:
         """Run in one durable transaction; returns after the commit."""
@@ -170,19 +184,30 @@ class Database:
     def read_now(self, work: Callable[[Session], T]) -> T:
         """`read` for threads."""
         with Session(self.reading, info=dict(self.info)) as session:
-            return work(session)
+            try:
+                return work(session)
+            except BaseException as error:
+                if bearable(error):
+                    raise
+                raise RuntimeError(f"the work ended with {error!r}") from error
 
     def write_now(self, work: Callable[[Session], T]) -> T:
         """`write` for threads other than the writer."""
         write = Write(lambda session, _: [work(session)], None, shared=False)
-        self._inbox.put(write)
+        self._put(write)
         result: T = write.result()
         return result
 
     async def _awaited(self, work: Together[Any, Any], item: Any, *, shared: bool) -> Any:
         write = Write(work, item, shared=shared, loop=asyncio.get_running_loop())
-        self._inbox.put(write)
+        self._put(write)
         return await self._bounded(write.waiting())
+
+    def _put(self, write: Write) -> None:
+        with self._door:
+            if self._closed:
+                raise _closed()
+            self._inbox.put(write)
 
     async def _bounded(self, answer: "asyncio.Future[T]") -> T:
         """Raises sqlalchemy's TimeoutError when a database that has fallen silent would hold the request for ever.
@@ -194,6 +219,11 @@ class Database:
                 return await answer
         except TimeoutError as error:
             raise Silent("no answer from the database") from error
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if self._closed and answer.cancelled() and task is not None and not task.cancelling():
+                raise _closed() from None  # the read was thrown away, not the request
+            raise
 
     def _write_forever(self) -> None:
         while (first := self._inbox.get()) is not None:
@@ -233,26 +263,37 @@ class Database:
         session = Session(bind=connection, join_transaction_mode="create_savepoint", expire_on_commit=False, info=dict(self.info))
         try:
             results = batch[0].work(session, [write.item for write in batch])
+            filled = list(zip(batch, results, strict=True))
             session.commit()
         except Exception as error:
             session.close()
+            if connection.invalidated:
+                raise  # the transaction of the whole group is gone with its connection
             if len(batch) == 1:
                 batch[0].error = error
                 return
             for write in batch:
-                self._run(connection, [write], hooks)
+                if write.wanted():
+                    self._run(connection, [write], hooks)
             return
         session.close()
-        for write, result in zip(batch, results, strict=True):
+        for write, result in filled:
             write.fill(result)
         hooks += session.info.get("after_commit", ())
 
     def close(self) -> None:
-        self._inbox.put(None)
+        """Do what waits to be written, then end. Reads that have not begun are refused, and so is all that comes later."""
+        with self._door:
+            self._closed = True
+            self._inbox.put(None)
         self._writer.join(timeout=10)
         self._readers.shutdown(wait=True, cancel_futures=True)
         self.engine.dispose()
         self.reading.dispose()
+
+
+def _closed() -> Silent:
+    return Silent("the database is closed")
 
 
 def _batches(group: list[Write]) -> list[list[Write]]:

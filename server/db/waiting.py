@@ -59,9 +59,16 @@ class Write:
         if self._future is None or self._future.done():
             return
         if self.error is not None:
-            self._future.set_exception(self.error)
+            self._future.set_exception(
+                self.error if bearable(self.error) else RuntimeError(f"the work ended with {self.error!r}")
+            )
         else:
             self._future.set_result(self.value)
+
+
+def bearable(error: BaseException) -> bool:
+    """Whether a coroutine may be handed it: a future refuses a StopIteration, and what is no Exception would end the loop."""
+    return isinstance(error, Exception) and not isinstance(error, StopIteration)
 
 
 def settle(group: Sequence[Write]) -> None:

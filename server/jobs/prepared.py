@@ -12,6 +12,7 @@ from typing import Any
 
 import orjson
 from sqlalchemy import Row, bindparam, select
+from sqlalchemy.exc import SQLAlchemyError
 from sqlmodel import Session
 
 from server.auth import Principal
@@ -109,13 +110,18 @@ class Asked:
 
 
 def prepare_all(session: Session, asked: Sequence[Asked]) -> list[Prepared | Exception]:
-    """Each document prepared, or why it is refused; for `Database.read_together`."""
+    """Each document prepared, or why it is refused; for `Database.read_together`.
+
+    Raises what the database says: after it PostgreSQL answers nothing more to the documents that share the transaction.
+    """
     return [_tried(session, each) for each in asked]
 
 
 def _tried(session: Session, asked: Asked) -> Prepared | Exception:
     try:
         return prepare(session, asked.who, asked.project, asked.document)
+    except SQLAlchemyError:
+        raise
     except Exception as error:
         return error
 

@@ -45,7 +45,7 @@ async def create_job(
 ) -> Response:
     """Submit a job. `require` sets its gates."""
     gated = tuple(gates.parse(r).expression for r in require or ())
-    claim = await claim_of(request, who.project or "")
+    claim = await claim_of(request, project)
     answer, replayed = await submit(runtime, who, project, document, await request.body(), gated, claim)
     return answer.response(replayed=replayed)
 

@@ -36,9 +36,9 @@ class Shortcut:
         who: Principal = scope["stoker.credential"]
         scope["route"] = _ROUTE
         body: bytes = (await receive())["body"]
-        claim = Claim(who.project or "", key, fingerprint("POST", _PATH + "?", body)) if key else None
-        document = Document(scope["stoker.json"])
-        answer, replayed = await submit(runtime, who, who.project or "default", document, body, (), claim)
+        project = who.project or "default"
+        claim = Claim(project, key, fingerprint("POST", _PATH + "?", body)) if key else None
+        answer, replayed = await submit(runtime, who, project, Document(scope["stoker.json"]), body, (), claim)
         await answer.response(replayed=replayed)(scope, receive, send)
 
 

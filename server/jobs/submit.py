@@ -70,7 +70,7 @@ def _outcome(
     try:
         if claim is not None and (known := kept.get((claim.scope, claim.key))) is not None:
             return idempotency.replay(known, claim), True
-        if asked.prepared.pinned in moved:
+        if asked.remembered and asked.prepared.pinned in moved:
             return Moved()
         row = _row(session, asked.prepared, asked.gates, asked.most_waiting)
     except Refusal as refusal:
