@@ -308,9 +308,13 @@ class Inside:
         try:
             assert await asyncio.to_thread(began.wait, 60)
             asked = [asyncio.create_task(self.http.post("/v1/jobs", **r)) for r in requests]
+            quiet, before_now = 0, -1
             async with asyncio.timeout(60):
-                while self.db._gathering or self.db._inbox.qsize() + sum(t.done() for t in asked) < len(asked):
+                while quiet < 20:  # the scheduler writes too, so a number alone does not say that all have come
                     await asyncio.sleep(0.005)
+                    come = self.db._inbox.qsize() + sum(t.done() for t in asked)
+                    still = come == before_now and come >= len(asked) and not self.db._gathering
+                    quiet, before_now = quiet + 1 if still else 0, come
             self.savepoints = 0
         finally:
             go.set()
