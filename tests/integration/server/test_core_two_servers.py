@@ -43,7 +43,7 @@ class Pair:
                 (_LOCK,),
             ).fetchall()
         assert len(rows) <= 1, "two leaders"
-        return next((port for port, p in self.processes.items() if rows and owns(p.pid, rows[0][0])), None)
+        return next((port for port, p in self.processes.items() if rows and p.poll() is None and owns(p.pid, rows[0][0])), None)
 
 
 def owns(pid: int, local_port: int) -> bool:
