@@ -11,7 +11,7 @@ from tests.support.mutants import MUTANTS
 
 ROOT = Path(__file__).resolve().parents[3]
 MACHINE = "tests/integration/server/test_core_protocol.py"
-QUICK = ("no_epoch_on_finish", "claim_without_compare_and_set", "no_deduplication")
+QUICK = ("no_epoch_on_finish", "claim_without_compare_and_set")
 """Found within seconds; STOKER_MUTANTS=all tries the others too."""
 CHOSEN = MUTANTS if os.environ.get("STOKER_MUTANTS") == "all" else QUICK
 

@@ -171,6 +171,8 @@ class Protocol(RuleBasedStateMachine):
             head = {"rank": 0, "stream": "out", "offset": 0}
             frames = [Frame(i, "logs", head, b"x") for i in range(max(1, at), at + count + 1)]
             reply = self.db.write_now(lambda s: attempts.report(s, who, key[1], frames, TIMERS))
+            if lost:  # the answer; the agent says it all again
+                reply = self.db.write_now(lambda s: attempts.report(s, who, key[1], frames, TIMERS))
             assert reply.acked_through >= self.acked.get(key, 0), "I12"
             self.acked[key] = reply.acked_through
             if not lost:
