@@ -85,6 +85,7 @@ def target(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
             "name": ["nightly", "report.json"],
             "sha256": ["0" * 64],
             "key_id": ["key_" + "0" * 26],
+            "code": ["spec_invalid", "nothing"],
         }
         yield Target(server, http, job, agent, known)
 

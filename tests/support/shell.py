@@ -53,8 +53,10 @@ class Shell:
     def interrupted(self, *words: str, after: str) -> tuple[int, str]:
         """Exit code and stderr of a command that gets Ctrl-C when its stderr has said `after`."""
         command = [sys.executable, "-u", "-m", "stoker.cli", *words]
-        pipe = subprocess.PIPE
-        with subprocess.Popen(command, cwd=self.folder, env=self.environment(), stdout=pipe, stderr=pipe, text=True) as process:
+        pipe, env = subprocess.PIPE, self.environment()
+        with subprocess.Popen(
+            command, cwd=self.folder, env=env, stdout=pipe, stderr=pipe, text=True, preexec_fn=_listen
+        ) as process:
             assert process.stderr is not None
             watchdog = threading.Timer(LIMIT, process.kill)
             watchdog.start()
@@ -92,3 +94,8 @@ def _reader(descriptor: int) -> Callable[[], bytes]:
             return b""
 
     return read
+
+
+def _listen() -> None:
+    """A test run in the background has Ctrl-C ignored, and children inherit that."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
