@@ -69,7 +69,7 @@ def pair(postgres: Postgres, tmp_path: Path) -> Iterator[Pair]:
         "PYTHONPATH": str(ROOT),
         "STOKER_STATE_DIR": str(tmp_path),
         "STOKER_DATABASE_URL": url,
-        "STOKER_TIME_SCALE": "0.01",
+        "STOKER_TIME_SCALE": "0.02",
     }
     made = [sys.executable, "-m", "server", "create-key", "--name", "t", "--scopes", "read,submit,admin,worker"]
     key = subprocess.run(made, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60, check=True).stdout.split()[
@@ -108,14 +108,14 @@ def test_the_leader_dies_and_the_other_places_and_reaps(pair: Pair) -> None:
     with pair.client(other) as http:
         beat(http)
         job = http.post("/v1/jobs", json=JOB).json()["id"]
-        assert assigned(http)["epoch"] == 1, "placed without the first leader"
-        until(lambda: pair.leader() == other, timeout=30, what="the other leads")
+        assert assigned(http)["epoch"] >= 1, "placed without the first leader"
+        until(lambda: pair.leader() == other, timeout=60, what="the other leads")
 
         def reaped() -> bool:
             beat(http)
-            return bool(http.get(f"/v1/jobs/{job}/attempts").json()["data"][0]["reason"] == "node_lost")
+            return any(a["reason"] == "node_lost" for a in http.get(f"/v1/jobs/{job}/attempts").json()["data"])
 
-        until(reaped, timeout=30, what="a lease that nobody renewed has ended under the new leader")
+        until(reaped, timeout=60, what="a lease that nobody renewed has ended under the new leader")
 
 
 def test_the_last_slot_is_given_once(pair: Pair) -> None:
