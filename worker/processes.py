@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
@@ -64,6 +65,10 @@ def myself() -> ProcessId:
     return found
 
 
+KILLED = 2.0
+"""Seconds that the kernel is given to take down what was killed."""
+
+
 def session_members(session: int) -> tuple[ProcessId, ...]:
     """Running processes of a session, its leader included."""
     pids = (int(name) for name in os.listdir("/proc") if name.isdecimal())
@@ -72,8 +77,9 @@ def session_members(session: int) -> tuple[ProcessId, ...]:
 
 
 def kill_session(leader: ProcessId) -> int:
-    """SIGKILL to a session leader and to whatever it left behind; answers how many were running.
+    """SIGKILL to a session leader and to whatever it left behind; answers how many were running, once they are gone.
 
+    A process in an uninterruptible wait may outlast the KILLED seconds this takes at most; it can do nothing any more.
     The kernel does not give a session's id to a new process while a member lives, so when another process now has the
     leader's pid, the session is gone.
     """
@@ -83,6 +89,9 @@ def kill_session(leader: ProcessId) -> int:
     members = session_members(leader.pid)
     for member in members:
         member.send(signal.SIGKILL)
+    until = time.monotonic() + KILLED
+    while session_members(leader.pid) and time.monotonic() < until:
+        time.sleep(0.005)
     return len(members)
 
 

@@ -58,8 +58,7 @@ def _api(error: ApiError) -> list[str]:
         hint = f" ({finding.hint})" if finding.hint else ""
         out.append(f"  {finding.pointer or '/'}: {finding.message}{hint}")
     out += _help(_remedy(error))
-    if problem.type.startswith("http"):
-        out.append(f"  docs: {problem.type}")
+    out.append(f"  docs: {problem.type}")
     if problem.request_id:
         out.append(f"  request: {problem.request_id}")
     return out

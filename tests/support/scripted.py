@@ -81,7 +81,7 @@ def serve(handler: Callable[[Request], Any]) -> Iterator[Scripted]:
 
 def problem(status: int, code: str, **more: Any) -> JSONResponse:
     body = {
-        "type": f"https://stoker.dev/errors/{code}",
+        "type": f"/v1/problems/{code}",
         "title": code,
         "status": status,
         "code": code,

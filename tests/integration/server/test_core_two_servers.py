@@ -39,7 +39,7 @@ class Pair:
         with psycopg.connect(self.dsn) as connection:
             rows = connection.execute(
                 "select a.client_port from pg_locks l join pg_stat_activity a on a.pid = l.pid"
-                " where l.locktype = 'advisory' and l.objid = %s and l.granted",
+                " where l.locktype = 'advisory' and l.objid = %s and l.granted and a.datname = current_database()",
                 (_LOCK,),
             ).fetchall()
         assert len(rows) <= 1, "two leaders"

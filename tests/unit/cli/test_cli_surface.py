@@ -121,7 +121,7 @@ def test_an_error_says_what_what_to_do_where_to_read_and_which_request() -> None
     told = lines(from_problem(problem(401, "unauthenticated", "Send a key.", request_id="r1")))
     assert told[0] == "error[unauthenticated]: Send a key."
     assert told[1].startswith("  help: set STOKER_KEY")
-    assert told[2:] == ["  docs: https://stoker.dev/errors/unauthenticated", "  request: r1"]
+    assert told[2:] == ["  docs: /v1/problems/unauthenticated", "  request: r1"]
 
 
 def test_times_as_people_write_and_read_them() -> None:

@@ -80,11 +80,11 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, int
     for name, (spec, content) in CASES.items():
         write_workspace(root / name, resolved(spec, content), content)
     code = "import os, sys; from pathlib import Path; from worker.trainer.__main__ import main\n"
-    code += "sys.stdout.write(' '.join(str(main(Path(home))) for home in sys.argv[1:])); sys.stdout.flush(); os._exit(0)"
+    code += "sys.stdout.write('\\n' + ' '.join(str(main(Path(home))) for home in sys.argv[1:])); sys.stdout.flush(); os._exit(0)"
     homes = [str(root / name) for name in CASES]
     repository = Path(__file__).parents[3]
     done = subprocess.run([sys.executable, "-c", code, *homes], cwd=repository, capture_output=True, text=True, timeout=200)
-    assert done.stdout.split() == ["0"] * len(CASES), done.stderr
+    assert done.stdout.splitlines()[-1].split() == ["0"] * len(CASES), done.stderr
     return {name: _sizes(root / name) for name in CASES}
 
 
