@@ -115,7 +115,6 @@ _ALL = (
         False,
         "The worker could not start the run's processes; look at the worker's log.",
     ),
-    Reason("hang", "failed", "infra", True, True, "No rank made a step for too long; stacks of every rank are in the logs."),
     Reason("disk_full", "failed", "infra", True, True, "The worker's disk is full; free space in its state directory."),
     Reason("upload_failed", "failed", "infra", True, False, "A checkpoint could not be stored; look at the server's blob store."),
     Reason(
