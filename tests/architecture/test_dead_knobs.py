@@ -12,7 +12,7 @@ import stoker.spec
 from stoker.spec._base import Spec
 
 ROOT = Path(__file__).parents[2]
-ACTORS = ("worker", "server", "stoker/plan/needs.py", "stoker/spec/arithmetic.py", "stoker/spec/distributed.py")
+ACTORS = ("worker", "server", "stoker/plan/needs.py", "stoker/spec/arithmetic.py", "stoker/spec/distributed")
 """Where a field must be read: the trainer, the agent, the scheduler with what it places, the server's retention and retries,
 and what they share: arithmetic, and the size of a world."""
 BY_KEY = {"Resources.max_retries": "server/attempts/ending.py reads it from the stored document, which it need not parse"}

@@ -9,22 +9,28 @@ from torch import nn
 
 from stoker.spec import JobSpec
 from stoker.spec.evaluation import Mode
+from worker.trainer.average import Average, NoAverage
 from worker.trainer.control import Control, StopSignal
 from worker.trainer.data import Dataset, Description, Feed, Wanted, build_data
-from worker.trainer.distributed import Objective, Replica, replicate
+from worker.trainer.distributed import Replica, arrange, replicate
 from worker.trainer.errors import SpecProblem
 from worker.trainer.evaluation import Examiner, Text, build_examiner
+from worker.trainer.habit import Habit
 from worker.trainer.journal import Journal
 from worker.trainer.logging import Log, build_log
 from worker.trainer.loss import SummedCrossEntropy, build_loss
 from worker.trainer.model import build_model
+from worker.trainer.objective import Objective
 from worker.trainer.optimizer import build_optimizer
+from worker.trainer.passes import Accumulated, Passes
 from worker.trainer.precision import Arithmetic
 from worker.trainer.reproducibility import Seeds, build_seeds, use_kernels
 from worker.trainer.rhythm import Rhythm, rhythm
 from worker.trainer.schedule import LearningRate, build_schedule
+from worker.trainer.state import Stateful
 from worker.trainer.task import build_task
-from worker.trainer.training import Clip, Judge, build_clip, build_judge, micro_size, total_steps
+from worker.trainer.training import Judge, build_clip, build_judge, micro_size, total_steps
+from worker.trainer.update import OpenGuard, Update
 from worker.trainer.world import World
 
 
@@ -43,14 +49,19 @@ class Run:
     model: nn.Module
     params: Sequence[nn.Parameter]
     replica: Replica
+    passes: Passes
     optimizer: torch.optim.Optimizer
+    update: Update
+    average: Average
     lr: LearningRate
-    arithmetic: Arithmetic
-    clip: Clip
     log: Log
     examiner: Examiner
     judge: Judge
     saving: Rhythm
+    habits: Sequence[Habit]
+    """What else is done between steps."""
+    stateful: dict[str, Stateful]
+    """Parts with a memory of their own that the checkpoint keeps, by name."""
     total: int | None
     """Steps of the whole run, None when only time ends it."""
     step: int = 0
@@ -71,6 +82,7 @@ def assemble(
 ) -> Run:
     """`learned`: what an earlier attempt derived from the data. Raises SpecProblem or DataProblem."""
     use_kernels(spec.reproducibility)
+    world = arrange(spec.distributed, world)
     seeds, aim = build_seeds(spec.reproducibility), build_task(spec.task)
     journal.phase("loading_data")
     wanted = Wanted(aim.classes, aim.columns) if aim.labelled else None
@@ -97,7 +109,10 @@ def assemble(
     tokens = data.train.tokens_per_sample
     total = total_steps(training, per_epoch=feed.per_epoch, samples=feed.samples_per_epoch, tokens_per_sample=tokens)
     arithmetic = Arithmetic(spec.precision, world.device)
+    replica = replicate(spec.distributed, Objective(model, loss), world)
+    optimizer = build_optimizer(spec.optimizer, params)
     clip = build_clip(training.gradient_clipping, params, measured=spec.logging.gradient_norm)
+    update = Update(optimizer, arithmetic.scaler, clip, OpenGuard())
     examiner = build_examiner(
         spec.evaluation,
         aim.metrics,
@@ -121,11 +136,12 @@ def assemble(
         feed=feed,
         model=model,
         params=params,
-        replica=replicate(spec.distributed, Objective(model, loss), world),
-        optimizer=build_optimizer(spec.optimizer, params),
+        replica=replica,
+        passes=Accumulated(replica, arithmetic),
+        optimizer=optimizer,
+        update=update,
+        average=NoAverage(),
         lr=build_schedule(spec.schedule, spec.optimizer.lr, total=total, per_epoch=feed.per_epoch),
-        arithmetic=arithmetic,
-        clip=clip,
         log=build_log(
             spec.logging,
             world,
@@ -137,6 +153,8 @@ def assemble(
         examiner=examiner,
         judge=build_judge(training.early_stopping, _validation_modes(examiner, data)),
         saving=rhythm(spec.checkpoint.interval, feed.per_epoch, training.batch_size * tokens),
+        habits=(),
+        stateful={},
         total=total,
     )
     torch.manual_seed(seeds.noise(world.rank, 0))

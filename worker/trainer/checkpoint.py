@@ -6,7 +6,8 @@
       optimizer.safetensors   `<weight>.<moment>`
       best.safetensors        the model at the best evaluation, when early stopping is to restore it
       ranks.safetensors       per rank: the random generators and the unreported training loss
-      state.json              step, clock, evaluations, early stopping
+      parts.safetensors       `<part>/<tensor>` of every part of the run with a memory of its own, if any
+      state.json              step, clock, evaluations, early stopping, numbers of those parts
       spec.json               the job spec
       data.json               shape, outputs, classes, columns
       scaling.safetensors     the fitted normalization, if any
@@ -88,6 +89,8 @@ def _fill(run: Run, ranks: dict[str, torch.Tensor], into: Path, final: bool) -> 
     if run.judge.weights:
         save_file(run.judge.weights, into / "best.safetensors")
     save_file(ranks, into / "ranks.safetensors")
+    if parts := {f"{name}/{key}": value for name, part in run.stateful.items() for key, value in part.tensors().items()}:
+        save_file(parts, into / "parts.safetensors")
     (into / "state.json").write_text(json.dumps(_state(run, final), indent=1))
     (into / "spec.json").write_text(run.spec.model_dump_json(indent=1))
     run.data.about.save(into)
@@ -109,6 +112,7 @@ def _state(run: Run, final: bool) -> dict[str, Any]:
         "unreported_weight": run.log.meter.weight,
         "metrics": run.metrics,
         "ended": run.ended if final else None,
+        "parts": {name: part.values() for name, part in run.stateful.items()},
         "judge": {
             "best": judge.best,
             "best_step": judge.best_step,
@@ -225,6 +229,14 @@ def restore(run: Run, path: Path) -> None:
     run.judge.best, run.judge.best_step, run.judge.stale = judge["best"], judge["best_step"], judge["stale"]
     run.judge.best_metrics = judge["best_metrics"]
     _restore_rank(run, load_file(path / "ranks.safetensors"))
+    _restore_parts(run, path, state["parts"])
+
+
+def _restore_parts(run: Run, path: Path, values: dict[str, dict[str, Any]]) -> None:
+    tensors = load_file(path / "parts.safetensors") if (path / "parts.safetensors").exists() else {}
+    for name, part in run.stateful.items():
+        own = {key.removeprefix(f"{name}/"): value for key, value in tensors.items() if key.startswith(f"{name}/")}
+        part.load(own, values.get(name, {}))
 
 
 def _load_tensors(run: Run, path: Path) -> None:

@@ -74,21 +74,24 @@ class Examiner:
         return {"loss": "min", **{metric.key: metric.mode for metric in self.metrics}}
 
     @torch.no_grad()
-    def judge(self, model: nn.Module, split: Split, limit: int | None = None) -> dict[str, float]:
+    def judge(
+        self, model: nn.Module, says: Callable[[torch.Tensor], torch.Tensor], split: Split, limit: int | None = None
+    ) -> dict[str, float]:
         """Values by key, the same on every rank; nothing for an empty split. Leaves the model in training mode.
 
-        Ranks take consecutive parts of the split, so that the same samples are judged for any number of ranks.
+        `says` gives the model's outputs. Parts of the world take consecutive parts of the split, so that the same samples are
+        judged for any number of them.
         """
-        count, rank, ranks = min(len(split), limit or len(split)), self.world.rank, self.world.size
+        count, part, parts = min(len(split), limit or len(split)), self.world.data_index, self.world.data_parts
         if count == 0:
             return {}
         model.eval()
         tally = Tally(torch.zeros(5, dtype=torch.float64, device=self.world.device), self._measures())
-        stop = count * (rank + 1) // ranks
-        for at in range(count * rank // ranks, stop, self.batch_size):
+        stop = count * (part + 1) // parts
+        for at in range(count * part // parts, stop, self.batch_size):
             inputs, targets = split.slice(at, min(at + self.batch_size, stop), self.world.device)
             with self.autocast():
-                outputs = model(inputs)
+                outputs = says(inputs)
             self._add(tally, outputs.float(), targets)
         self._measure(tally, torch.empty(0, self.outputs, device=self.world.device), split.slice(0, 0, self.world.device)[1])
         model.train()

@@ -23,8 +23,10 @@ class Meter:
         self.weight = 0.0
         """What they are divided by, of all ranks."""
 
-    def add(self, loss: torch.Tensor) -> None:
+    def add(self, loss: torch.Tensor, weight: float) -> None:
+        """One step: the summed loss of this rank's part, and what the losses of all parts are divided by."""
         self.total += loss
+        self.weight += weight
 
     def mean(self) -> float:
         """Over all ranks; waits for the device. NaN when there was no step."""

@@ -1,7 +1,7 @@
 """The training loop. Read this file first.
 
-A step is: forward and backward (accumulated), clip, update. Between steps three things happen on their own rhythm: log,
-evaluate, save. Whatever a job did not ask for arrives here as a no-op, so nothing below is conditional on a feature, and no
+A step is: forward and backward (accumulated), update, average. Between steps things happen on their own rhythm: log, evaluate,
+save, and habits. Whatever a job did not ask for arrives here as a no-op, so nothing below is conditional on a feature, and no
 step waits for a number from the device.
 """
 
@@ -13,6 +13,7 @@ from stoker.events import Metrics, Notice, Progress, Started
 from worker.trainer import checkpoint
 from worker.trainer.assemble import Run
 from worker.trainer.errors import Diverged
+from worker.trainer.remedy import recover
 
 
 def train(run: Run) -> str:
@@ -26,18 +27,29 @@ def train(run: Run) -> str:
 
 
 def repeat(run: Run) -> str:
-    """Steps, and what is due between them, until there is a reason to end."""
+    """Steps, and what is due between them, until there is a reason to end. Raises Diverged when no remedy helps."""
     while run.ended is None:
-        step(run)
-        stop, seconds = run.control.exchange()
-        if run.log.rhythm.due(run.step, seconds):
-            log(run)
-        if run.examiner.rhythm.due(run.step, seconds):
-            evaluate(run)
-        run.ended = _ending(run, stop, seconds)
-        if run.ended is None and run.saving.due(run.step, seconds):
-            save(run)
+        try:
+            step(run)
+            between(run)
+        except Diverged as trouble:
+            recover(run, trouble)
     return run.ended
+
+
+def between(run: Run) -> None:
+    """What is due after a step."""
+    stop, seconds = run.control.exchange()
+    for habit in run.habits:
+        if habit.rhythm.due(run.step, seconds):
+            habit.act(run.step)
+    if run.log.rhythm.due(run.step, seconds):
+        log(run)
+    if run.examiner.rhythm.due(run.step, seconds):
+        evaluate(run)
+    run.ended = _ending(run, stop, seconds)
+    if run.ended is None and run.saving.due(run.step, seconds):
+        save(run)
 
 
 def step(run: Run) -> None:
@@ -47,15 +59,9 @@ def step(run: Run) -> None:
         group["lr"] = run.lr(run.step)
     for param in run.params:
         param.grad = None
-    for inputs, targets in batch.micros:
-        with run.replica.exchange(last=inputs is batch.last):
-            with run.arithmetic.autocast():
-                loss = run.replica(inputs, targets)
-            loss.backward(batch.scale)  # type: ignore[no-untyped-call]  # torch has no types here
-        run.log.meter.add(loss.detach())
-    run.log.meter.weight += batch.weight
-    run.clip()
-    run.optimizer.step()
+    run.log.meter.add(run.passes(batch), batch.weight)
+    run.update()
+    run.average(run.step)
     run.step += 1
 
 
@@ -77,7 +83,8 @@ def evaluate(run: Run) -> None:
         _report(run, "validation")
         run.evaluated = run.step
         if run.metrics:
-            run.judge.look(run.step, run.metrics, run.model.state_dict())
+            with run.average.used():
+                run.judge.look(run.step, run.metrics, run.model.state_dict())
         run.journal.phase("training")
 
 
@@ -132,7 +139,10 @@ def _report(run: Run, split: Literal["validation", "test"]) -> None:
         return
     run.journal.phase("evaluating")
     run.replica.settle()
-    values = {f"{split}/{key}": value for key, value in run.examiner.judge(run.model, samples, limit).items()}
+    with run.average.used():
+        values = {
+            f"{split}/{key}": value for key, value in run.examiner.judge(run.model, run.replica.outputs, samples, limit).items()
+        }
     run.metrics = {**(run.metrics if split == "test" else {}), **values}
     run.journal.write(Metrics(step=run.step, values=values, t=time.time()))
 

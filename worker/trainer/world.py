@@ -1,7 +1,7 @@
 """The processes of one run, and the few things they tell each other."""
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -12,18 +12,30 @@ from worker.trainer.errors import SpecProblem
 
 @dataclass(frozen=True)
 class World:
+    """All ranks, and how they share the batch: ranks of one data index hold parts of one model and see the same samples."""
+
     rank: int
     size: int
     device: torch.device
+    data_index: int
+    """Which part of each batch this rank takes, from 0."""
+    data_parts: int
+    """In how many parts a batch is taken; the number of ranks where each holds a whole model."""
+    data_group: dist.ProcessGroup | None = None
+    """One rank of each part, among them this one; None for all ranks."""
 
     @property
     def is_lead(self) -> bool:
         return self.rank == 0
 
+    def arranged(self, index: int, parts: int, group: dist.ProcessGroup | None) -> "World":
+        """The same ranks, taking the batch in other parts."""
+        return replace(self, data_index=index, data_parts=parts, data_group=group)
+
     def sum(self, value: torch.Tensor) -> torch.Tensor:
-        """The sum over ranks, in place, the same on all of them."""
-        if self.size > 1:
-            dist.all_reduce(value)
+        """The sum over all parts of the batch, in place, the same on all ranks."""
+        if self.data_parts > 1:
+            dist.all_reduce(value, group=self.data_group)
         return value
 
     def gather(self, value: torch.Tensor) -> torch.Tensor:
@@ -73,4 +85,5 @@ def join_world(device: Literal["auto", "cpu", "cuda"], cpus: int | None) -> Worl
         if os.environ.get("MASTER_ADDR") in ("127.0.0.1", "localhost", "::1"):
             os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # the host's own name need not resolve
         dist.init_process_group("nccl" if on_gpu else "gloo")
-    return World(rank_from_environment(), size, place)
+    rank = rank_from_environment()
+    return World(rank, size, place, data_index=rank, data_parts=size)

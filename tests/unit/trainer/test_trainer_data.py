@@ -22,7 +22,7 @@ from worker.trainer.data.tokenizer import learn_codec, load_codec
 from worker.trainer.errors import DataProblem, SpecProblem
 from worker.trainer.world import World
 
-ALONE = World(0, 1, torch.device("cpu"))
+ALONE = World(0, 1, torch.device("cpu"), 0, 1)
 CLASSES = Wanted(classes=True, columns=("kind",))
 
 

@@ -20,7 +20,7 @@ def feeds(count: int, batch: int, micro: int, ranks: int, loader: Loader, seed: 
             micro_size=micro,
             weights=weights,
             order_seed=lambda epoch: seed + epoch,
-            world=World(rank, ranks, torch.device("cpu")),
+            world=World(rank, ranks, torch.device("cpu"), rank, ranks),
         )
         for rank in range(ranks)
     ]

@@ -23,16 +23,12 @@ class Batch:
     """This rank's part of one optimizer step."""
 
     micros: tuple[Micro, ...]
-    """At least one; one that is empty when the batch has fewer samples than there are ranks."""
+    """At least one; one that is empty when the batch has fewer samples than there are ranks. Equally many on every rank that
+    shares a model."""
     weight: float
     """What the summed losses of all ranks are divided by."""
     scale: torch.Tensor
-    """Ranks / weight: gradients of the summed losses times this, averaged over ranks, are those of the mean loss."""
-
-    @property
-    def last(self) -> torch.Tensor:
-        """Inputs of the last forward pass."""
-        return self.micros[-1][0]
+    """Parts / weight: gradients of the summed losses times this, averaged over the parts of a batch, are those of the mean loss."""
 
 
 class Feed:
@@ -87,7 +83,7 @@ class Feed:
 
     def _gather(self, epoch: int, block: int) -> list[Batch]:
         """Blocks begin at fixed places of the epoch, so that a resumed run slices the same memory at the same offsets."""
-        size, rank, ranks = self.batch_size, self._world.rank, self._world.size
+        size, rank, ranks = self.batch_size, self._world.data_index, self._world.data_parts
         start = block * self._block * size
         rows = self.rows(epoch)[start : min(start + self._block * size, self.samples_per_epoch)]
         parts = torch.split(rows, size)

@@ -1,21 +1,10 @@
-"""How the work is spread over processes. Built by `worker.trainer.distributed`."""
+"""A whole model on each rank. Built by `worker.trainer.distributed.ddp`."""
 
 from typing import Annotated, Literal
 
 from pydantic import Field
 
 from stoker.spec._base import Knob, Spec
-
-
-class Single(Spec):
-    """One process."""
-
-    strategy: Literal["single"] = "single"
-    """Which strategy this is."""
-
-    @property
-    def world_size(self) -> int:
-        return 1
 
 
 class DDP(Spec):
@@ -33,6 +22,3 @@ class DDP(Spec):
     @property
     def world_size(self) -> int:
         return self.processes_per_node
-
-
-Distributed = Annotated[Single | DDP, Field(discriminator="strategy")]

@@ -1,0 +1,12 @@
+"""How the work is spread over processes. Built by `worker.trainer.distributed`."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from stoker.spec.distributed.ddp import DDP
+from stoker.spec.distributed.single import Single
+
+Distributed = Annotated[Single | DDP, Field(discriminator="strategy")]
+
+__all__ = ["DDP", "Distributed", "Single"]

@@ -1,0 +1,16 @@
+"""Everything in one process. Built by `worker.trainer.distributed.single`."""
+
+from typing import Literal
+
+from stoker.spec._base import Spec
+
+
+class Single(Spec):
+    """One process."""
+
+    strategy: Literal["single"] = "single"
+    """Which strategy this is."""
+
+    @property
+    def world_size(self) -> int:
+        return 1

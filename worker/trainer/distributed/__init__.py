@@ -1,0 +1,32 @@
+"""Distributed specs: first into which rank takes which samples, then applied to the objective."""
+
+from typing import assert_never
+
+from stoker.spec.distributed import DDP, Distributed, Single
+from worker.trainer.distributed.ddp import Replicated
+from worker.trainer.distributed.replica import Replica
+from worker.trainer.distributed.single import Alone
+from worker.trainer.objective import Objective
+from worker.trainer.world import World
+
+__all__ = ["Replica", "arrange", "replicate"]
+
+
+def arrange(spec: Distributed, world: World) -> World:
+    """The world with the batch shared out as the strategy wants it; before data is read."""
+    match spec:
+        case Single() | DDP():
+            return world
+        case _:
+            assert_never(spec)
+
+
+def replicate(spec: Distributed, objective: Objective, world: World) -> Replica:
+    """For as many ranks as there are, which may differ from what the spec asked for: the batch is the same for any number."""
+    match spec:
+        case Single():
+            return Alone(objective) if world.size == 1 else Replicated(objective, world, DDP().bucket_cap_mb)
+        case DDP():
+            return Alone(objective) if world.size == 1 else Replicated(objective, world, spec.bucket_cap_mb)
+        case _:
+            assert_never(spec)

@@ -1,0 +1,19 @@
+"""What a run does between steps beside logging, evaluating and saving."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from worker.trainer.rhythm import Rhythm
+
+
+class Act(Protocol):
+    def __call__(self, step: int) -> None:
+        """After as many steps."""
+
+
+@dataclass(frozen=True)
+class Habit:
+    """Something done on its own rhythm, on every rank: histograms, a profile."""
+
+    rhythm: Rhythm
+    act: Act
