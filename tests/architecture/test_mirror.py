@@ -44,7 +44,7 @@ def families(spec: Path) -> set[str]:
     found = set()
     for path in spec.rglob("*.py"):
         name = path.relative_to(spec).with_suffix("").as_posix()
-        if name in ("_base", "job"):
+        if name in ("_base", "job", "distributed/_ranks"):
             continue
         if any(_declares(node) for node in ast.walk(ast.parse(path.read_text()))):
             found.add(name.removesuffix("/__init__"))
@@ -53,7 +53,7 @@ def families(spec: Path) -> set[str]:
 
 def _declares(node: ast.AST) -> bool:
     if isinstance(node, ast.ClassDef):
-        return any(isinstance(base, ast.Name) and base.id in ("Spec", "Metric", "Warmup") for base in node.bases)
+        return any(isinstance(base, ast.Name) and base.id in ("Spec", "Metric", "Warmup", "Ranks") for base in node.bases)
     return isinstance(node, ast.keyword) and node.arg == "discriminator"
 
 

@@ -4,21 +4,14 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from stoker.spec._base import Knob, Spec
+from stoker.spec._base import Knob
+from stoker.spec.distributed._ranks import Ranks
 
 
-class DDP(Spec):
+class DDP(Ranks):
     """A replica per process; gradients are averaged (Li et al. 2020)."""
 
     strategy: Literal["ddp"] = "ddp"
     """Which strategy this is."""
-    processes_per_node: Annotated[
-        Annotated[int, Field(ge=1, le=64)], Knob("ranks", ("memory", "speed"), ("DIST-01", "DIST-04"))
-    ] = 2
-    """Ranks, one device each."""
     bucket_cap_mb: Annotated[Annotated[int, Field(ge=1, le=1024)], Knob("MiB", ("memory", "speed"), ("DIST-04",))] = 25
     """Gradients are exchanged in buckets of this size."""
-
-    @property
-    def world_size(self) -> int:
-        return self.processes_per_node

@@ -1,0 +1,25 @@
+"""What every strategy that runs on several ranks has in common. Honoured by the scheduler, which finds the nodes, and the agent."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from stoker.spec._base import Knob, Spec
+
+PerNode = Annotated[
+    Annotated[int, Field(ge=1, le=64)], Knob("ranks", ("memory", "speed"), ("DIST-01", "DIST-02", "DIST-04", "DIST-08"))
+]
+"""How many ranks a node runs, for strategies whose default is another number."""
+
+
+class Ranks(Spec):
+    """Ranks on one or several nodes: `nodes` workers run `processes_per_node` ranks each."""
+
+    nodes: Annotated[Annotated[int, Field(ge=1, le=64)], Knob("workers", ("speed",), ("DIST-02",))] = 1
+    """Workers that run the job together, reserved all at once or not at all."""
+    processes_per_node: PerNode = 2
+    """Ranks on each node, one device each."""
+
+    @property
+    def world_size(self) -> int:
+        return self.nodes * self.processes_per_node
