@@ -31,7 +31,7 @@ def memory_of(spec: JobSpec, known: Known, tape: Tape, batch: Batch) -> MemoryVi
     runtime = RUNTIME_BYTES + (GPU_RUNTIME_BYTES if tape.gpu else 0)
     standing = runtime + dataset + weights + buffers + best + optimizer
     # Gradients of one backward pass come as activations go; where they outlive it, both are there at once.
-    lasting = batch.accumulation > 1 or batch.ranks > 1
+    lasting = batch.accumulation > 1 or spec.distributed.world_size > 1
     backward = weights + activations if lasting else max(weights, activations + FP32 * tape.largest_weight)
     training = backward + workspace + communication
     fresh = max(standing + training, runtime + dataset + loading)
@@ -52,7 +52,7 @@ def memory_of(spec: JobSpec, known: Known, tape: Tape, batch: Batch) -> MemoryVi
         fresh_bytes=fresh,
         resumed_bytes=resumed,
         rank_bytes=resumed,
-        total_bytes=resumed * batch.ranks,
+        total_bytes=resumed * spec.distributed.world_size,
     )
 
 

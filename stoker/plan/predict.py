@@ -45,7 +45,7 @@ def plan(
         batch=BatchView(size=batch.size, micro=batch.micro, accumulation=batch.accumulation, ranks=batch.ranks),
         steps=steps,
         memory=memory,
-        checkpoint=checkpoint_of(spec, facts, known, tape, batch.ranks),
+        checkpoint=checkpoint_of(spec, facts, known, tape, spec.distributed.world_size),
         limit_bytes=limit,
         device_limit_bytes=device_bytes,
         fits=fits,
@@ -57,7 +57,7 @@ def plan(
 
 def _batch(spec: JobSpec) -> Batch:
     training = spec.training
-    ranks = spec.distributed.world_size
+    ranks = spec.distributed.data_parts
     batch = batch_of(training.batch_size, training.micro_batch_size, training.gradient_accumulation_steps, ranks)
     if batch is None:
         message = "batch_size is not micro_batch_size x gradient_accumulation_steps x ranks"

@@ -18,7 +18,7 @@ class Sizes:
 
 @dataclass(frozen=True)
 class Batch:
-    """How a global batch is made: size = micro x accumulation x ranks."""
+    """How a global batch is made: size = micro x accumulation x ranks, where ranks that share a model count as one."""
 
     size: int
     micro: int

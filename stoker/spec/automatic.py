@@ -27,7 +27,8 @@ def completed(spec: JobSpec, facts: DatasetFacts | None) -> JobSpec:
     spec = _with(spec, task=_task(spec, facts))
     spec = _with(spec, model=_model(spec), loss=spec.loss or _loss(spec))
     ranks = spec.distributed.world_size
-    spec = _with(spec, training=_batch(spec.training, ranks), resources=_with(spec.resources, cpus=spec.resources.cpus or ranks))
+    parts = spec.distributed.data_parts
+    spec = _with(spec, training=_batch(spec.training, parts), resources=_with(spec.resources, cpus=spec.resources.cpus or ranks))
     spec = _with(spec, evaluation=_evaluation(spec), reproducibility=_seeds(spec))
     return _with(spec, training=_stopping(spec), checkpoint=_checkpoint(spec))
 

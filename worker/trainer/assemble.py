@@ -96,7 +96,7 @@ def assemble(
     model = build_model(spec.model, data.about.shape, outputs).to(world.device)
     params = [p for p in model.parameters() if p.requires_grad]
     loss = build_loss(spec.loss or aim.loss, outputs, data.train.targets).to(world.device)
-    micro, training = micro_size(spec.training, spec.distributed.world_size), spec.training
+    micro, training = micro_size(spec.training, spec.distributed.data_parts), spec.training
     feed = Feed(
         spec.data.loader,
         data.train,

@@ -23,3 +23,8 @@ class Ranks(Spec):
     @property
     def world_size(self) -> int:
         return self.nodes * self.processes_per_node
+
+    @property
+    def data_parts(self) -> int:
+        """In how many parts each batch is taken: all ranks, but where several hold one model together."""
+        return self.world_size

@@ -14,3 +14,7 @@ class Single(Spec):
     @property
     def world_size(self) -> int:
         return 1
+
+    @property
+    def data_parts(self) -> int:
+        return 1

@@ -10,7 +10,7 @@ from stoker.spec.rules._rule import Case, Hit, Rule, hit
 
 
 def indivisible(case: Case) -> Iterator[Hit]:
-    training, ranks = case.spec.training, case.spec.distributed.world_size
+    training, ranks = case.spec.training, case.spec.distributed.data_parts
     micro, accumulation = training.micro_batch_size, training.gradient_accumulation_steps
     if batch_of(training.batch_size, micro, accumulation, ranks) is not None:
         return
@@ -61,7 +61,7 @@ def batch_norm_last(case: Case) -> Iterator[Hit]:
     micro = training.micro_batch_size
     if pointer is None or samples is None or case.spec.data.loader.drop_last or micro is None or micro == 1:
         return
-    last, ranks = samples.train % training.batch_size, case.spec.distributed.world_size
+    last, ranks = samples.train % training.batch_size, case.spec.distributed.data_parts
     if last == 0:
         return
     shares = {last * (rank + 1) // ranks - last * rank // ranks for rank in range(ranks)}
