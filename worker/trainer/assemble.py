@@ -1,5 +1,6 @@
 """From spec to a run ready to start. Order matters, so it is written once, here."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -64,6 +65,8 @@ class Run:
     """Parts with a memory of their own that the checkpoint keeps, by name."""
     total: int | None
     """Steps of the whole run, None when only time ends it."""
+    seconds: float
+    """Training time of the whole run, infinite when only steps end it."""
     step: int = 0
     logged: int = 0
     """Step of the last report of training metrics."""
@@ -75,6 +78,11 @@ class Run:
     """Newest evaluation."""
     ended: str | None = None
     """Why the run is over, once it is."""
+
+    @property
+    def steps(self) -> float:
+        """The same as `total`, as a bound."""
+        return math.inf if self.total is None else self.total
 
 
 def assemble(
@@ -156,6 +164,7 @@ def assemble(
         habits=(),
         stateful={},
         total=total,
+        seconds=training.max_seconds or math.inf,
     )
     torch.manual_seed(seeds.noise(world.rank, 0))
     return run

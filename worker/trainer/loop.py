@@ -124,8 +124,7 @@ def _started(run: Run) -> Started:
 
 
 def _ending(run: Run, stop: bool, seconds: float) -> str | None:
-    limit = run.spec.training.max_seconds
-    if (run.total is not None and run.step >= run.total) or (limit is not None and seconds >= limit):
+    if run.step >= run.steps or seconds >= run.seconds:
         return "completed"
     if run.judge.patience_is_over:
         return "early_stopped"
