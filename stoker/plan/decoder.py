@@ -55,13 +55,17 @@ def _norm(tape: Tape, spec: TransformerDecoder, value: Value, part: str) -> Valu
 def _attention(tape: Tape, spec: TransformerDecoder, value: Value) -> Value:
     length, width = value.shape[0], _head_width(spec)
     heads, shared = spec.num_heads, spec.num_kv_heads or spec.num_heads
-    parts = tape.linear(value, (heads + 2 * shared) * width, "attention", "blocks.{}.attention.qkv", bias=spec.bias)
-    query, key, content = (parts.viewed(n, length, width) for n in (heads, shared, shared))
+    value = tape.cast(value)
+    query, key, content = (
+        tape.linear(value, n * width, "attention", f"blocks.{{}}.attention.{name}", bias=spec.bias).viewed(n, length, width)
+        for name, n in (("q", heads), ("k", shared), ("v", shared))
+    )
+    plain = not spec.qk_norm and not isinstance(spec.position, RotaryPosition)
     if spec.qk_norm:
         query, key = (tape.norm(part, "rms", width, learned=False) for part in (query, key))
     if isinstance(spec.position, RotaryPosition):
         query, key = (_rotated(tape, part, spec.position.dim or width) for part in (query, key))
-    mixed = tape.attention(query, key, content, spec.attention_dropout)
+    mixed = tape.attention(query, key, content, spec.attention_dropout, plain=plain)
     out = tape.linear(mixed, spec.hidden_size, "attention", "blocks.{}.attention.out", bias=spec.bias)
     return tape.dropout(out, spec.dropout)
 
@@ -75,9 +79,9 @@ def _rotated(tape: Tape, part: Value, dim: int) -> Value:
 
 def _feed_forward(tape: Tape, spec: TransformerDecoder, value: Value) -> Value:
     width = spec.ffn_size or 4 * spec.hidden_size
-    inner = tape.linear(value, width * (2 if spec.gated_ffn else 1), "ffn", "blocks.{}.ffn.up", bias=spec.bias)
-    half = inner.viewed(inner.shape[0], width)
-    active = tape.activation(half, spec.activation)
+    value = tape.cast(value)
+    name = "gate" if spec.gated_ffn else "up"
+    active = tape.activation(tape.linear(value, width, "ffn", f"blocks.{{}}.ffn.{name}", bias=spec.bias), spec.activation)
     if spec.gated_ffn:
-        active = tape.multiply(active, half)
+        active = tape.multiply(active, tape.linear(value, width, "ffn", "blocks.{}.ffn.up", bias=spec.bias))
     return tape.dropout(tape.linear(active, spec.hidden_size, "ffn", "blocks.{}.ffn.down", bias=spec.bias), spec.dropout)

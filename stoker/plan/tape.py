@@ -128,6 +128,10 @@ class Tape:
         """A buffer."""
         self.buffers.append(Weight(name, shape, part, self.copies))
 
+    def cast(self, value: Value) -> Value:
+        """What several products read: in mixed precision they share one narrow copy."""
+        return self.made(value.shape, BF16, grad=value.grad) if self.mixed and value.item != BF16 else value
+
     def linear(self, value: Value, units: int, part: str, name: str, *, bias: bool, tied: bool = False) -> Value:
         """Over the last dimension; `tied` when its weight is one that is learned elsewhere."""
         width, places = value.shape[-1], value.size // value.shape[-1]
@@ -221,8 +225,10 @@ class Tape:
         self.keep(right)
         return self.made(left.shape, max(left.item, right.item))
 
-    def attention(self, query: Value, key: Value, content: Value, p: float) -> Value:
+    def attention(self, query: Value, key: Value, content: Value, p: float, *, plain: bool) -> Value:
         """Causal, of (heads, length, width) and fewer key heads; the mask is not discounted from the FLOPs.
+
+        `plain`: queries are views of their projection.
 
         The fused kernel keeps its operands, its output and a sum per row. The CPU has none with dropout: it keeps scaled
         operands, for shared key heads their copies, and three tensors of scores, all in float32.
@@ -241,7 +247,7 @@ class Tape:
         self.keep_more(heads * length)
         joined = self.made((length, heads * width), query.item, kept=True)
         # Queries that are no view of the projection lie head by head, and so does what the CPU makes of them: joining copies it.
-        separate = query.storage is not content.storage and heads > 1 and not self.gpu
+        separate = not plain and heads > 1 and not self.gpu
         return self.made(joined.shape, joined.item) if separate else joined
 
     def loss(self, outputs: Value, kind: Literal["cross_entropy", "mse"]) -> None:

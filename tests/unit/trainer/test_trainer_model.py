@@ -59,10 +59,12 @@ def _numpy_decoder(model: nn.Module, ids: np.ndarray[Any, Any], *, heads: int, k
     length = ids.shape[-1]
     x = w["tokens.weight"][ids] + w["positions.weight"][:length]
     for block in ("blocks.0", "blocks.1"):
-        parts = linear(norm(x, f"{block}.attention_norm"), f"{block}.attention.qkv").reshape(length, heads + 2 * kv, -1)
+        read = norm(x, f"{block}.attention_norm")
+        counts = {"q": heads, "k": kv, "v": kv}
+        qs, ks, vs = (linear(read, f"{block}.attention.{name}").reshape(length, n, -1) for name, n in counts.items())
         out = []
         for head in range(heads):
-            q, k, v = parts[:, head], parts[:, heads + head * kv // heads], parts[:, heads + kv + head * kv // heads]
+            q, k, v = qs[:, head], ks[:, head * kv // heads], vs[:, head * kv // heads]
             scores = np.where(np.tril(np.ones((length, length))) > 0, q @ k.T / math.sqrt(q.shape[1]), -np.inf)
             share = np.exp(scores - scores.max(-1, keepdims=True))
             out.append(share / share.sum(-1, keepdims=True) @ v)
@@ -113,13 +115,39 @@ def test_rotary_scores_depend_on_distance_alone() -> None:
     assert (scores[0, 0] - scores[0, 5]).abs() > 1e-3
 
 
+def test_tokens_stand_where_they_are_placed() -> None:
+    turn, x, places = Rotation(8, 10000.0, 40), torch.randn(1, 2, 3, 8), torch.tensor([7, 0, 31])
+    whole = torch.zeros(1, 2, 40, 8)
+    whole[:, :, places] = x
+    expected = turn(whole)[:, :, places]
+    turn.places = places
+    torch.testing.assert_close(turn(x), expected, rtol=0, atol=0)
+
+    model = decoder(init={"type": "normal", "std": 0.3}).eval()
+    ids, moved = torch.randint(0, 11, (2, 3)), torch.tensor([4, 9, 2])
+    model.place(moved)  # type: ignore[operator]  # a Decoder
+    placed = model(ids)
+    model.place(None)  # type: ignore[operator]  # a Decoder
+    with torch.no_grad():
+        model.positions.weight[:3] = model.positions.weight[moved].clone()  # type: ignore[union-attr, index, operator]  # an Embedding
+    torch.testing.assert_close(placed, model(ids))
+
+
+def test_gated_feed_forward_is_its_formula() -> None:
+    ffn = decoder(gated_ffn=True, activation="silu", ffn_size=6).blocks[0].ffn  # type: ignore[union-attr, index, operator]  # a Block
+    x, w = torch.randn(5, 16), dict(ffn.named_parameters())
+    gate, up = x @ w["gate.weight"].T + w["gate.bias"], x @ w["up.weight"].T + w["up.bias"]
+    expected = (gate * torch.sigmoid(gate) * up) @ w["down.weight"].T + w["down.bias"]
+    torch.testing.assert_close(ffn(x), expected)
+
+
 def test_residual_outputs_start_smaller_by_depth() -> None:
     model = decoder(num_layers=8, hidden_size=64, init={"type": "normal", "std": 0.1, "residual_scaling": "depth"})
     spread = {name: p.std().item() for name, p in model.named_parameters() if name.endswith("weight") and p.dim() == 2}
     assert spread["blocks.3.attention.out.weight"] == pytest.approx(0.1 / 4, rel=0.1)
     assert spread["blocks.3.ffn.down.weight"] == pytest.approx(0.1 / 4, rel=0.1)
     assert spread["blocks.3.ffn.up.weight"] == pytest.approx(0.1, rel=0.1)
-    assert not any(p.detach().any() for name, p in model.named_parameters() if name.endswith("qkv.bias"))
+    assert not any(p.detach().any() for name, p in model.named_parameters() if name.endswith((".q.bias", ".v.bias")))
 
 
 def test_tied_head_is_the_embedding_and_an_untied_one_is_not() -> None:

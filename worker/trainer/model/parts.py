@@ -71,6 +71,12 @@ def build_normalization(spec: BatchNorm | LayerNorm | RMSNorm, features: int) ->
             assert_never(spec)
 
 
+def shared_cast(x: torch.Tensor) -> torch.Tensor:
+    """What several products read: under autocast one copy in its format, where each would make and keep its own."""
+    device = x.device.type
+    return x.to(torch.get_autocast_dtype(device)) if torch.is_autocast_enabled(device) else x
+
+
 def initialize(model: nn.Module, spec: Init, branch_outputs: Collection[nn.Module] = ()) -> None:
     """Draw weights in the order of the model's modules. `branch_outputs` are the last projections of its residual branches."""
     match spec:

@@ -1,5 +1,6 @@
 """Decoder specs into modules. Shapes: B sequences, T tokens, C hidden_size, H heads, K key_dim, V vocabulary."""
 
+from collections.abc import Callable
 from typing import assert_never
 
 import torch
@@ -8,51 +9,60 @@ from torch.nn import functional as F
 
 from stoker.spec.model.transformer_decoder import LearnedPosition, RotaryPosition, SinusoidalPosition, TransformerDecoder
 from worker.trainer.errors import SpecProblem
-from worker.trainer.model.parts import build_activation, build_normalization, initialize
+from worker.trainer.model.parts import build_activation, build_normalization, initialize, shared_cast
+
+Attend = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, float], torch.Tensor]
+"""Queries (B, H, T, K), keys and values of as many heads or fewer, probability of dropout → (B, H, T, K)."""
+
+
+def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, dropout: float) -> torch.Tensor:
+    """Each token to itself and those before it."""
+    return F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=True, enable_gqa=q.shape[1] != k.shape[1])
 
 
 class Attention(nn.Module):
-    """Causal self-attention with optional grouped keys and values (Ainslie et al. 2023)."""
+    """Causal self-attention with optional grouped keys and values (Ainslie et al. 2023).
+
+    Heads are counted where they are used, so that a rank may hold some of them. `attend` is replaced where a rank holds only
+    a part of each sequence.
+    """
 
     def __init__(self, spec: TransformerDecoder) -> None:
         super().__init__()
-        self.heads, self.kv_heads, self.width = spec.num_heads, spec.num_kv_heads or spec.num_heads, head_width(spec)
+        heads, shared, self.width = spec.num_heads, spec.num_kv_heads or spec.num_heads, head_width(spec)
         self.qk_norm, self.dropout = spec.qk_norm, spec.attention_dropout
-        self.qkv = nn.Linear(spec.hidden_size, (self.heads + 2 * self.kv_heads) * self.width, spec.bias)
-        self.out = nn.Linear(self.heads * self.width, spec.hidden_size, spec.bias)
+        self.q = nn.Linear(spec.hidden_size, heads * self.width, spec.bias)
+        self.k = nn.Linear(spec.hidden_size, shared * self.width, spec.bias)
+        self.v = nn.Linear(spec.hidden_size, shared * self.width, spec.bias)
+        self.out = nn.Linear(heads * self.width, spec.hidden_size, spec.bias)
+        self.attend: Attend = attend
 
     def forward(self, x: torch.Tensor, rotation: "Rotation | None") -> torch.Tensor:
-        batch, length, _ = x.shape
-        parts = self.qkv(x).view(batch, length, self.heads + 2 * self.kv_heads, self.width).transpose(1, 2)
-        q, k, v = parts.split((self.heads, self.kv_heads, self.kv_heads), dim=1)
+        x = shared_cast(x)
+        q, k, v = (part.unflatten(-1, (-1, self.width)).transpose(1, 2) for part in (self.q(x), self.k(x), self.v(x)))
         if self.qk_norm:
             q, k = F.rms_norm(q, (self.width,)), F.rms_norm(k, (self.width,))
         if rotation is not None:
             q, k = rotation(q), rotation(k)
-        dropout, grouped = self.dropout if self.training else 0.0, self.heads != self.kv_heads
-        y = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=True, enable_gqa=grouped)
-        out: torch.Tensor = self.out(y.transpose(1, 2).reshape(batch, length, self.heads * self.width))
+        y = self.attend(q, k, v, self.dropout if self.training else 0.0)
+        out: torch.Tensor = self.out(y.transpose(1, 2).flatten(2))
         return out
 
 
 class FeedForward(nn.Module):
-    """Two linear layers around a non-linearity; gated, the activated half scales the other (Shazeer 2020)."""
+    """Two linear layers around a non-linearity; gated, a third one is scaled by the activated half (Shazeer 2020)."""
 
     def __init__(self, spec: TransformerDecoder) -> None:
         super().__init__()
         width = spec.ffn_size or 4 * spec.hidden_size
-        self.gated = spec.gated_ffn
-        self.up = nn.Linear(spec.hidden_size, width * (2 if spec.gated_ffn else 1), spec.bias)
+        self.gate = nn.Linear(spec.hidden_size, width, spec.bias) if spec.gated_ffn else None
+        self.up = nn.Linear(spec.hidden_size, width, spec.bias)
         self.activation = build_activation(spec.activation)
         self.down = nn.Linear(width, spec.hidden_size, spec.bias)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        h = self.up(x)
-        if self.gated:
-            gate, h = h.chunk(2, dim=-1)
-            h = self.activation(gate) * h
-        else:
-            h = self.activation(h)
+        x = shared_cast(x)
+        h = self.activation(self.up(x)) if self.gate is None else self.activation(self.gate(x)) * self.up(x)
         out: torch.Tensor = self.down(h)
         return out
 
@@ -76,7 +86,12 @@ class Block(nn.Module):
 
 
 class Rotation:
-    """Rotary positions (Su et al. 2021): dimension i of the first half turns with dimension i of the second."""
+    """Rotary positions (Su et al. 2021): dimension i of the first half turns with dimension i of the second.
+
+    `places`, (T,): where the tokens stand in their sequence, on a rank that sees only some of them.
+    """
+
+    places: torch.Tensor | None = None
 
     def __init__(self, dim: int, base: float, length: int) -> None:
         angles = torch.outer(
@@ -88,7 +103,8 @@ class Rotation:
         """x: (B, H, T, K)."""
         if self.cos.device != x.device:
             self.cos, self.sin = self.cos.to(x.device), self.sin.to(x.device)
-        cos, sin = self.cos[: x.shape[-2]].to(x.dtype), self.sin[: x.shape[-2]].to(x.dtype)
+        seen = slice(x.shape[-2]) if self.places is None else self.places
+        cos, sin = self.cos[seen].to(x.dtype), self.sin[seen].to(x.dtype)
         turned, rest = x[..., : self.dim], x[..., self.dim :]
         a, b = turned.chunk(2, dim=-1)
         return torch.cat((a * cos - b * sin, a * sin + b * cos, rest), dim=-1)
@@ -113,6 +129,9 @@ class Sinusoids(nn.Module):
 class Decoder(nn.Module):
     """(B, T) token ids → (B, T, V) logits."""
 
+    places: torch.Tensor | None = None
+    """(T,): where the tokens stand in their sequence, on a rank that sees only some of them."""
+
     def __init__(self, spec: TransformerDecoder, length: int, vocabulary: int) -> None:
         super().__init__()
         self.length = length
@@ -126,11 +145,17 @@ class Decoder(nn.Module):
     def forward(self, ids: torch.Tensor) -> torch.Tensor:
         x = self.tokens(ids)
         if self.positions is not None:
-            x = x + self.positions(torch.arange(ids.shape[1], device=ids.device))
+            x = x + self.positions(torch.arange(ids.shape[1], device=ids.device) if self.places is None else self.places)
         x = self.dropout(x)
         for block in self.blocks:
             x = block(x, self.rotation)
         return F.linear(self.norm(x), self.tokens.weight if self.head is None else self.head.weight)
+
+    def place(self, places: torch.Tensor | None) -> None:
+        """Say which positions of their sequences this rank's tokens have; None: all, from 0."""
+        self.places = places
+        if self.rotation is not None:
+            self.rotation.places = places
 
 
 def _positions(spec: TransformerDecoder, length: int) -> tuple[nn.Module | None, Rotation | None]:
