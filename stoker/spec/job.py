@@ -7,6 +7,7 @@ from pydantic import Field
 from stoker.spec._base import Knob, Name, Spec
 from stoker.spec.checkpoint import Checkpoint
 from stoker.spec.data import Data
+from stoker.spec.debug import Debug
 from stoker.spec.distributed import Distributed, Single
 from stoker.spec.evaluation import Evaluation
 from stoker.spec.logging import Logging
@@ -65,6 +66,8 @@ class JobSpec(Spec):
     """When it is saved and what is kept."""
     logging: Logging = Logging()
     """What it reports while it trains."""
+    debug: Debug = Debug()
+    """What is watched for while it trains, and what is done when it goes wrong."""
 
 
 METADATA = ("name", "project", "labels", "priority")

@@ -1,0 +1,72 @@
+"""What is watched for while a run trains, and what is done when it goes wrong. Honoured by `worker.trainer.debug`, and the
+hang and straggler fields by the agent too.
+
+Whether gradients may move the weights is decided before they do, from the loss of the step over all samples and the norm of
+all gradients before clipping, and the same on every rank.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from stoker.spec._base import Count, Knob, Spec
+
+Factor = Annotated[float, Field(gt=0, le=1)]
+
+
+class Fail(Spec):
+    """The run ends with nan_loss as soon as a report or a checkpoint shows it; no step waits for a number."""
+
+    type: Literal["fail"] = "fail"
+    """Which remedy this is."""
+
+
+class Notify(Spec):
+    """The run goes on, and a notice says what was seen."""
+
+    type: Literal["notify"] = "notify"
+    """Which remedy this is."""
+
+
+class SkipStep(Spec):
+    """The weights stay as they were; the step, its samples and its learning rate are spent."""
+
+    type: Literal["skip_step"] = "skip_step"
+    """Which remedy this is."""
+    max_skips: Annotated[Count, Knob("steps in a row", ("quality",), ("DBG-02",))] = 10
+    """Skipped steps in a row that are forgiven; one more ends the run with nan_loss."""
+
+
+class Rollback(Spec):
+    """The run goes back to its newest whole checkpoint and on from there with a lower learning rate."""
+
+    type: Literal["rollback"] = "rollback"
+    """Which remedy this is."""
+    lr_factor: Annotated[Factor, Knob("factor", ("quality",), ("DBG-02",))] = 0.5
+    """Factor on the learning rate of all steps after each rollback."""
+    max_rollbacks: Annotated[Count, Knob("rollbacks", ("quality",), ("DBG-02",))] = 3
+    """Rollbacks that are tried; one more trouble ends the run with nan_loss."""
+
+
+NanPolicy = Annotated[Fail | SkipStep | Rollback, Field(discriminator="type")]
+SpikePolicy = Annotated[Notify | SkipStep | Rollback, Field(discriminator="type")]
+
+
+class Spike(Spec):
+    """A value far above what is usual for the run."""
+
+    watch: Annotated[Literal["loss", "gradient_norm"], Knob(affects=("speed",), rows=("DBG-02",))] = "gradient_norm"
+    """What is compared: the mean loss of a step, or the norm of its gradients before clipping."""
+    window: Annotated[Annotated[int, Field(ge=4, le=10_000)], Knob("steps", rows=("DBG-02",))] = 50
+    """Accepted steps whose median says what is usual; nothing is a spike before that many."""
+    threshold: Annotated[Annotated[float, Field(gt=1, le=1e6)], Knob("x median", ("quality",), ("DBG-02",))] = 10.0
+    """Multiple of the median above which a value is a spike."""
+    policy: Annotated[SpikePolicy, Knob(affects=("quality",), rows=("DBG-02",))] = Notify()
+    """What is done then."""
+
+
+class Debug(Spec):
+    nan_policy: Annotated[NanPolicy, Knob(affects=("speed", "quality"), rows=("DBG-02",))] = Fail()
+    """What is done when the loss or a gradient is no longer a number; all but fail look at each step before it is made."""
+    spike: Annotated[Spike | None, Knob(affects=("speed", "quality"), rows=("DBG-02",))] = None
+    """What is done when a step is far out of line; null for nothing."""
