@@ -48,9 +48,9 @@ def save(run: Run, *, final: bool = False) -> None:
     """Every rank calls it; rank 0 writes. Raises OSError when the disk does not take it; the checkpoint before stays."""
     run.journal.phase("checkpointing")
     run.replica.settle()
-    ranks = _rank_states(run)
+    ranks, parts = _rank_states(run), _parts(run)
     if run.world.is_lead:
-        _write(run, ranks, final)
+        _write(run, ranks, parts, final)
         path = directory(run.home, run.step).relative_to(run.home).as_posix()
         run.journal.write(Saved(step=run.step, path=path, metrics=run.metrics, final=final))
     run.saved = run.step
@@ -64,13 +64,18 @@ def _rank_states(run: Run) -> dict[str, torch.Tensor]:
     return {name: run.world.gather(state.to(run.world.device)).cpu() for name, state in states.items()}
 
 
-def _write(run: Run, ranks: dict[str, torch.Tensor], final: bool) -> None:
+def _parts(run: Run) -> dict[str, torch.Tensor]:
+    """Tensors of parts with a memory of their own; ranks may have to meet for them."""
+    return {f"{name}/{key}": value for name, part in run.stateful.items() for key, value in part.tensors().items()}
+
+
+def _write(run: Run, ranks: dict[str, torch.Tensor], parts: dict[str, torch.Tensor], final: bool) -> None:
     target = directory(run.home, run.step)
     building = target.with_name(f".building-{target.name}")
     shutil.rmtree(building, ignore_errors=True)
     building.mkdir(parents=True)
     try:
-        _fill(run, ranks, building, final)
+        _fill(run, ranks, parts, building, final)
         _commit(building, run.step)
         if target.exists():  # a damaged one of an earlier attempt
             shutil.rmtree(target)
@@ -83,13 +88,13 @@ def _write(run: Run, ranks: dict[str, torch.Tensor], final: bool) -> None:
         shutil.rmtree(directory(run.home, old), ignore_errors=True)
 
 
-def _fill(run: Run, ranks: dict[str, torch.Tensor], into: Path, final: bool) -> None:
+def _fill(run: Run, ranks: dict[str, torch.Tensor], parts: dict[str, torch.Tensor], into: Path, final: bool) -> None:
     save_file(_model_state(run), into / "model.safetensors")
     save_file(_optimizer_state(run), into / "optimizer.safetensors")
     if run.judge.weights:
         save_file(run.judge.weights, into / "best.safetensors")
     save_file(ranks, into / "ranks.safetensors")
-    if parts := {f"{name}/{key}": value for name, part in run.stateful.items() for key, value in part.tensors().items()}:
+    if parts:
         save_file(parts, into / "parts.safetensors")
     (into / "state.json").write_text(json.dumps(_state(run, final), indent=1))
     (into / "spec.json").write_text(run.spec.model_dump_json(indent=1))

@@ -10,7 +10,8 @@ class Stateful(Protocol):
     """A part of the run with a memory of its own, beside weights and optimizer."""
 
     def tensors(self) -> dict[str, torch.Tensor]:
-        """By name; saved in safetensors. They may be sharded over ranks as the weights are."""
+        """By name; saved in safetensors. Every rank asks at the same time, so parts may gather; what rank 0 gets is saved.
+        They may be sharded over ranks as the weights are."""
 
     def values(self) -> dict[str, Any]:
         """By name; saved as JSON, the same on every rank."""
