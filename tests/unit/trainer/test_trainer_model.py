@@ -134,7 +134,7 @@ def test_tokens_stand_where_they_are_placed() -> None:
 
 
 def test_gated_feed_forward_is_its_formula() -> None:
-    ffn = decoder(gated_ffn=True, activation="silu", ffn_size=6).blocks[0].ffn  # type: ignore[union-attr, index, operator]  # a Block
+    ffn = decoder(gated_ffn=True, activation="silu", ffn_size=6).blocks[0].ffn  # type: ignore[union-attr, index]  # a Block
     x, w = torch.randn(5, 16), dict(ffn.named_parameters())
     gate, up = x @ w["gate.weight"].T + w["gate.bias"], x @ w["up.weight"].T + w["up.bias"]
     expected = (gate * torch.sigmoid(gate) * up) @ w["down.weight"].T + w["down.bias"]
