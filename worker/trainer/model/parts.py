@@ -74,7 +74,9 @@ def build_normalization(spec: BatchNorm | LayerNorm | RMSNorm, features: int) ->
 def shared_cast(x: torch.Tensor) -> torch.Tensor:
     """What several products read: under autocast one copy in its format, where each would make and keep its own."""
     device = x.device.type
-    return x.to(torch.get_autocast_dtype(device)) if torch.is_autocast_enabled(device) else x
+    if x.is_meta or not torch.is_autocast_enabled(device):  # a model that is only counted is on no device with an autocast
+        return x
+    return x.to(torch.get_autocast_dtype(device))
 
 
 def initialize(model: nn.Module, spec: Init, branch_outputs: Collection[nn.Module] = ()) -> None:
