@@ -8,6 +8,7 @@ from stoker.plan.prediction import CheckpointSizeView
 from stoker.plan.tape import FP32, INT64, Shape, Tape, Weight
 from stoker.spec import JobSpec
 from stoker.spec.data import Arrays, Bpe, ByteTokenizer, CharTokenizer, Csv, ImageFolder, Parquet
+from stoker.spec.distributed import LocalSGD
 from stoker.spec.optimizer import SGD, Adam, AdamW
 
 RNG_BYTES = 5056
@@ -51,7 +52,7 @@ def checkpoint_of(spec: JobSpec, facts: DatasetFacts, known: Known, tape: Tape, 
     best = model if keeps_best(spec) else 0
     optimizer = optimizer_bytes(spec, tape)
     optimizer += _header(_optimizer_entries(spec, tape), optimizer)
-    state = _ranks(ranks, tape.gpu) + _documents(spec, facts, known)
+    state = _ranks(ranks, tape.gpu) + _apart(spec, tape) + _documents(spec, facts, known)
     total = model + best + optimizer + state
     kept = spec.checkpoint.keep_last + spec.checkpoint.keep_best + 1
     return CheckpointSizeView(
@@ -109,6 +110,21 @@ def _ranks(ranks: int, gpu: bool) -> int:
     """ranks.safetensors: random states and an unreported loss of each rank."""
     content = ranks * (RNG_BYTES + INT64 + (16 if gpu else 0))
     return content + _header([(7, (ranks, RNG_BYTES), 2 + gpu)], content)
+
+
+def _apart(spec: JobSpec, tape: Tape) -> int:
+    """parts.safetensors: where ranks learn apart, weights and moments of each, as between two averages."""
+    match spec.distributed:
+        case LocalSGD(sync_every=every, average_optimizer_state=shared):
+            kinds = ["weight.", *(f"state..{moment}" for moment in moments(spec))] if every > 1 else []
+            kinds = kinds if every > 1 or shared else [f"state..{moment}" for moment in moments(spec)]
+            count, ranks = sum(weight.copies for weight in tape.weights), spec.distributed.world_size
+            content = ranks * tape.weight_bytes * len(kinds)
+            names = len(kinds) * _digits(count) + count * sum(len("local_sgd/") + len(kind) for kind in kinds)
+            shapes: list[Entry] = [(0, (ranks, *weight.shape), weight.copies) for weight in tape.weights for _ in kinds]
+            return content + _header([(names, (), 0), *shapes], content) + FILE_BYTES if kinds else 0
+        case _:
+            return 0
 
 
 def _documents(spec: JobSpec, facts: DatasetFacts, known: Known) -> int:

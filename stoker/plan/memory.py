@@ -5,10 +5,10 @@ import math
 from stoker.plan.checkpoint import buffers_bytes, keeps_best, optimizer_bytes
 from stoker.plan.known import Known
 from stoker.plan.prediction import MemoryView
+from stoker.plan.spread import apart_bytes, communication_bytes
 from stoker.plan.tape import FP32, INT64, Tape
 from stoker.spec import JobSpec
 from stoker.spec.arithmetic import Batch
-from stoker.spec.distributed import DDP
 
 MIB = 1 << 20
 RUNTIME_BYTES = 470 * MIB
@@ -27,14 +27,15 @@ def memory_of(spec: JobSpec, known: Known, tape: Tape, batch: Batch) -> MemoryVi
     activations, workspace = tape.activation_bytes, max(0, tape.high - tape.activation_bytes)
     best = weights + buffers if keeps_best(spec) else 0
     dataset, loading = _dataset(known, batch)
-    communication = min(spec.distributed.bucket_cap_mb * MIB, weights) if isinstance(spec.distributed, DDP) else 0
+    communication = communication_bytes(spec.distributed, weights)
     runtime = RUNTIME_BYTES + (GPU_RUNTIME_BYTES if tape.gpu else 0)
     standing = runtime + dataset + weights + buffers + best + optimizer
     # Gradients of one backward pass come as activations go; where they outlive it, both are there at once.
     lasting = batch.accumulation > 1 or spec.distributed.world_size > 1
     backward = weights + activations if lasting else max(weights, activations + FP32 * tape.largest_weight)
     training = backward + workspace + communication
-    fresh = max(standing + training, runtime + dataset + loading)
+    saving = weights + apart_bytes(spec.distributed, weights, optimizer)
+    fresh = max(standing + max(training, saving), runtime + dataset + loading)
     # A checkpoint's model and optimizer are read whole, and copied, before the first gradient is there.
     resumed = max(fresh, standing + weights + buffers + best + optimizer)
     return MemoryView(

@@ -10,10 +10,10 @@ from torch import nn
 
 from stoker.spec import JobSpec
 from stoker.spec.evaluation import Mode
-from worker.trainer.average import Average, NoAverage
+from worker.trainer.average import Average, InTurn, NoAverage
 from worker.trainer.control import Control, StopSignal
 from worker.trainer.data import Dataset, Description, Feed, Wanted, build_data
-from worker.trainer.distributed import Replica, arrange, replicate
+from worker.trainer.distributed import Replica, arrange, meetings, replicate
 from worker.trainer.errors import SpecProblem
 from worker.trainer.evaluation import Examiner, Text, build_examiner
 from worker.trainer.habit import Habit
@@ -23,7 +23,7 @@ from worker.trainer.loss import SummedCrossEntropy, build_loss
 from worker.trainer.model import build_model
 from worker.trainer.objective import Objective
 from worker.trainer.optimizer import build_optimizer
-from worker.trainer.passes import Accumulated, Passes
+from worker.trainer.passes import Accumulated, Passes, build_passes
 from worker.trainer.precision import Arithmetic
 from worker.trainer.reproducibility import Seeds, build_seeds, use_kernels
 from worker.trainer.rhythm import Rhythm, rhythm
@@ -119,6 +119,7 @@ def assemble(
     arithmetic = Arithmetic(spec.precision, world.device)
     replica = replicate(spec.distributed, Objective(model, loss), world)
     optimizer = build_optimizer(spec.optimizer, params)
+    met = meetings(spec.distributed, replica, optimizer, world)
     clip = build_clip(training.gradient_clipping, params, measured=spec.logging.gradient_norm)
     update = Update(optimizer, arithmetic.scaler, clip, OpenGuard())
     examiner = build_examiner(
@@ -145,10 +146,10 @@ def assemble(
         model=model,
         params=params,
         replica=replica,
-        passes=Accumulated(replica, arithmetic),
+        passes=build_passes(Accumulated(replica, arithmetic)),
         optimizer=optimizer,
         update=update,
-        average=NoAverage(),
+        average=InTurn((*met.values(), NoAverage())),
         lr=build_schedule(spec.schedule, spec.optimizer.lr, total=total, per_epoch=feed.per_epoch),
         log=build_log(
             spec.logging,
@@ -162,7 +163,7 @@ def assemble(
         judge=build_judge(training.early_stopping, _validation_modes(examiner, data)),
         saving=rhythm(spec.checkpoint.interval, feed.per_epoch, training.batch_size * tokens),
         habits=(),
-        stateful={},
+        stateful={**met},
         total=total,
         seconds=training.max_seconds or math.inf,
     )

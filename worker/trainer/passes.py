@@ -8,7 +8,7 @@ import torch
 
 from worker.trainer.data import Batch
 from worker.trainer.data.loader import Micro
-from worker.trainer.distributed import Replica
+from worker.trainer.distributed import Apart, Replica
 from worker.trainer.precision import Arithmetic
 
 
@@ -70,3 +70,24 @@ class Accumulated:
                 loss.backward(scale)  # type: ignore[no-untyped-call]  # torch has no types here
             total += loss.detach()
         return total
+
+
+@dataclass
+class AfterParting:
+    """The ranks' own weights come back before they learn: between two steps the model may hold what they have in common."""
+
+    replica: Apart
+    passes: Passes
+
+    def __call__(self, batch: Batch) -> torch.Tensor:
+        self.replica.part()
+        return self.passes(batch)
+
+
+def build_passes(passes: Accumulated) -> Passes:
+    """With what the strategy does before a step."""
+    match passes.replica:
+        case Apart() as replica:
+            return AfterParting(replica, passes)
+        case _:
+            return passes

@@ -5,8 +5,9 @@ from typing import Annotated
 from pydantic import Field
 
 from stoker.spec.distributed.ddp import DDP
+from stoker.spec.distributed.local_sgd import LocalSGD
 from stoker.spec.distributed.single import Single
 
-Distributed = Annotated[Single | DDP, Field(discriminator="strategy")]
+Distributed = Annotated[Single | DDP | LocalSGD, Field(discriminator="strategy")]
 
-__all__ = ["DDP", "Distributed", "Single"]
+__all__ = ["DDP", "Distributed", "LocalSGD", "Single"]

@@ -12,6 +12,7 @@ from stoker.spec.rules.batches import BATCH_RULES
 from stoker.spec.rules.goals import GOAL_RULES
 from stoker.spec.rules.lengths import LENGTH_RULES
 from stoker.spec.rules.machines import MACHINE_RULES
+from stoker.spec.rules.meetings import MEETING_RULES
 from stoker.spec.rules.samples import SAMPLE_RULES
 
 RULES: tuple[Rule, ...] = (
@@ -21,6 +22,7 @@ RULES: tuple[Rule, ...] = (
     *LENGTH_RULES,
     *BATCH_RULES,
     *MACHINE_RULES,
+    *MEETING_RULES,
 )
 """Every rule, by what it is about."""
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from stoker.spec.distributed import DDP
+from stoker.spec.distributed import DDP, LocalSGD
 from stoker.spec.rules._rule import Case, Hit, Rule, hit
 
 
@@ -24,8 +24,9 @@ def cpus_uneven(case: Case) -> Iterator[Hit]:
 
 
 def one_rank(case: Case) -> Iterator[Hit]:
-    if isinstance(case.spec.distributed, DDP) and case.spec.distributed.processes_per_node == 1:
-        yield hit("/distributed/processes_per_node")
+    spec = case.spec.distributed
+    if isinstance(spec, DDP | LocalSGD) and spec.world_size == 1:
+        yield hit("/distributed/processes_per_node", strategy=spec.strategy)
 
 
 MACHINE_RULES = (
@@ -43,6 +44,6 @@ MACHINE_RULES = (
     ),
     Rule(
         "ddp-one-rank", "W", ("/distributed",), one_rank,
-        "ddp with one rank only costs time", "set strategy: single, or more processes_per_node",
+        "{strategy} with one rank only costs time", "set strategy: single, or more processes_per_node",
     ),
 )  # fmt: skip

@@ -123,6 +123,7 @@ BROKEN: dict[str, Broken] = {
     "pin-memory-needs-gpu": Broken("table", "/data/loader/pin_memory", {"data.loader": {"pin_memory": True}, "resources": {"device": "cpu"}}),
     "cpus-for-ranks": Broken("table", "/resources/cpus", {"distributed": {"strategy": "ddp"}, "resources": {"cpus": 1}}),
     "cpus-uneven": Broken("table", "/resources/cpus", {"distributed": {"strategy": "ddp"}, "resources": {"cpus": 3}}),
+    "local-sgd-never-averaged": Broken("table", "/distributed/sync_every", {"distributed": {"strategy": "local_sgd", "sync_every": 99}}),
     "ddp-one-rank": Broken("table", "/distributed/processes_per_node", {"distributed": {"strategy": "ddp", "processes_per_node": 1}}),
 }  # fmt: skip
 

@@ -2,20 +2,23 @@
 
 from typing import assert_never
 
-from stoker.spec.distributed import DDP, Distributed, Single
+import torch
+
+from stoker.spec.distributed import DDP, Distributed, LocalSGD, Single
 from worker.trainer.distributed.ddp import Replicated
+from worker.trainer.distributed.local_sgd import Apart, Meeting
 from worker.trainer.distributed.replica import Replica
 from worker.trainer.distributed.single import Alone
 from worker.trainer.objective import Objective
 from worker.trainer.world import World
 
-__all__ = ["Replica", "arrange", "replicate"]
+__all__ = ["Apart", "Meeting", "Replica", "arrange", "meetings", "replicate"]
 
 
 def arrange(spec: Distributed, world: World) -> World:
     """The world with the batch shared out as the strategy wants it; before data is read."""
     match spec:
-        case Single() | DDP():
+        case Single() | DDP() | LocalSGD():
             return world
         case _:
             assert_never(spec)
@@ -28,5 +31,16 @@ def replicate(spec: Distributed, objective: Objective, world: World) -> Replica:
             return Alone(objective) if world.size == 1 else Replicated(objective, world, DDP().bucket_cap_mb)
         case DDP():
             return Alone(objective) if world.size == 1 else Replicated(objective, world, spec.bucket_cap_mb)
+        case LocalSGD():
+            return Apart(objective, world, spec.sync_every)
         case _:
             assert_never(spec)
+
+
+def meetings(spec: Distributed, replica: Replica, optimizer: torch.optim.Optimizer, world: World) -> dict[str, Meeting]:
+    """What ranks do together after a step, by the name under which the checkpoint keeps it."""
+    match spec, replica:
+        case LocalSGD(), Apart():
+            return {"local_sgd": Meeting(replica, optimizer, world, moments=spec.average_optimizer_state)}
+        case _:
+            return {}
