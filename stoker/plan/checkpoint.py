@@ -33,7 +33,7 @@ def moments(spec: JobSpec) -> tuple[str, ...]:
 def optimizer_bytes(spec: JobSpec, tape: Tape) -> int:
     """In memory: moments, and for Adam a step count of each tensor."""
     steps = 0 if isinstance(spec.optimizer, SGD) else sum(weight.copies for weight in tape.weights)
-    return (tape.parameters * len(moments(spec)) + steps) * FP32
+    return tape.weight_bytes * len(moments(spec)) + steps * FP32
 
 
 def buffers_bytes(tape: Tape) -> int:
@@ -47,7 +47,7 @@ def keeps_best(spec: JobSpec) -> bool:
 
 
 def checkpoint_of(spec: JobSpec, facts: DatasetFacts, known: Known, tape: Tape, ranks: int) -> CheckpointSizeView:
-    content = tape.parameters * FP32 + buffers_bytes(tape)
+    content = tape.weight_bytes + buffers_bytes(tape)
     model = content + _header(_entries((*tape.weights, *tape.buffers), ("",)), content)
     best = model if keeps_best(spec) else 0
     optimizer = optimizer_bytes(spec, tape)

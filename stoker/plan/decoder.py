@@ -30,7 +30,7 @@ def _positions(tape: Tape, spec: TransformerDecoder, length: int) -> None:
         case SinusoidalPosition():
             pass
         case RotaryPosition(dim=dim):
-            if not tape.mixed:
+            if not (tape.mixed or tape.pure):
                 tape.keep_more(length * (dim or _head_width(spec)), per_sample=False)
         case _:
             assert_never(spec.position)
@@ -72,7 +72,7 @@ def _attention(tape: Tape, spec: TransformerDecoder, value: Value) -> Value:
 
 def _rotated(tape: Tape, part: Value, dim: int) -> Value:
     """The table of angles is shared by all, but where it must be cast, each use keeps its own."""
-    if tape.mixed:
+    if tape.mixed or tape.pure:
         tape.keep_more(part.shape[1] * dim, BF16, per_sample=False)
     return tape.made(part.shape, part.item)
 

@@ -17,7 +17,7 @@ from stoker.spec.task import Regression
 
 def draw(spec: JobSpec, known: Known, batch: int) -> Tape:
     """One training pass of `batch` samples on one rank. Raises SpecError for layers that do not fit."""
-    tape = Tape(batch, gpu=spec.resources.device == "cuda", mixed=spec.precision.mode == "bf16_mixed")
+    tape = Tape(batch, gpu=spec.resources.device == "cuda", mixed=spec.precision.mixed, pure=spec.precision.pure)
     samples = tape.start(known.shape)
     match spec.model:
         case MLP():

@@ -23,7 +23,7 @@ TOKEN_BYTES, LOADING_BYTES_PER_TOKEN = 4, 28
 
 def memory_of(spec: JobSpec, known: Known, tape: Tape, batch: Batch) -> MemoryView:
     """Two peaks: while the data set is read, and at the end of a forward pass; the second differs for a resumed run."""
-    weights, optimizer, buffers = tape.parameters * FP32, optimizer_bytes(spec, tape), buffers_bytes(tape)
+    weights, optimizer, buffers = tape.weight_bytes, optimizer_bytes(spec, tape), buffers_bytes(tape)
     activations, workspace = tape.activation_bytes, max(0, tape.high - tape.activation_bytes)
     best = weights + buffers if keeps_best(spec) else 0
     dataset, loading = _dataset(known, batch)
@@ -32,7 +32,7 @@ def memory_of(spec: JobSpec, known: Known, tape: Tape, batch: Batch) -> MemoryVi
     standing = runtime + dataset + weights + buffers + best + optimizer
     # Gradients of one backward pass come as activations go; where they outlive it, both are there at once.
     lasting = batch.accumulation > 1 or spec.distributed.world_size > 1
-    backward = weights + activations if lasting else max(weights, activations + FP32 * tape.largest_weight)
+    backward = weights + activations if lasting else max(weights, activations + tape.largest_weight)
     training = backward + workspace + communication
     saving = weights + apart_bytes(spec.distributed, weights, optimizer)
     fresh = max(standing + max(training, saving), runtime + dataset + loading)

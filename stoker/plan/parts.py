@@ -2,7 +2,7 @@
 
 from typing import assert_never
 
-from stoker.plan.tape import Tape, Value
+from stoker.plan.tape import FP32, Tape, Value
 from stoker.spec.model.parts import BatchNorm, LayerNorm, Normalization, RMSNorm
 
 
@@ -20,5 +20,5 @@ def normalized(tape: Tape, value: Value, norm: Normalization, width: int, part: 
         case _:
             assert_never(norm)
     for tensor in tensors:
-        tape.learn(part, f"{name}.{tensor}", (width,))
+        tape.learn(part, f"{name}.{tensor}", (width,), FP32 if isinstance(norm, BatchNorm) else None)
     return tape.norm(value, norm.type, width)

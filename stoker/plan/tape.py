@@ -55,6 +55,8 @@ class Weight:
     shape: Shape
     part: str
     copies: int = 1
+    item: int = FP32
+    """Bytes per element."""
 
     @property
     def size(self) -> int:
@@ -68,7 +70,9 @@ class Tape:
     batch: int
     gpu: bool = False
     mixed: bool = False
-    """Matrix products in bfloat16 (autocast)."""
+    """Matrix products in 16 bits (autocast)."""
+    pure: bool = False
+    """Weights and values in 16 bits."""
     weights: list[Weight] = field(default_factory=list)
     buffers: list[Weight] = field(default_factory=list)
     """Tensors of the state that are not learned."""
@@ -89,9 +93,18 @@ class Tape:
         return sum(weight.size for weight in self.weights)
 
     @property
+    def weight_bytes(self) -> int:
+        return sum(weight.size * weight.item for weight in self.weights)
+
+    @property
+    def word(self) -> int:
+        """Bytes per element of weights and of what no product made."""
+        return BF16 if self.pure else FP32
+
+    @property
     def largest_weight(self) -> int:
-        """Elements of the largest learned tensor."""
-        return max((math.prod(weight.shape) for weight in self.weights), default=0)
+        """Bytes of the largest learned tensor."""
+        return max((math.prod(weight.shape) * weight.item for weight in self.weights), default=0)
 
     @property
     def activation_bytes(self) -> int:
@@ -99,11 +112,13 @@ class Tape:
         return self.saved + self.casts
 
     def start(self, shape: Shape) -> Value:
-        """A batch of samples as the loader hands it over: float32, without gradient."""
-        return Value(shape, Storage(math.prod(shape), FP32), grad=False)
+        """A batch of samples as the loader hands it over, in float32, and as the model takes it."""
+        samples = Value(shape, Storage(math.prod(shape), FP32), grad=False)
+        return self.made(shape, grad=False) if self.pure else samples
 
-    def made(self, shape: Shape, item: int = FP32, *, kept: bool = False, grad: bool = True) -> Value:
-        """A new tensor."""
+    def made(self, shape: Shape, item: int | None = None, *, kept: bool = False, grad: bool = True) -> Value:
+        """A new tensor, in the format of the weights unless `item` is another one."""
+        item = item or self.word
         value = Value(shape, Storage(math.prod(shape), item), grad)
         if kept:
             self.keep(value)
@@ -121,8 +136,8 @@ class Tape:
         """The backward pass needs something that no other operation sees: statistics, masks, indices."""
         self.saved += elements * item * self.copies * (self.batch if per_sample else 1)
 
-    def learn(self, part: str, name: str, shape: Shape) -> None:
-        self.weights.append(Weight(name, shape, part, self.copies))
+    def learn(self, part: str, name: str, shape: Shape, item: int | None = None) -> None:
+        self.weights.append(Weight(name, shape, part, self.copies, item or self.word))
 
     def remember(self, part: str, name: str, shape: Shape) -> None:
         """A buffer."""
@@ -154,7 +169,7 @@ class Tape:
     @property
     def _item(self) -> int:
         """Bytes per element of what a product makes."""
-        return BF16 if self.mixed else FP32
+        return BF16 if self.mixed else self.word
 
     def _product(self, value: Value, flops: int, weights: int, *, always: bool = False) -> None:
         """A product with weights: as much work again for their gradient, and for the input's where it needs one.
@@ -195,18 +210,18 @@ class Tape:
     def norm(self, value: Value, kind: Literal["batch", "layer", "rms"], width: int, *, learned: bool = True) -> Value:
         """Statistics are kept per feature (batch) or per row; the CPU's rms works in float32 and keeps what its weight multiplies."""
         if kind == "rms" and not self.gpu and value.item == BF16:
-            self.made(value.shape, kept=True)
+            self.made(value.shape, FP32, kept=True)
         else:
             self.keep(value)
         match kind:
             case "batch":
                 self.keep_more(2 * width, per_sample=False)
             case "layer":
-                self.keep_more(2 * value.size // width)
+                self.keep_more(2 * value.size // width, FP32 if self.gpu else self.word)
             case "rms":
                 self.keep_more(value.size // width)
                 if learned and not self.gpu:
-                    self.made(value.shape, kept=True)
+                    self.made(value.shape, FP32, kept=True)
             case _:
                 assert_never(kind)
         return self.made(value.shape, value.item)
@@ -254,11 +269,11 @@ class Tape:
         """The log-probabilities and the targets, or outputs and targets; in float32."""
         match kind:
             case "cross_entropy":
-                self.made(outputs.shape, kept=True)
+                self.made(outputs.shape, FP32, kept=True)
                 self.keep_more(outputs.size // outputs.shape[-1], INT64)
                 self.keep_more(1, per_sample=False)
             case "mse":
-                self.keep(self.made(outputs.shape) if outputs.item == BF16 else outputs)
+                self.keep(self.made(outputs.shape, FP32) if outputs.item == BF16 else outputs)
                 self.keep_more(outputs.size)
             case _:
                 assert_never(kind)

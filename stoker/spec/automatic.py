@@ -13,6 +13,7 @@ from stoker.spec.loss import CrossEntropy, MeanSquaredError
 from stoker.spec.model import MLP, Layers, TransformerDecoder
 from stoker.spec.model.layers import Layer, Norm, Pool, Residual
 from stoker.spec.model.transformer_decoder import RotaryPosition
+from stoker.spec.precision import Precision
 from stoker.spec.problem import class_total
 from stoker.spec.task import CausalLM, Classification, Regression
 from stoker.spec.training import Training
@@ -30,7 +31,7 @@ def completed(spec: JobSpec, facts: DatasetFacts | None) -> JobSpec:
     parts = spec.distributed.data_parts
     spec = _with(spec, training=_batch(spec.training, parts), resources=_with(spec.resources, cpus=spec.resources.cpus or ranks))
     spec = _with(spec, evaluation=_evaluation(spec), reproducibility=_seeds(spec))
-    return _with(spec, training=_stopping(spec), checkpoint=_checkpoint(spec))
+    return _with(spec, training=_stopping(spec), checkpoint=_checkpoint(spec), precision=_precision(spec.precision))
 
 
 P = TypeVar("P", bound=Spec)
@@ -170,6 +171,10 @@ def _batch(training: Training, ranks: int) -> Training:
     if batch is None:
         return training  # a rule says why
     return _with(training, micro_batch_size=batch.micro, gradient_accumulation_steps=batch.accumulation)
+
+
+def _precision(part: Precision) -> Precision:
+    return _with(part, loss_scale=part.scaling)
 
 
 def _evaluation(spec: JobSpec) -> Evaluation:

@@ -18,6 +18,10 @@ from stoker.spec.loss import MeanSquaredError
 from worker.trainer.loss import build_loss
 from worker.trainer.model import build_model
 from worker.trainer.optimizer import build_optimizer
+from worker.trainer.precision import narrowed
+
+NARROW = {"bf16_mixed": torch.bfloat16, "fp16_mixed": torch.float16}
+"""Formats of products."""
 
 
 @dataclass
@@ -30,7 +34,7 @@ class Kept:
 def model_of(spec: JobSpec, content: DatasetFacts, device: str = "meta") -> nn.Module:
     known = known_of(spec, content)
     with torch.device(device):
-        return build_model(spec.model, known.shape, known.outputs)
+        return narrowed(build_model(spec.model, known.shape, known.outputs), spec.precision)
 
 
 def batch_of_samples(spec: JobSpec, known: Known, batch: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -82,12 +86,12 @@ def peak_of_training(spec: JobSpec, content: DatasetFacts, steps: int = 2) -> in
     known, batch = known_of(spec, content), plan(spec, content).batch
     samples = batch_of_samples(spec, known, batch.micro)
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
-        model = build_model(spec.model, known.shape, known.outputs)
+        model = narrowed(build_model(spec.model, known.shape, known.outputs), spec.precision)
         optimizer = build_optimizer(spec.optimizer, model.parameters())
         for _ in range(steps):
             optimizer.zero_grad()
             for _ in range(batch.accumulation):
-                with torch.autocast("cpu", torch.bfloat16, enabled=spec.precision.mode == "bf16_mixed"):
+                with torch.autocast("cpu", NARROW.get(spec.precision.mode), enabled=spec.precision.mixed):
                     loss = loss_of(spec, known, model(samples[0]), samples[1])
                 loss.backward()
                 del loss

@@ -19,6 +19,7 @@ from torch import nn
 from stoker.spec import JobSpec
 from worker.trainer.data import Description
 from worker.trainer.model import build_model
+from worker.trainer.precision import narrowed
 from worker.trainer.task import build_task
 
 
@@ -83,6 +84,6 @@ def load(checkpoint: Path | str) -> Predictor:
     """From a checkpoint directory alone. Raises OSError, ValueError or RuntimeError when it is not a whole checkpoint."""
     path = Path(checkpoint)
     spec, about = JobSpec.model_validate_json((path / "spec.json").read_bytes()), Description.load(path)
-    model = build_model(spec.model, about.shape, about.outputs)
+    model = narrowed(build_model(spec.model, about.shape, about.outputs), spec.precision)
     model.load_state_dict(load_file(path / "model.safetensors"))
     return Predictor(spec, model.eval(), about)

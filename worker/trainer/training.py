@@ -50,7 +50,7 @@ class Clip(Protocol):
 
 
 def _total_norm(gradients: list[torch.Tensor], order: float) -> torch.Tensor:
-    norm: torch.Tensor = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients, order)), order)
+    norm: torch.Tensor = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients, order, dtype=torch.float32)), order)
     return norm
 
 

@@ -38,6 +38,12 @@ class World:
             dist.all_reduce(value, group=self.data_group)
         return value
 
+    def most(self, value: torch.Tensor) -> torch.Tensor:
+        """The largest over all ranks, in place."""
+        if self.size > 1:
+            dist.all_reduce(value, op=dist.ReduceOp.MAX)
+        return value
+
     def gather(self, value: torch.Tensor) -> torch.Tensor:
         """Everybody's tensor, stacked by rank: (ranks, *shape)."""
         if self.size == 1:

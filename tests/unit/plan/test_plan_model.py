@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from stoker.facts import DatasetFacts
 from stoker.plan import plan
+from stoker.plan.checkpoint import buffers_bytes
 from stoker.plan.draw import draw
 from stoker.plan.known import known_of
 from stoker.spec import JobSpec
@@ -24,10 +25,11 @@ from tests.support.plan_cases import (
     table,
     text,
 )
-from tests.support.plan_measure import batch_of_samples, flops, kept_bytes, loss_of, model_of
+from tests.support.plan_measure import NARROW, batch_of_samples, flops, kept_bytes, loss_of, model_of
 
 pytestmark = pytest.mark.filterwarnings("ignore:Mismatch dtype between input and weight:UserWarning")
 BATCH = 3
+MODES = ["fp32", "bf16_mixed", "fp16_mixed", "bf16_pure", "fp16_pure"]
 TABLE, PICTURES, TEXT = table(100, 7), arrays(100, 3, 12, 12), text(10_000)
 THOROUGH = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
@@ -46,7 +48,7 @@ def cases(draw_from: st.DrawFn) -> tuple[JobSpec, DatasetFacts]:
             spec, content = pictures(draw_from(pictures_of_layers())), PICTURES
         case _:
             spec, content = language(draw_from(decoders())), TEXT
-    return in_mode(draw_from(st.sampled_from(["fp32", "bf16_mixed"])), resolved(spec, content)), content
+    return in_mode(draw_from(st.sampled_from(MODES)), resolved(spec, content)), content
 
 
 def check_state(spec: JobSpec, content: DatasetFacts) -> None:
@@ -55,6 +57,10 @@ def check_state(spec: JobSpec, content: DatasetFacts) -> None:
     tape = draw(spec, known_of(spec, content), BATCH)
     tensors = [(w.name.format(i), w.shape) for w in (*tape.weights, *tape.buffers) for i in range(w.copies)]
     assert sorted(tensors) == sorted((name, tuple(tensor.shape)) for name, tensor in model.state_dict().items())
+    assert tape.weight_bytes == sum(p.nbytes for p in model.parameters())
+    assert buffers_bytes(tape) == sum(
+        model.state_dict()[name].nbytes for name, _ in model.named_buffers() if name in model.state_dict()
+    )
 
 
 def check_kept(spec: JobSpec, content: DatasetFacts) -> None:
@@ -62,8 +68,7 @@ def check_kept(spec: JobSpec, content: DatasetFacts) -> None:
     known = known_of(spec, content)
     model = model_of(spec, content, "cpu")
     inputs, targets = batch_of_samples(spec, known, BATCH)
-    mixed = spec.precision.mode == "bf16_mixed"
-    with kept_bytes(model) as kept, torch.autocast("cpu", torch.bfloat16, enabled=mixed):
+    with kept_bytes(model) as kept, torch.autocast("cpu", NARROW.get(spec.precision.mode), enabled=spec.precision.mixed):
         loss_of(spec, known, model(inputs), targets)
     assert draw(spec, known, BATCH).activation_bytes == kept.bytes
 
@@ -192,7 +197,7 @@ def regression(model: Json) -> JobSpec:
         ),
     ],
 )
-@pytest.mark.parametrize("mode", ["fp32", "bf16_mixed"])
+@pytest.mark.parametrize("mode", MODES)
 def test_named_cases(spec: JobSpec, content: DatasetFacts, mode: str) -> None:
     spec = in_mode(mode, resolved(spec, content))
     check_state(spec, content)
