@@ -1,4 +1,4 @@
-"""What ranks agree on between steps: whether somebody was told to stop, and what time it is.
+"""What ranks agree on between steps: whether somebody was told to stop, what time it is, and what else somebody asks.
 
 Nobody waits for the answer: it is asked after one step and read after the next, so a stop takes effect one step later.
 """
@@ -6,7 +6,7 @@ Nobody waits for the answer: it is asked after one step and read after the next,
 import signal
 import time
 from types import FrameType
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 import torch.distributed as dist
@@ -33,14 +33,26 @@ class Agreed(NamedTuple):
     """Rank 0's training time over all attempts."""
 
 
+class Question(Protocol):
+    """Something that all ranks are to learn at the same step, carried by the exchange that there is anyway."""
+
+    def ask(self) -> float:
+        """This rank's number."""
+
+    def hear(self, total: float) -> None:
+        """The sum over all ranks of what they said, at the same step on each."""
+
+
 class Control:
     """Asked once per step by every rank."""
 
     def __init__(self, world: World, signalled: StopSignal) -> None:
         self._world, self._signal = world, signalled
         self._group = dist.new_group(backend="gloo") if world.device.type == "cuda" and world.size > 1 else None
-        self._pending: tuple[dist.Work, torch.Tensor] | None = None
+        self._pending: tuple[dist.Work, torch.Tensor, tuple[Question, ...]] | None = None
         self._start = time.monotonic()
+        self.questions: tuple[Question, ...] = ()
+        """What else is asked; every rank puts in and takes out the same at the same step."""
 
     def set_seconds(self, seconds: float) -> None:
         """Continue the clock of an earlier attempt."""
@@ -54,20 +66,26 @@ class Control:
     def exchange(self) -> Agreed:
         """The same answer on every rank: alone, of now; else what was true one call earlier."""
         if self._world.size == 1:
+            for question in self.questions:
+                question.hear(question.ask())
             return Agreed(self._signal.raised, self.seconds)
         answer = self.settle()
-        message = torch.tensor([float(self._signal.raised), self.seconds if self._world.is_lead else 0.0], dtype=torch.float64)
+        asked, seconds = self.questions, self.seconds if self._world.is_lead else 0.0
+        message = torch.tensor([float(self._signal.raised), seconds, *(q.ask() for q in asked)], dtype=torch.float64)
         work = dist.all_reduce(message, group=self._group, async_op=True)
         assert work is not None
-        self._pending = work, message
+        self._pending = work, message, asked
         return answer
 
     def settle(self) -> Agreed:
-        """Wait for the question that is under way, if any."""
+        """Wait for what is under way, if anything. Questions that were taken out meanwhile hear nothing."""
         if self._pending is None:
             return Agreed(False, 0.0)
-        work, message = self._pending
+        work, message, asked = self._pending
         work.wait()
         self._pending = None
-        stop, seconds = message.tolist()
+        stop, seconds, *totals = message.tolist()
+        for question, total in zip(asked, totals, strict=True):
+            if question in self.questions:
+                question.hear(total)
         return Agreed(stop > 0, seconds)
