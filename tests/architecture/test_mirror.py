@@ -20,6 +20,7 @@ MACHINERY = {
     "objective": "model and loss as one module",
     "passes": "the forward and backward passes of a step, whatever the strategy",
     "update": "precision and clipping in the order that the step needs",
+    "guard": "the judgement of each step that debug asks for",
     "average": "the part of training that averages weights",
     "habit": "what is done between steps on a rhythm of its own",
     "state": "what parts of a run hand to the checkpoint",

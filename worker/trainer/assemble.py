@@ -13,9 +13,11 @@ from stoker.spec.evaluation import Mode
 from worker.trainer.average import Average, InTurn, NoAverage
 from worker.trainer.control import Control, StopSignal
 from worker.trainer.data import Dataset, Description, Feed, Wanted, build_data
+from worker.trainer.debug import build_guard, watches
 from worker.trainer.distributed import Replica, arrange, meetings, replicate
 from worker.trainer.errors import SpecProblem
 from worker.trainer.evaluation import Examiner, Text, build_examiner
+from worker.trainer.guard import Backoff, together
 from worker.trainer.habit import Habit
 from worker.trainer.journal import Journal
 from worker.trainer.logging import Log, build_log
@@ -24,14 +26,14 @@ from worker.trainer.model import build_model
 from worker.trainer.objective import Objective
 from worker.trainer.optimizer import build_optimizer
 from worker.trainer.passes import Accumulated, Passes, build_passes
-from worker.trainer.precision import Arithmetic
+from worker.trainer.precision import Arithmetic, narrowed
 from worker.trainer.reproducibility import Seeds, build_seeds, use_kernels
 from worker.trainer.rhythm import Rhythm, rhythm
 from worker.trainer.schedule import LearningRate, build_schedule
 from worker.trainer.state import Stateful
 from worker.trainer.task import build_task
 from worker.trainer.training import Judge, build_clip, build_judge, micro_size, total_steps
-from worker.trainer.update import OpenGuard, Update
+from worker.trainer.update import Update
 from worker.trainer.world import World
 
 
@@ -53,6 +55,7 @@ class Run:
     passes: Passes
     optimizer: torch.optim.Optimizer
     update: Update
+    backoff: Backoff
     average: Average
     lr: LearningRate
     log: Log
@@ -101,7 +104,7 @@ def assemble(
 
     journal.phase("building_model")
     torch.manual_seed(seeds.weights)
-    model = build_model(spec.model, data.about.shape, outputs).to(world.device)
+    model = narrowed(build_model(spec.model, data.about.shape, outputs).to(world.device), spec.precision)
     params = [p for p in model.parameters() if p.requires_grad]
     loss = build_loss(spec.loss or aim.loss, outputs, data.train.targets).to(world.device)
     micro, training = micro_size(spec.training, spec.distributed.data_parts), spec.training
@@ -116,12 +119,14 @@ def assemble(
     )
     tokens = data.train.tokens_per_sample
     total = total_steps(training, per_epoch=feed.per_epoch, samples=feed.samples_per_epoch, tokens_per_sample=tokens)
-    arithmetic = Arithmetic(spec.precision, world.device)
+    arithmetic = Arithmetic(spec.precision, world)
     replica = replicate(spec.distributed, Objective(model, loss), world)
     optimizer = build_optimizer(spec.optimizer, params)
     met = meetings(spec.distributed, replica, optimizer, world)
-    clip = build_clip(training.gradient_clipping, params, measured=spec.logging.gradient_norm)
-    update = Update(optimizer, arithmetic.scaler, clip, OpenGuard())
+    clip = build_clip(training.gradient_clipping, params, measured=spec.logging.gradient_norm or watches(spec.debug))
+    guard = build_guard(spec.debug, world, journal, norm=clip.norm, overflowed=lambda: arithmetic.scaler.overflowed)
+    backoff = Backoff()
+    update = Update(optimizer, arithmetic.scaler, clip, guard)
     examiner = build_examiner(
         spec.evaluation,
         aim.metrics,
@@ -149,12 +154,14 @@ def assemble(
         passes=build_passes(Accumulated(replica, arithmetic)),
         optimizer=optimizer,
         update=update,
+        backoff=backoff,
         average=InTurn((*met.values(), NoAverage())),
-        lr=build_schedule(spec.schedule, spec.optimizer.lr, total=total, per_epoch=feed.per_epoch),
+        lr=backoff.applied(build_schedule(spec.schedule, spec.optimizer.lr, total=total, per_epoch=feed.per_epoch)),
         log=build_log(
             spec.logging,
             world,
             norm=clip.norm,
+            gauges=together(arithmetic.gauges(), guard.gauges),
             per_epoch=feed.per_epoch,
             batch_size=training.batch_size,
             tokens_per_sample=tokens,
@@ -163,7 +170,7 @@ def assemble(
         judge=build_judge(training.early_stopping, _validation_modes(examiner, data)),
         saving=rhythm(spec.checkpoint.interval, feed.per_epoch, training.batch_size * tokens),
         habits=(),
-        stateful={**met},
+        stateful={"backoff": backoff, **guard.parts(), **arithmetic.parts(), **met},
         total=total,
         seconds=training.max_seconds or math.inf,
     )

@@ -9,6 +9,8 @@ RunError
 
 from typing import ClassVar
 
+from stoker.spec.debug import Rollback
+
 
 class RunError(Exception):
     """Root of the tree; `reason` is a code of `stoker.reasons`."""
@@ -39,7 +41,12 @@ class NoValidCheckpoint(RunError):
 
 
 class Diverged(RunError):
-    """The loss is NaN or infinite."""
+    """The loss or a gradient is NaN or infinite, or far out of line."""
 
     reason = "nan_loss"
     exit_code = 3
+
+    def __init__(self, message: str, remedy: Rollback | None = None) -> None:
+        """`remedy`: what the spec wants to be tried before the run ends."""
+        super().__init__(message)
+        self.remedy = remedy

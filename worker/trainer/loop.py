@@ -13,12 +13,13 @@ from stoker.events import Metrics, Notice, Progress, Started
 from worker.trainer import checkpoint
 from worker.trainer.assemble import Run
 from worker.trainer.errors import Diverged
-from worker.trainer.remedy import recover
+from worker.trainer.remedy import prepare, recover
 
 
 def train(run: Run) -> str:
     """From wherever the run is to its end; why it ended. Raises Diverged."""
     run.journal.write(_started(run))
+    prepare(run)
     run.journal.phase("training")
     reason = repeat(run)
     run.control.settle()
@@ -59,8 +60,9 @@ def step(run: Run) -> None:
         group["lr"] = run.lr(run.step)
     for param in run.params:
         param.grad = None
-    run.log.meter.add(run.passes(batch), batch.weight)
-    run.update()
+    loss = run.passes(batch)
+    if run.update(run.step, loss, batch.weight):
+        run.log.meter.add(loss, batch.weight)
     run.average(run.step)
     run.step += 1
 
@@ -74,7 +76,7 @@ def log(run: Run) -> None:
     run.logged = run.step
     run.journal.write(Metrics(step=run.step, values=values, t=time.time()))
     run.journal.write(Progress(step=run.step, epoch=run.step / feed.per_epoch, samples=samples, tokens=samples * per_sample))
-    _check(values["train/loss"], run.step)
+    _check(values.get("train/loss", 0.0), run.step)  # without one, every step was left out
 
 
 def evaluate(run: Run) -> None:

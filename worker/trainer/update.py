@@ -1,25 +1,12 @@
 """What happens once the gradients of a step are there: they are bounded, judged, and move the weights."""
 
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 
+from worker.trainer.guard import Guard
 from worker.trainer.precision import Scaler
 from worker.trainer.training import Clip
-
-
-class Guard(Protocol):
-    """Decides whether gradients may move the weights, the same on every rank."""
-
-    def admits(self) -> bool: ...
-
-
-class OpenGuard:
-    """Everything passes; a loss that is no number ends the run when it is reported."""
-
-    def admits(self) -> bool:
-        return True
 
 
 @dataclass
@@ -31,9 +18,13 @@ class Update:
     clip: Clip
     guard: Guard
 
-    def __call__(self) -> None:
-        self.scaler.unscale()
+    def __call__(self, step: int, loss: torch.Tensor, weight: float) -> bool:
+        """Whether the step with this number counts: an untrusted one changes nothing. `loss` and `weight`: summed over this
+        rank's part of the batch, and what the sum over all parts is divided by. Raises Diverged.
+        """
+        self.scaler.unscale(self.optimizer)
         self.clip()
-        if self.guard.admits():
+        if counts := self.guard.admits(step, loss, weight):
             self.scaler.step(self.optimizer)
         self.scaler.update()
+        return counts

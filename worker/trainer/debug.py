@@ -1,0 +1,29 @@
+"""Debug spec into the guard of each step."""
+
+from collections.abc import Callable
+
+import torch
+
+from stoker.spec.debug import Debug, Fail, Rollback
+from worker.trainer.guard import Guard, OpenGuard, Sentinel
+from worker.trainer.journal import Journal
+from worker.trainer.world import World
+
+
+def watches(spec: Debug) -> bool:
+    """Whether each step is judged before it is made, by the norm of its gradients among others."""
+    return spec.spike is not None or not isinstance(spec.nan_policy, Fail)
+
+
+def may_roll_back(spec: Debug) -> bool:
+    """Whether the run may go back to a checkpoint, so that it needs one from its start."""
+    return isinstance(spec.nan_policy, Rollback) or (spec.spike is not None and isinstance(spec.spike.policy, Rollback))
+
+
+def build_guard(
+    spec: Debug, world: World, journal: Journal, *, norm: Callable[[], torch.Tensor], overflowed: Callable[[], bool]
+) -> Guard:
+    """`norm`: of all gradients before they were bounded. `overflowed`: whether the loss scaler leaves the step out anyway."""
+    if not watches(spec):
+        return OpenGuard()
+    return Sentinel(world, journal, norm, spec.nan_policy, spec.spike, overflowed)
