@@ -124,6 +124,11 @@ BROKEN: dict[str, Broken] = {
     "cpus-for-ranks": Broken("table", "/resources/cpus", {"distributed": {"strategy": "ddp"}, "resources": {"cpus": 1}}),
     "cpus-uneven": Broken("table", "/resources/cpus", {"distributed": {"strategy": "ddp"}, "resources": {"cpus": 3}}),
     "local-sgd-never-averaged": Broken("table", "/distributed/sync_every", {"distributed": {"strategy": "local_sgd", "sync_every": 99}}),
+    "fp8-not-built": Broken("table", "/precision/mode", {"precision": {"mode": "fp8"}}),
+    "tf32-needs-gpu": Broken("table", "/precision/mode", {"precision": {"mode": "tf32"}}),
+    "loss-scale-needs-fp16": Broken("table", "/precision/loss_scale", {"precision": {"mode": "bf16_mixed", "loss_scale": {"mode": "dynamic"}}}),
+    "fp16-on-cpu": Broken("table", "/precision/mode", {"precision": {"mode": "fp16_mixed"}, "resources": {"device": "cpu"}}),
+    "fp16-moments": Broken("table", "/optimizer/eps", {"precision": {"mode": "fp16_pure"}}),
     "ddp-one-rank": Broken("table", "/distributed/processes_per_node", {"distributed": {"strategy": "ddp", "processes_per_node": 1}}),
 }  # fmt: skip
 
