@@ -9,20 +9,24 @@ from stoker.spec.job import JobSpec
 from stoker.spec.rules._rule import Case, Hit, Level, Rule
 from stoker.spec.rules.architecture import ARCHITECTURE_RULES
 from stoker.spec.rules.batches import BATCH_RULES
+from stoker.spec.rules.formats import FORMAT_RULES
 from stoker.spec.rules.goals import GOAL_RULES
 from stoker.spec.rules.lengths import LENGTH_RULES
 from stoker.spec.rules.machines import MACHINE_RULES
 from stoker.spec.rules.meetings import MEETING_RULES
+from stoker.spec.rules.recurrence import RECURRENCE_RULES
 from stoker.spec.rules.samples import SAMPLE_RULES
 
 RULES: tuple[Rule, ...] = (
     *ARCHITECTURE_RULES,
+    *RECURRENCE_RULES,
     *SAMPLE_RULES,
     *GOAL_RULES,
     *LENGTH_RULES,
     *BATCH_RULES,
     *MACHINE_RULES,
     *MEETING_RULES,
+    *FORMAT_RULES,
 )
 """Every rule, by what it is about."""
 
