@@ -105,7 +105,6 @@ def assemble(
     journal.phase("building_model")
     torch.manual_seed(seeds.weights)
     model = narrowed(build_model(spec.model, data.about.shape, outputs).to(world.device), spec.precision)
-    params = [p for p in model.parameters() if p.requires_grad]
     loss = build_loss(spec.loss or aim.loss, outputs, data.train.targets).to(world.device)
     micro, training = micro_size(spec.training, spec.distributed.data_parts), spec.training
     feed = Feed(
@@ -121,6 +120,7 @@ def assemble(
     total = total_steps(training, per_epoch=feed.per_epoch, samples=feed.samples_per_epoch, tokens_per_sample=tokens)
     arithmetic = Arithmetic(spec.precision, world)
     replica = replicate(spec.distributed, Objective(model, loss), world)
+    params = [p for p in model.parameters() if p.requires_grad]  # those that the strategy left: it may have cut them
     optimizer = build_optimizer(spec.optimizer, params)
     met = meetings(spec.distributed, replica, optimizer, world)
     clip = build_clip(training.gradient_clipping, params, measured=spec.logging.gradient_norm or watches(spec.debug))
@@ -174,7 +174,7 @@ def assemble(
         total=total,
         seconds=training.max_seconds or math.inf,
     )
-    torch.manual_seed(seeds.noise(world.rank, 0))
+    torch.manual_seed(seeds.noise(world.data_index, 0))
     return run
 
 

@@ -80,19 +80,21 @@ class Examiner:
         """Values by key, the same on every rank; nothing for an empty split. Leaves the model in training mode.
 
         `says` gives the model's outputs. Parts of the world take consecutive parts of the split, so that the same samples are
-        judged for any number of them.
+        judged for any number of them. All ranks ask equally often, for the answer may need all of them: one that has nothing
+        left asks about the first sample and forgets what it hears.
         """
         count, part, parts = min(len(split), limit or len(split)), self.world.data_index, self.world.data_parts
         if count == 0:
             return {}
         model.eval()
         tally = Tally(torch.zeros(5, dtype=torch.float64, device=self.world.device), self._measures())
-        stop = count * (part + 1) // parts
-        for at in range(count * part // parts, stop, self.batch_size):
-            inputs, targets = split.slice(at, min(at + self.batch_size, stop), self.world.device)
+        start, stop, largest = count * part // parts, count * (part + 1) // parts, -(-count // parts)
+        for at in range(start, start + largest, self.batch_size):
+            inputs, targets = split.slice(*(at, min(at + self.batch_size, stop)) if at < stop else (0, 1), self.world.device)
             with self.autocast():
                 outputs = says(inputs)
-            self._add(tally, outputs.float(), targets)
+            if at < stop:
+                self._add(tally, outputs.float(), targets)
         self._measure(tally, torch.empty(0, self.outputs, device=self.world.device), split.slice(0, 0, self.world.device)[1])
         model.train()
         return self._values(tally)

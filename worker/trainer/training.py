@@ -12,6 +12,7 @@ from stoker.spec.arithmetic import batch_of
 from stoker.spec.evaluation import Mode
 from stoker.spec.training import ClipByNorm, ClipByValue, Clipping, EarlyStopping, Training
 from worker.trainer.errors import SpecProblem
+from worker.trainer.shards import local, total_norm
 
 
 def micro_size(spec: Training, ranks: int) -> int:
@@ -49,11 +50,6 @@ class Clip(Protocol):
         """Norm of all gradients of the last step, before clipping."""
 
 
-def _total_norm(gradients: list[torch.Tensor], order: float) -> torch.Tensor:
-    norm: torch.Tensor = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients, order, dtype=torch.float32)), order)
-    return norm
-
-
 @dataclass
 class NoClip:
     """Gradients pass; their norm is only computed when somebody asks, while they are still there."""
@@ -64,7 +60,7 @@ class NoClip:
         return
 
     def norm(self) -> torch.Tensor:
-        return _total_norm([p.grad for p in self.params if p.grad is not None], 2.0)
+        return total_norm([p.grad for p in self.params if p.grad is not None], 2.0)
 
 
 @dataclass
@@ -78,8 +74,8 @@ class NormClip:
 
     def __call__(self) -> None:
         gradients = [p.grad for p in self.params if p.grad is not None]
-        self._norm = _total_norm(gradients, self.order)
-        torch._foreach_mul_(gradients, torch.clamp(self.largest / (self._norm + 1e-6), max=1.0))
+        self._norm = total_norm(gradients, self.order)
+        torch._foreach_mul_([local(gradient) for gradient in gradients], torch.clamp(self.largest / (self._norm + 1e-6), max=1.0))
 
     def norm(self) -> torch.Tensor:
         return self._norm
@@ -96,9 +92,10 @@ class ValueClip:
     def __call__(self) -> None:
         gradients = [p.grad for p in self.params if p.grad is not None]
         if self.measured:
-            self._norm = _total_norm(gradients, 2.0)
-        torch._foreach_clamp_min_(gradients, -self.largest)
-        torch._foreach_clamp_max_(gradients, self.largest)
+            self._norm = total_norm(gradients, 2.0)
+        parts = [local(gradient) for gradient in gradients]
+        torch._foreach_clamp_min_(parts, -self.largest)
+        torch._foreach_clamp_max_(parts, self.largest)
 
     def norm(self) -> torch.Tensor:
         return self._norm

@@ -8,6 +8,8 @@ MODULES = (
     "torch._dynamo",  # the first optimizer imports it, 2 s
     "torch.nn.parallel",
     "torch.distributed",
+    "torch.distributed.fsdp",
+    "torch.distributed.tensor.parallel",
     "torchmetrics.classification",
     "torchmetrics.regression",
     "tokenizers",

@@ -23,8 +23,7 @@ class Batch:
     """This rank's part of one optimizer step."""
 
     micros: tuple[Micro, ...]
-    """At least one; one that is empty when the batch has fewer samples than there are ranks. Equally many on every rank that
-    shares a model."""
+    """At least one, and equally many on every rank; the last ones are empty where another rank has more samples."""
     weight: float
     """What the summed losses of all ranks are divided by."""
     scale: torch.Tensor
@@ -88,7 +87,7 @@ class Feed:
         rows = self.rows(epoch)[start : min(start + self._block * size, self.samples_per_epoch)]
         parts = torch.split(rows, size)
         mine = [part[len(part) * rank // ranks : len(part) * (rank + 1) // ranks] for part in parts]
-        cuts = [self._cuts(len(part)) for part in mine]
+        cuts = [self._cuts(len(own), -(-len(part) // ranks)) for own, part in zip(mine, parts, strict=True)]
         own = torch.cat(mine)
         sizes = [n for cut in cuts for n in cut]
         inputs = torch.split(self._staged(self.samples.inputs.index_select(0, own)), sizes)
@@ -103,6 +102,6 @@ class Feed:
         on_gpu = self._world.device.type == "cuda"
         return ready(values.pin_memory() if on_gpu and self._spec.pin_memory else values, self._world.device)
 
-    def _cuts(self, count: int) -> list[int]:
-        full, rest = divmod(count, self._micro)
-        return [self._micro] * full + ([rest] if rest or not full else [])
+    def _cuts(self, count: int, largest: int) -> list[int]:
+        """Of `count` samples, where some rank has `largest`."""
+        return [min(self._micro, max(0, count - at)) for at in range(0, max(1, largest), self._micro)]
