@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
 import numpy as np
 import pyarrow as pa
@@ -22,7 +22,7 @@ from stoker.spec.automatic import completed
 
 ROOT = Path(__file__).parents[2]
 CHOICES = ("type", "strategy")
-"""Which member of a union a document chose: matched by class, not read."""
+"""Which member of a union a document chose: matched by class, not read. So is any other field that has one value only."""
 
 ELSEWHERE = {
     "JobSpec.api_version": "the grammar's upgrade, before there is a spec",
@@ -76,7 +76,12 @@ run(f"{answers}/alone.json", alone)
 
 
 def unread(specs: Iterable[type[Spec]], reads: set[str]) -> list[str]:
-    fields = {f"{spec.__name__}.{name}" for spec in specs for name in spec.model_fields if name not in CHOICES}
+    fields = {
+        f"{spec.__name__}.{name}"
+        for spec in specs
+        for name, field in spec.model_fields.items()
+        if name not in CHOICES and not (get_origin(field.annotation) is Literal and len(get_args(field.annotation)) == 1)
+    }
     return sorted(fields - reads - ELSEWHERE.keys())
 
 
@@ -182,6 +187,21 @@ JOBS: dict[str, tuple[str, dict[str, Any]]] = {
             "training": {"max_steps": 3, "batch_size": 8, "gradient_clipping": {"type": "value"}},
             "evaluation": {"metrics": ["mae", "rmse", "r2"]},
             "logging": {"interval": {"seconds": 1.0}},
+            "precision": {"mode": "fp16_mixed", "loss_scale": {"mode": "dynamic"}},
+        },
+    ),
+    "diverging": (
+        "rows.csv",
+        {
+            "task": {"type": "classification", "target": "y"},
+            "model": {"type": "mlp", "hidden_sizes": [4]},
+            "data": _source("csv", delimiter=";"),
+            "optimizer": {"type": "sgd", "lr": 1e12},
+            "training": {"max_steps": 12, "batch_size": 8},
+            "debug": {
+                "nan_policy": {"type": "rollback", "lr_factor": 1e-12},
+                "spike": {"window": 4, "threshold": 1.001, "policy": {"type": "skip_step", "max_skips": 12}},
+            },
         },
     ),
     "arrays": (
@@ -201,6 +221,7 @@ JOBS: dict[str, tuple[str, dict[str, Any]]] = {
             "model": {"type": "mlp", "normalization": {"type": "rms"}},
             "data": _source("image_folder", channels=1),
             "training": {"max_seconds": 0.01, "batch_size": 8},
+            "precision": {"mode": "fp16_pure", "loss_scale": {"mode": "static", "scale": 8.0}},
         },
     ),
     "byte": (

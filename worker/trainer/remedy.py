@@ -35,10 +35,10 @@ def _go_back(run: Run, place: Path, remedy: Rollback, why: str) -> None:
     failed, count, factor, seconds = run.step, run.backoff.count + 1, run.backoff.factor * remedy.lr_factor, run.control.seconds
     run.optimizer.state.clear()  # of weights that had none at the checkpoint
     run.judge.weights = {}
+    run.log.read(lr=0.0, steps=1, count=1)  # nobody hears what was measured since the last report
     checkpoint.restore(run, place)
     run.control.set_seconds(seconds)
     run.backoff.count, run.backoff.factor = count, factor
-    run.log.watch.read(1, 1)
     message = f"{why}: back to step {run.step}, and on with {factor:g} x the learning rate"
     data = {"from": failed, "to": run.step, "rollbacks": count, "factor": factor}
     run.journal.write(Notice(level="warning", code="rolled_back", message=message, step=run.step, data=data))

@@ -9,6 +9,7 @@ from stoker.spec.job import JobSpec
 from stoker.spec.rules._rule import Case, Hit, Level, Rule
 from stoker.spec.rules.architecture import ARCHITECTURE_RULES
 from stoker.spec.rules.batches import BATCH_RULES
+from stoker.spec.rules.failures import FAILURE_RULES
 from stoker.spec.rules.formats import FORMAT_RULES
 from stoker.spec.rules.goals import GOAL_RULES
 from stoker.spec.rules.lengths import LENGTH_RULES
@@ -27,6 +28,7 @@ RULES: tuple[Rule, ...] = (
     *MACHINE_RULES,
     *MEETING_RULES,
     *FORMAT_RULES,
+    *FAILURE_RULES,
 )
 """Every rule, by what it is about."""
 

@@ -130,6 +130,8 @@ BROKEN: dict[str, Broken] = {
     "fp16-on-cpu": Broken("table", "/precision/mode", {"precision": {"mode": "fp16_mixed"}, "resources": {"device": "cpu"}}),
     "fp16-moments": Broken("table", "/optimizer/eps", {"precision": {"mode": "fp16_pure"}}),
     "ddp-one-rank": Broken("table", "/distributed/processes_per_node", {"distributed": {"strategy": "ddp", "processes_per_node": 1}}),
+    "rollback-repeats": Broken("table", "/debug/nan_policy/lr_factor", {"debug": {"nan_policy": {"type": "rollback", "lr_factor": 1}}}),
+    "spike-window-too-long": Broken("table", "/debug/spike/window", {"debug": {"spike": {"window": 25}}}),
 }  # fmt: skip
 
 

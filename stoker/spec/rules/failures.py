@@ -1,0 +1,39 @@
+"""What is done when a run goes wrong must be able to help."""
+
+from collections.abc import Iterator
+
+from stoker.spec.debug import Rollback
+from stoker.spec.rules._rule import Case, Hit, Rule, hit
+from stoker.spec.rules.lengths import RUN_READS, total_steps
+
+
+def _rollbacks(case: Case) -> Iterator[tuple[str, Rollback]]:
+    debug = case.spec.debug
+    if isinstance(debug.nan_policy, Rollback):
+        yield "/debug/nan_policy", debug.nan_policy
+    if debug.spike is not None and isinstance(debug.spike.policy, Rollback):
+        yield "/debug/spike/policy", debug.spike.policy
+
+
+def rollback_repeats(case: Case) -> Iterator[Hit]:
+    for pointer, policy in _rollbacks(case):
+        if policy.lr_factor == 1:
+            yield hit(f"{pointer}/lr_factor")
+
+
+def spike_window_too_long(case: Case) -> Iterator[Hit]:
+    spike, total = case.spec.debug.spike, total_steps(case)
+    if spike is not None and total is not None and spike.window >= total:
+        yield hit("/debug/spike/window", window=spike.window, total=total)
+
+
+FAILURE_RULES = (
+    Rule(
+        "rollback-repeats", "W", ("/debug",), rollback_repeats,
+        "with a factor of 1 the run does the same again after each rollback", "set `lr_factor` below 1, for example 0.5",
+    ),
+    Rule(
+        "spike-window-too-long", "W", ("/debug/spike", *RUN_READS), spike_window_too_long,
+        "nothing is a spike in the first {window} steps, and the run has {total}", "lower `debug.spike.window`",
+    ),
+)  # fmt: skip
