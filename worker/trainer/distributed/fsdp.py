@@ -1,0 +1,73 @@
+"""A model in shards; gradients are averaged over the parts of a batch and each rank keeps its share of them.
+
+Every rank takes part in gathering every layer, so all make equally many passes: one without samples runs the model over a
+sample of nothing and throws the result away.
+"""
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.distributed.fsdp import FSDPModule, fully_shard
+
+from stoker.spec.distributed import FSDP
+from worker.trainer.distributed.gradients import Averaging
+from worker.trainer.distributed.mesh import grid
+from worker.trainer.objective import Objective
+from worker.trainer.world import World
+
+
+def units(model: nn.Module) -> Iterator[nn.Module]:
+    """Parts that are gathered one at a time: the members of lists of blocks, and of a stack of layers."""
+    for child in model.children():
+        if isinstance(child, nn.ModuleList):
+            yield from child
+        elif isinstance(model, nn.Sequential) and next(child.parameters(), None) is not None:
+            yield child
+
+
+class Sharded:
+    """The root is the model itself, so that it is gathered for training and for evaluation alike."""
+
+    def __init__(self, spec: FSDP, objective: Objective, world: World) -> None:
+        self._objective, self._nothing = objective, nullcontext()
+        self._buffers = list(objective.model.buffers())
+        mesh = grid(world, replicas=spec.replicate)["replica", "shard"]
+        for part in (*units(objective.model), objective.model):
+            fully_shard(part, mesh=mesh, reshard_after_forward=spec.reshard_after_forward)
+        self._parts = [module for module in objective.model.modules() if isinstance(module, FSDPModule)]
+        sharded = {id(parameter) for parameter in objective.model.parameters()}
+        others = [p for p in objective.parameters() if p.requires_grad and id(p) not in sharded]
+        self._others: AbstractContextManager[object] = Averaging(others, world) if others else self._nothing
+
+    def __call__(self, inputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        if inputs.shape[0]:
+            return self._objective(inputs, targets)  # type: ignore[no-any-return]  # modules return Any
+        self._objective.model.eval()  # statistics of batches are not to learn from nothing
+        loss = self._objective(inputs.new_zeros(1, *inputs.shape[1:]), targets.new_zeros(1, *targets.shape[1:]))
+        self._objective.model.train()
+        return loss * 0.0  # type: ignore[no-any-return]  # modules return Any
+
+    def exchange(self, last: bool) -> AbstractContextManager[object]:
+        """Gradients stay whole on each rank until the last pass."""
+        for part in self._parts:
+            part.set_requires_gradient_sync(last, recurse=False)
+            part.set_is_last_backward(last)
+        return self._others if last else self._nothing
+
+    @torch.no_grad()
+    def outputs(self, inputs: torch.Tensor) -> torch.Tensor:
+        outputs: torch.Tensor = self._objective.model(inputs)
+        self._reshard()
+        return outputs
+
+    def settle(self) -> None:
+        for buffer in self._buffers:
+            dist.broadcast(buffer, src=0)
+
+    def _reshard(self) -> None:
+        """No backward pass does it."""
+        for part in self._parts:
+            part.reshard()
