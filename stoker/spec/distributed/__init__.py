@@ -5,9 +5,10 @@ from typing import Annotated
 from pydantic import Field
 
 from stoker.spec.distributed.ddp import DDP
+from stoker.spec.distributed.fsdp import FSDP
 from stoker.spec.distributed.local_sgd import LocalSGD
 from stoker.spec.distributed.single import Single
 
-Distributed = Annotated[Single | DDP | LocalSGD, Field(discriminator="strategy")]
+Distributed = Annotated[Single | DDP | FSDP | LocalSGD, Field(discriminator="strategy")]
 
-__all__ = ["DDP", "Distributed", "LocalSGD", "Single"]
+__all__ = ["DDP", "FSDP", "Distributed", "LocalSGD", "Single"]

@@ -4,8 +4,9 @@ from typing import assert_never
 
 import torch
 
-from stoker.spec.distributed import DDP, Distributed, LocalSGD, Single
+from stoker.spec.distributed import DDP, FSDP, Distributed, LocalSGD, Single
 from worker.trainer.distributed.ddp import Replicated
+from worker.trainer.distributed.fsdp import Sharded
 from worker.trainer.distributed.local_sgd import Apart, Meeting
 from worker.trainer.distributed.replica import Replica
 from worker.trainer.distributed.single import Alone
@@ -18,7 +19,7 @@ __all__ = ["Apart", "Meeting", "Replica", "arrange", "meetings", "replicate"]
 def arrange(spec: Distributed, world: World) -> World:
     """The world with the batch shared out as the strategy wants it; before data is read."""
     match spec:
-        case Single() | DDP() | LocalSGD():
+        case Single() | DDP() | FSDP() | LocalSGD():
             return world
         case _:
             assert_never(spec)
@@ -31,6 +32,8 @@ def replicate(spec: Distributed, objective: Objective, world: World) -> Replica:
             return Alone(objective) if world.size == 1 else Replicated(objective, world, DDP().bucket_cap_mb)
         case DDP():
             return Alone(objective) if world.size == 1 else Replicated(objective, world, spec.bucket_cap_mb)
+        case FSDP():
+            return Alone(objective) if world.size == 1 else Sharded(spec, objective, world)
         case LocalSGD():
             return Apart(objective, world, spec.sync_every)
         case _:
