@@ -32,7 +32,11 @@ from stoker.events import Notice, Saved
 from worker.trainer.assemble import Run
 from worker.trainer.errors import NoValidCheckpoint, SpecProblem
 from worker.trainer.journal import Journal
+from worker.trainer.shards import placed, whole
 from worker.trainer.world import World
+
+Files = dict[str, dict[str, torch.Tensor]]
+"""Tensors by file and name."""
 
 NONE_YET, ALL_DAMAGED = -1, -2
 NEEDED = {"model.safetensors", "optimizer.safetensors", "ranks.safetensors", "state.json", "spec.json", "data.json"}
@@ -48,9 +52,9 @@ def save(run: Run, *, final: bool = False) -> None:
     """Every rank calls it; rank 0 writes. Raises OSError when the disk does not take it; the checkpoint before stays."""
     run.journal.phase("checkpointing")
     run.replica.settle()
-    ranks, parts = _rank_states(run), _parts(run)
+    ranks, parts, files = _rank_states(run), _parts(run), _files(run)
     if run.world.is_lead:
-        _write(run, ranks, parts, final)
+        _write(run, files | {"ranks": ranks, "parts": parts}, final)
         path = directory(run.home, run.step).relative_to(run.home).as_posix()
         run.journal.write(Saved(step=run.step, path=path, metrics=run.metrics, final=final))
     run.saved = run.step
@@ -69,13 +73,13 @@ def _parts(run: Run) -> dict[str, torch.Tensor]:
     return {f"{name}/{key}": value for name, part in run.stateful.items() for key, value in part.tensors().items()}
 
 
-def _write(run: Run, ranks: dict[str, torch.Tensor], parts: dict[str, torch.Tensor], final: bool) -> None:
+def _write(run: Run, files: Files, final: bool) -> None:
     target = directory(run.home, run.step)
     building = target.with_name(f".building-{target.name}")
     shutil.rmtree(building, ignore_errors=True)
     building.mkdir(parents=True)
     try:
-        _fill(run, ranks, parts, building, final)
+        _fill(run, files, building, final)
         _commit(building, run.step)
         if target.exists():  # a damaged one of an earlier attempt
             shutil.rmtree(target)
@@ -88,14 +92,10 @@ def _write(run: Run, ranks: dict[str, torch.Tensor], parts: dict[str, torch.Tens
         shutil.rmtree(directory(run.home, old), ignore_errors=True)
 
 
-def _fill(run: Run, ranks: dict[str, torch.Tensor], parts: dict[str, torch.Tensor], into: Path, final: bool) -> None:
-    save_file(_model_state(run), into / "model.safetensors")
-    save_file(_optimizer_state(run), into / "optimizer.safetensors")
-    if run.judge.weights:
-        save_file(run.judge.weights, into / "best.safetensors")
-    save_file(ranks, into / "ranks.safetensors")
-    if parts:
-        save_file(parts, into / "parts.safetensors")
+def _fill(run: Run, files: Files, into: Path, final: bool) -> None:
+    for name, tensors in files.items():
+        if tensors or name in ("model", "optimizer", "ranks"):
+            save_file(tensors, into / f"{name}.safetensors")
     (into / "state.json").write_text(json.dumps(_state(run, final), indent=1))
     (into / "spec.json").write_text(run.spec.model_dump_json(indent=1))
     run.data.about.save(into)
@@ -127,13 +127,24 @@ def _state(run: Run, final: bool) -> dict[str, Any]:
     }
 
 
-def _model_state(run: Run) -> dict[str, torch.Tensor]:
-    return {name: tensor.detach().contiguous() for name, tensor in run.model.state_dict().items()}
-
-
-def _optimizer_state(run: Run) -> dict[str, torch.Tensor]:
+def _files(run: Run) -> Files:
+    """Whole tensors, on rank 0; the others help to make them."""
     named = [(name, run.optimizer.state.get(param, {})) for name, param in run.model.named_parameters()]
-    return {f"{name}.{key}": value for name, state in named for key, value in state.items() if isinstance(value, torch.Tensor)}
+    moments = {f"{name}.{key}": value for name, state in named for key, value in state.items() if isinstance(value, torch.Tensor)}
+    return {
+        "model": _gathered(run, run.model.state_dict()),
+        "optimizer": _gathered(run, moments),
+        "best": _gathered(run, run.judge.weights),
+    }
+
+
+def _gathered(run: Run, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    gathered = {}
+    for name, tensor in tensors.items():
+        full = whole(tensor.detach())
+        if run.world.is_lead:
+            gathered[name] = full.contiguous()
+    return gathered
 
 
 def _commit(building: Path, step: int) -> None:
@@ -245,16 +256,20 @@ def _restore_parts(run: Run, path: Path, values: dict[str, dict[str, Any]]) -> N
 
 
 def _load_tensors(run: Run, path: Path) -> None:
-    run.model.load_state_dict(load_file(path / "model.safetensors"))
+    laid_out = run.model.state_dict()
+    saved = load_file(path / "model.safetensors")
+    run.model.load_state_dict({name: placed(value, laid_out.get(name, value)) for name, value in saved.items()})
     kept: dict[str, dict[str, torch.Tensor]] = {name: {} for name, _ in run.model.named_parameters()}
     for key, value in load_file(path / "optimizer.safetensors").items():
-        name, _, moment = key.rpartition(".")
-        kept[name][moment] = torch.empty_like(value, device=run.world.device).copy_(value)  # memory of torch's own alignment
+        name, _, moment = key.rpartition(".")  # in memory of torch's own alignment
+        kept[name][moment] = placed(value, laid_out[name] if value.dim() else value.to(run.world.device))
     for name, param in run.model.named_parameters():
         if kept[name]:
             run.optimizer.state[param] = kept[name]
     if (path / "best.safetensors").exists():
-        run.judge.weights = {name: value.to(run.world.device) for name, value in load_file(path / "best.safetensors").items()}
+        run.judge.weights = {
+            name: placed(value, laid_out[name]) for name, value in load_file(path / "best.safetensors").items()
+        }
 
 
 def _restore_rank(run: Run, ranks: dict[str, torch.Tensor]) -> None:
