@@ -21,7 +21,7 @@ def average(params: Iterable[nn.Parameter], world: World) -> None:
             continue
         flat = torch.cat([gradient.flatten() for gradient in bucket])
         world.sum(flat).div_(world.data_parts)
-        parts = flat.split([gradient.numel() for gradient in bucket])
+        parts = torch.split(flat, [gradient.numel() for gradient in bucket])
         for gradient, part in zip(bucket, parts, strict=True):
             gradient.copy_(part.view_as(gradient))
 
@@ -29,7 +29,7 @@ def average(params: Iterable[nn.Parameter], world: World) -> None:
 def _aligned(param: nn.Parameter) -> torch.Tensor:
     """This rank's part of a gradient. Ranks that share a layer may each hold an addend of it."""
     if isinstance(param, DTensor) and isinstance(param.grad, DTensor) and param.grad.placements != param.placements:
-        param.grad = param.grad.redistribute(placements=param.placements)  # type: ignore[no-untyped-call]  # torch has no types here
+        param.grad = param.grad.redistribute(placements=param.placements)
     assert param.grad is not None
     return local(param.grad)
 
