@@ -1,19 +1,20 @@
-"""Which waiting job goes to which worker: a pure function of what waits and what is free.
+"""Which waiting job goes to which workers: a pure function of what waits and what is free.
 
-Jobs are taken by priority, then age. A job is placed on one worker whole or not at all. Smaller jobs may pass one that does
-not fit, but not for ever: once a job has waited longer than `patience`, the worker where it could fit soonest is kept free
-for it, and only jobs before it in the order may still use that worker. So a large job waits at most its patience and the
-longest run on that worker.
+Jobs are taken by priority, then age. A job is placed whole or not at all: on one worker, or on as many different ones as it
+has nodes, all of one network and with the same kind of device. One that may do with fewer nodes gets as many as fit now.
+Smaller jobs may pass one that does not fit, but not for ever: once a job has waited longer than `patience`, the workers where
+it could fit soonest are kept free for it, and only jobs before it in the order may still use them. So a large job waits at
+most its patience and the longest run on those workers.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 
 @dataclass(frozen=True)
 class Need:
-    """What a job asks for."""
+    """What a job asks for. Ranks, cpus and memory are those of one node."""
 
     job_id: str
     device: str
@@ -24,6 +25,9 @@ class Need:
     priority: int = 0
     age: float = 0.0
     """Seconds since it was queued."""
+    nodes: int = 1
+    fewest: int = 1
+    """Nodes that it can do with; `nodes` where it must have all."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,8 @@ class Node:
     free_memory_bytes: int
     free_gpus: tuple[int, ...]
     warm: bool = False
+    network: str = ""
+    """Workers of one network reach each other; empty: nobody reaches it, so it takes no part in jobs of several nodes."""
 
     def emptied(self) -> "Node":
         """The worker with nothing on it."""
@@ -46,8 +52,9 @@ class Node:
 
 
 @dataclass(frozen=True)
-class Placement:
-    job_id: str
+class Part:
+    """What a job gets of one worker."""
+
     worker_id: str
     worker_name: str
     device: str
@@ -58,6 +65,13 @@ class Placement:
 
     def devices(self) -> dict[str, Any]:
         return {"device": self.device, "cpus": self.cpus, "gpus": list(self.gpus), "memory_bytes": self.memory_bytes}
+
+
+@dataclass(frozen=True)
+class Placement:
+    job_id: str
+    parts: tuple[Part, ...]
+    """One for each node; the first is node 0."""
 
 
 def in_order(pending: Sequence[Need]) -> list[Need]:
@@ -73,22 +87,41 @@ def place(pending: Sequence[Need], nodes: Sequence[Node], *, patience: float = 6
     for need in in_order(pending):
         open_nodes = [n for n in free.values() if n.id not in reserved]
         if (placement := _best(need, open_nodes)) is not None:
-            free[placement.worker_id] = _take(free[placement.worker_id], placement)
+            for part in placement.parts:
+                free[part.worker_id] = _take(free[part.worker_id], part)
             made.append(placement)
-        elif need.age > patience and (kept := _to_reserve(need, open_nodes)) is not None:
-            reserved.add(kept)
+        elif need.age > patience:
+            reserved.update(_to_reserve(need, open_nodes))
     return made
 
 
 def _best(need: Need, nodes: Sequence[Node]) -> Placement | None:
     """The tightest fit: warm workers first, then the least left over. GPUs before CPU slots when either will do."""
     for device in _devices(need):
-        fitting = [n for n in nodes if not missing(need, n, device)]
-        if fitting:
-            node = min(fitting, key=lambda n: (not n.warm, len(n.free_gpus), n.free_cpus, n.free_memory_bytes, n.name))
-            gpus = node.free_gpus[: need.ranks] if device == "cuda" else ()
-            return Placement(need.job_id, node.id, node.name, device, need.cpus, need.memory_bytes, gpus)
+        fitting = sorted((n for n in nodes if not missing(need, n, device)), key=_tightest)
+        for count in range(need.nodes, need.fewest - 1, -1):
+            for together in _reaching(fitting, count):
+                return Placement(need.job_id, tuple(_part(need, n, device) for n in together[:count]))
     return None
+
+
+def _tightest(node: Node) -> tuple[bool, int, int, int, str]:
+    return not node.warm, len(node.free_gpus), node.free_cpus, node.free_memory_bytes, node.name
+
+
+def _reaching(nodes: Sequence[Node], count: int) -> Iterator[list[Node]]:
+    """At least so many nodes that reach each other, in the order given: by network, but for one node, which needs none."""
+    if count == 1:
+        groups = [list(nodes)]
+    else:
+        names = dict.fromkeys(n.network for n in nodes if n.network)
+        groups = [[n for n in nodes if n.network == name] for name in names]
+    yield from (group for group in groups if len(group) >= count)
+
+
+def _part(need: Need, node: Node, device: str) -> Part:
+    gpus = node.free_gpus[: need.ranks] if device == "cuda" else ()
+    return Part(node.id, node.name, device, need.cpus, need.memory_bytes, gpus)
 
 
 def _devices(need: Need) -> tuple[str, ...]:
@@ -96,7 +129,7 @@ def _devices(need: Need) -> tuple[str, ...]:
 
 
 def missing(need: Need, node: Node, device: str) -> dict[str, int]:
-    """What the node lacks for the job on a device kind: name → amount; empty when it fits."""
+    """What the node lacks for one node's part of the job on a device kind: name → amount; empty when it fits."""
     lacks = {
         "cpus": need.cpus - node.free_cpus,
         "memory_bytes": need.memory_bytes - node.free_memory_bytes,
@@ -106,22 +139,33 @@ def missing(need: Need, node: Node, device: str) -> dict[str, int]:
 
 
 def could_ever(need: Need, node: Node) -> bool:
-    """Whether the empty node would hold the job."""
+    """Whether the empty node would hold one node's part of the job."""
     return any(not missing(need, node.emptied(), d) for d in _devices(need))
 
 
-def _to_reserve(need: Need, nodes: Sequence[Node]) -> str | None:
-    """The worker that could hold the job and lacks least now."""
-    able = [n for n in nodes if could_ever(need, n)]
-    if not able:
-        return None
-    return min(able, key=lambda n: (-len(n.free_gpus), -n.free_cpus, -n.free_memory_bytes, n.name)).id
+def reachable(need: Need, nodes: Sequence[Node]) -> int:
+    """The most nodes the job could have together if they were empty."""
+    best = 0
+    for device in _devices(need):
+        able = [n for n in nodes if not missing(need, n.emptied(), device)]
+        best = max([best, min(1, len(able)), *(len(group) for group in _reaching(able, 2))])
+    return best
 
 
-def _take(node: Node, placement: Placement) -> Node:
+def _to_reserve(need: Need, nodes: Sequence[Node]) -> list[str]:
+    """The workers that could hold the job and lack least now: as many as it needs, or none."""
+    for device in _devices(need):
+        able = [n for n in nodes if not missing(need, n.emptied(), device)]
+        able.sort(key=lambda n: (-len(n.free_gpus), -n.free_cpus, -n.free_memory_bytes, n.name))
+        for together in _reaching(able, need.fewest):
+            return [n.id for n in together[: need.fewest]]
+    return []
+
+
+def _take(node: Node, part: Part) -> Node:
     return replace(
         node,
-        free_cpus=node.free_cpus - placement.cpus,
-        free_memory_bytes=node.free_memory_bytes - placement.memory_bytes,
-        free_gpus=tuple(g for g in node.free_gpus if g not in placement.gpus),
+        free_cpus=node.free_cpus - part.cpus,
+        free_memory_bytes=node.free_memory_bytes - part.memory_bytes,
+        free_gpus=tuple(g for g in node.free_gpus if g not in part.gpus),
     )

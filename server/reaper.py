@@ -18,6 +18,7 @@ from sqlmodel import Session
 from server import idempotency
 from server.attempts import store as attempts
 from server.attempts.ending import cut_off
+from server.attempts.members import PEER_LOST, ask_to_stop, live_members
 from server.attempts.tables import Attempt
 from server.blobs.service import housekeep
 from server.blobs.store import BlobStore
@@ -166,8 +167,8 @@ def reap(session: Session, attempt_id: str, job_id: str, timers: TimerSettings, 
             "It did not stop in time and was cut off; it continues from its last checkpoint.",
         )
         return True
-    if attempt.stop_reason is not None and _past(attempt.stop_deadline, now):
-        cut_off(session, job, attempt, attempt.stop_reason, "It did not stop in time and was cut off.")
+    if _past(attempt.stop_deadline, now):
+        cut_off(session, job, attempt, attempt.stop_reason or PEER_LOST, "It did not stop in time and was cut off.")
         return True
     _limit(session, job, attempt, timers, now)
     return False
@@ -188,7 +189,7 @@ def _limit(session: Session, job: Job, attempt: Attempt, timers: TimerSettings, 
         return
     if attempt.started_at + timedelta(seconds=limit) > now:
         return
-    attempt.stop_reason = "time_limit"
-    attempt.stop_deadline = now + timedelta(seconds=timers.stop_grace + timers.margin)
+    together = live_members(session, job) if attempt.nodes > 1 else [attempt]
+    ask_to_stop(together, "time_limit", timers.stop_grace + timers.margin)
     message = f"It has run for {limit:.0f} s, which is resources.time_limit_seconds; it stops at a checkpoint."
     append_event(session, job, "notice", {"level": "warning", "code": "time_limit", "message": message})

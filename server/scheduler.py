@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
+from ipaddress import ip_address
 from typing import Any
 
 from sqlalchemy import insert, text, update
@@ -17,7 +18,7 @@ from server.errors import Refusal
 from server.events.service import append_event, transition
 from server.hub import Hub
 from server.jobs import store as jobs
-from server.placement import Need, Node, Placement, could_ever, in_order, missing, place
+from server.placement import Need, Node, Placement, could_ever, in_order, missing, place, reachable
 from server.queue import Hint, Hints
 from server.telemetry import Telemetry
 from server.workers import store as workers
@@ -88,34 +89,40 @@ class Scheduler:
         return bool(session.scalar(text("SELECT pg_try_advisory_xact_lock(:n)").bindparams(n=_LOCK)))
 
     def _apply(self, session: Session, placement: Placement, now: datetime) -> None:
-        """Epoch + 1, an attempt with a lease that holds the devices, and a wake-up after the commit."""
+        """Epoch + 1, an attempt with a lease that holds the devices of every node, and each one's wake-up after the commit."""
         job = jobs.lock(session, placement.job_id)
         if job is None or job.state != "queued":
             return
-        attempt_id, epoch, number = new_id("att"), job.epoch + 1, job.attempts + 1
+        epoch, number = job.epoch + 1, job.attempts + 1
         try:
             transition(session, job, "starting", epoch=epoch, attempts=number, phase="starting", not_before=None)
         except Refusal:
             return
-        row = {
-            "id": attempt_id,
-            "job_id": job.id,
+        rows = [self._row(job.id, number, epoch, i, placement, now) for i in range(len(placement.parts))]
+        session.execute(insert(attempts.ATTEMPTS), rows)
+        append_event(session, job, "attempt", {"id": rows[0]["id"], "number": number, "state": "placed", **_where(placement)})
+        for row in rows:
+            hint = Hint(row["worker_name"], row["id"], epoch)
+            after_commit(session, lambda h=hint: self._hints.send(h))  # type: ignore[misc]
+
+    def _row(self, job_id: str, number: int, epoch: int, node: int, placement: Placement, now: datetime) -> dict[str, Any]:
+        part = placement.parts[node]
+        return {
+            "id": new_id("att"),
+            "job_id": job_id,
             "number": number,
             "epoch": epoch,
+            "node": node,
+            "nodes": len(placement.parts),
             "state": "placed",
-            "worker_id": placement.worker_id,
-            "worker_name": placement.worker_name,
-            "devices": placement.devices(),
+            "worker_id": part.worker_id,
+            "worker_name": part.worker_name,
+            "devices": part.devices(),
             "lease_expires_at": now + timedelta(seconds=self._timers.lease),
             "acked_through": 0,
             "placed_at": now,
             "hinted_at": now,
         }
-        session.execute(insert(attempts.ATTEMPTS).values(row))
-        data = {"number": number, "state": "placed", "worker": placement.worker_name, "devices": placement.devices()}
-        append_event(session, job, "attempt", {"id": attempt_id, **data})
-        hint = Hint(placement.worker_name, attempt_id, epoch)
-        after_commit(session, lambda: self._hints.send(hint))
 
     def sweep(self, session: Session) -> int:
         """Wake workers again for attempts that they have not claimed; returns how many."""
@@ -129,16 +136,26 @@ class Scheduler:
         return len(late)
 
 
+def _where(placement: Placement) -> dict[str, Any]:
+    """The attempt's place for its event."""
+    first, *others = ({"worker": part.worker_name, "devices": part.devices()} for part in placement.parts)
+    return {**first, "nodes": [first, *others]} if others else first
+
+
 def need_of(row: Any, now: datetime) -> Need:
+    """What one node must have, and how many of them."""
     needs = row.needs
+    nodes = needs.get("nodes", 1)
     return Need(
         row.id,
         needs["device"],
-        needs["ranks"],
-        needs["cpus"],
-        needs["memory_bytes"],
+        needs["ranks"] // nodes,
+        needs["cpus"] // nodes,
+        -(-needs["memory_bytes"] // nodes),
         row.priority,
         (now - row.queued_at).total_seconds(),
+        nodes,
+        needs.get("min_nodes") or nodes,
     )
 
 
@@ -168,7 +185,19 @@ def _node(worker: Any, held: Sequence[dict[str, Any]]) -> Node:
         free_memory_bytes=capacity["memory_bytes"] - sum(h["memory_bytes"] for h in held),
         free_gpus=tuple(g for g in gpus if g not in used),
         warm=worker.warm,
+        network=network_of(worker.address, worker.boot_id),
     )
+
+
+def network_of(address: str, boot_id: str) -> str:
+    """Which workers a worker reaches: those of its own machine, when it is known by a loopback address, else all others."""
+    if not address:
+        return ""
+    try:
+        local = ip_address(address).is_loopback
+    except ValueError:
+        local = address == "localhost"
+    return f"machine {boot_id}" if local else "network"
 
 
 def why(session: Session, row: Any, timers: TimerSettings) -> WhyView:
@@ -202,6 +231,8 @@ def _lacks(need: Need, node: Node, available: bool) -> dict[str, Any]:
 def _message(row: Any, now: datetime, need: Need, given: Sequence[Node], nodes: Sequence[Node]) -> str:
     if row.not_before is not None and row.not_before > now:
         return f"It failed and waits {(row.not_before - now).total_seconds():.0f} s before it is tried again."
+    if need.nodes > 1 and nodes:
+        return _message_of_several(need, given, nodes)
     if not nodes:
         return "No worker has ever reported. Start one with `python -m worker`."
     if not any(could_ever(need, n) for n in nodes):
@@ -209,3 +240,16 @@ def _message(row: Any, now: datetime, need: Need, given: Sequence[Node], nodes: 
     if not any(could_ever(need, n) for n in given):
         return "The workers that are large enough are lost or draining."
     return "Every worker that is large enough is busy, or is kept for a job before it."
+
+
+def _message_of_several(need: Need, given: Sequence[Node], nodes: Sequence[Node]) -> str:
+    wanted = f"{need.nodes} nodes" if need.fewest == need.nodes else f"at least {need.fewest} of {need.nodes} nodes"
+    share = f"{need.ranks} ranks, {need.cpus} CPU slots and {need.memory_bytes:,} bytes of memory on each"
+    able = sum(could_ever(need, n) for n in nodes)
+    if able < need.fewest:
+        return f"It asks for {wanted}, {share}; {able} known workers are large enough. Add workers or set distributed.nodes."
+    if reachable(need, nodes) < need.fewest:
+        return f"It asks for {wanted} that reach each other, and no so many do; set STOKER_WORKER_ADDRESS on each worker."
+    if reachable(need, given) < need.fewest:
+        return f"It asks for {wanted}; of the workers that are large enough too many are lost or draining."
+    return f"It asks for {wanted} at once; too many of the workers that are large enough are busy, or kept for a job before it."

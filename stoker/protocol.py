@@ -10,6 +10,10 @@ A claim by the same agent (`agent_id`) is answered again the same; by another, 4
 `stale_attempt` from report, claim and finish (a repeated finish of the same epoch and reason gets its first answer), and the
 agent kills its ranks at once.
 
+An attempt on several nodes is one attempt id per node, of one epoch: each agent claims, reports and finishes its own. Before
+its ranks start, each sends a frame `prepared` {"address", "port"}; the answers to reports hold the `meeting` once all have.
+The attempt is over when every node's is.
+
 PUT /v1/blobs/{sha256} stores bytes under their digest. HEAD answers 200 with Content-Length when complete, or 404 with
 `Upload-Offset` of what is already there. A PUT may start at that offset with the header `Upload-Offset: N`; 409 `upload_offset`
 with the right one when it does not fit; 422 `digest_mismatch` when the whole does not hash to its name.
@@ -61,6 +65,8 @@ class Heartbeat(Message):
     held: Annotated[tuple[Held, ...], Field(max_length=1024)] = ()
     warm: bool = False
     """Whether a warm interpreter is ready."""
+    address: Annotated[str, Field(max_length=253, pattern=r"^[A-Za-z0-9.:_-]*$")] = ""
+    """IP address or name under which other nodes reach this one; without it, it takes no part in jobs of several nodes."""
     load: Annotated[dict[str, float], Field(max_length=64)] = {}
     """cpu_percent, memory_used_bytes, gpu<i>_utilization, gpu<i>_memory_used_bytes …; for display."""
 
@@ -109,6 +115,13 @@ class Resume(Message):
     files: tuple[BlobFile, ...]
 
 
+class Meeting(Message):
+    """Where the ranks of an attempt on several nodes find each other: node 0's address and a free port there."""
+
+    address: Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[A-Za-z0-9.:_-]+$")]
+    port: Annotated[int, Field(ge=1, le=65_535)]
+
+
 class Timers(Message):
     """All in seconds, already scaled."""
 
@@ -128,6 +141,10 @@ class ClaimReply(Message):
     epoch: int
     number: int
     """Which attempt of the job this is, from 1."""
+    node: int = 0
+    """Which of the attempt's nodes this agent is, from 0. Node 0's speaks for the run; the others send their ranks' logs."""
+    nodes: int = 1
+    """Workers that run this attempt together, which may be fewer than the spec asked for."""
     token: str
     """Bearer token that writes to this attempt and its blobs only."""
     spec: dict[str, Any]
@@ -145,8 +162,11 @@ class ReportReply(Message):
     acked_through: int
     """Last frame of the stored prefix; the spool may forget up to here."""
     desired: Desired
-    stop_reason: Literal["paused_by_user", "cancelled_by_user", "drained", "time_limit"] | None = None
-    """Why to stop, when it is to stop: end the ranks at a checkpoint (a cancel may skip it) and finish with this reason."""
+    stop_reason: Literal["paused_by_user", "cancelled_by_user", "drained", "time_limit", "peer_lost"] | None = None
+    """Why to stop, when it is to stop: end the ranks at a checkpoint (a cancel may skip it) and finish with this reason.
+    peer_lost: another node of the attempt is gone, and no rank can go on without it: kill them at once."""
+    meeting: Meeting | None = None
+    """Of an attempt on several nodes, once each has sent its `prepared` frame: start the ranks, they meet there."""
 
 
 class Finish(Message):

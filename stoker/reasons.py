@@ -100,6 +100,14 @@ _ALL = (
         "The worker was silent for longer than the lease; the job resumes from its last checkpoint.",
     ),
     Reason(
+        "peer_lost",
+        "failed",
+        "infra",
+        True,
+        False,
+        "Another node of the run is gone, and no node goes on without it; the job resumes from its last checkpoint.",
+    ),
+    Reason(
         "self_fenced",
         "queued",
         "infra",

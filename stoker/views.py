@@ -82,6 +82,20 @@ class JobView(View):
     links: dict[str, str]
 
 
+class NodeView(View):
+    """One worker's part in an attempt."""
+
+    node: int
+    worker: str
+    state: str
+    devices: dict[str, Any]
+    claimed_at: datetime | None
+    ended_at: datetime | None
+    exit_code: int | None
+    reason: str | None
+    message: str | None
+
+
 class AttemptView(View):
     id: str
     number: int
@@ -97,6 +111,8 @@ class AttemptView(View):
     reason: str | None
     message: str | None
     resumed_from: int | None
+    nodes: list[NodeView] = []
+    """The workers that ran it together; one, as a rule. `worker` and `devices` are those of node 0."""
 
 
 class EventView(View):

@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlmodel import Session
 
-from server.attempts import store
+from server.attempts.members import PEER_LOST, PLANNED, cause, live_members, members, tell_the_others
 from server.attempts.tables import Attempt
 from server.db import utcnow
 from server.events.service import append_event
@@ -16,15 +16,14 @@ from server.jobs.tables import Job
 from stoker.reasons import INFRA_CAP, Reason, reason
 from stoker.timers import timers_from_environment
 
-PLANNED = ("drained", "preempted", "paused_by_user", "cancelled_by_user")
-"""Stops that somebody asked for; they use up nothing and need no backoff."""
 MAX_DOUBLINGS = 6
 
 
-def live_attempt(session: Session, job: Job) -> Attempt | None:
-    """The attempt that holds devices for the job, locked."""
-    attempt_id = store.live_of_job(session, job.id, job.epoch)
-    return None if attempt_id is None else store.lock(session, attempt_id)
+def end_unclaimed(session: Session, job: Job, code: str) -> None:
+    """Nobody runs a placed attempt yet: it ends at once, and a late claim gets 409."""
+    for attempt in live_members(session, job):
+        if attempt.state == "placed":
+            cut_off(session, job, attempt, code)
 
 
 def cut_off(session: Session, job: Job, attempt: Attempt, code: str, message: str = "") -> None:
@@ -42,13 +41,49 @@ def end_attempt(
     exit_code: int | None = None,
     step: int | None = None,
 ) -> None:
-    """Close the attempt and move its job on, by the catalogue of reasons. Both are locked, live and of the same epoch."""
-    attempt.state, attempt.ended_at, attempt.reason, attempt.message = "ended", utcnow(), code, message or None
-    attempt.exit_code, attempt.last_step = exit_code, step if step is not None else attempt.last_step
-    data = {"number": attempt.number, "state": "ended", "worker": attempt.worker_name, "reason": code, "step": step}
-    append_event(session, job, "attempt", data | {"exit_code": exit_code, "message": message or None})
+    """Close the attempt and move its job on, by the catalogue of reasons. Both are locked, live and of the same epoch.
+
+    One on several nodes is closed node by node; the job moves on with the last of them, for the reason of the one that was
+    the cause (`members.cause`). Nodes whose agent has not come yet are closed with the first.
+    """
+    if attempt.nodes > 1:
+        _end_member(session, job, attempt, code, message, exit_code, step)
+        return
+    _close(attempt, code, message, exit_code, step)
+    append_event(session, job, "attempt", _ended(attempt, step))
     _move_on(session, job, reason(code), message, step)
     work_appeared(session)
+
+
+def _end_member(
+    session: Session, job: Job, attempt: Attempt, code: str, message: str, exit_code: int | None, step: int | None
+) -> None:
+    _close(attempt, code, message, exit_code, step)
+    append_event(session, job, "attempt", _ended(attempt, step))
+    everyone = members(session, job)
+    for other in everyone:
+        if other.state == "placed":
+            _close(other, code if code in PLANNED else PEER_LOST, "", None, None)
+            append_event(session, job, "attempt", _ended(other, None))
+    tell_the_others(everyone, code)
+    work_appeared(session)
+    if all(member.state == "ended" for member in everyone):
+        first = cause(everyone)
+        text = first.message or ""
+        told = f"node {first.node} ({first.worker_name}): {text}" if text and first.node else text
+        _move_on(session, job, reason(first.reason or code), told, everyone[0].last_step)
+
+
+def _close(attempt: Attempt, code: str, message: str, exit_code: int | None, step: int | None) -> None:
+    attempt.state, attempt.ended_at, attempt.reason, attempt.message = "ended", utcnow(), code, message or None
+    attempt.exit_code, attempt.last_step = exit_code, step if step is not None else attempt.last_step
+
+
+def _ended(attempt: Attempt, step: int | None) -> dict[str, Any]:
+    """The event of its end."""
+    data = {"number": attempt.number, "state": "ended", "worker": attempt.worker_name, "reason": attempt.reason, "step": step}
+    data |= {"exit_code": attempt.exit_code, "message": attempt.message}
+    return data | {"node": attempt.node} if attempt.nodes > 1 else data
 
 
 def _move_on(session: Session, job: Job, why: Reason, message: str, step: int | None) -> None:

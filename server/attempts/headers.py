@@ -61,6 +61,11 @@ class Started(Header):
     device: Annotated[str, Text, Field(max_length=64)] | None = None
 
 
+class Prepared(Header):
+    address: Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[A-Za-z0-9.:_-]+$")]
+    port: Annotated[int, Field(ge=1, le=65_535)]
+
+
 class Progress(Header):
     step: Step
     epoch: Annotated[float, Field(ge=0, allow_inf_nan=False)]

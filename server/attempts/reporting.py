@@ -8,7 +8,8 @@ from typing import Any
 from sqlmodel import Session
 
 from server.artifacts import service as artifacts
-from server.attempts.headers import Notice, Phase, Progress, Started, header_of
+from server.attempts.headers import Notice, Phase, Prepared, Progress, Started, header_of
+from server.attempts.members import members
 from server.attempts.tables import Attempt
 from server.checkpoints import service as checkpoints
 from server.db import utcnow
@@ -21,6 +22,8 @@ from server.metrics import service as metrics
 from stoker.frames import BadFrame, Frame, decode
 
 Value = float | str
+OF_THE_RUN = ("metrics", "progress", "started", "phase", "checkpoint", "artifact")
+"""Frames that only node 0 of an attempt may send."""
 
 
 @dataclass
@@ -63,6 +66,8 @@ def _next_ones(acked: int, frames: Sequence[Frame]) -> Iterator[Frame]:
 
 def _store(session: Session, job: Job, attempt: Attempt, frame: Frame, gathered: Gathered) -> None:
     head = frame.header
+    if attempt.node and frame.kind in OF_THE_RUN:
+        raise problem(422, "frame_invalid", f"Node {attempt.node} sends no {frame.kind} frames: node 0 speaks for the run.")
     match frame.kind:
         case "metrics":
             gathered.last.update(metrics.ingest(session, job, attempt, frame))
@@ -81,6 +86,8 @@ def _store(session: Session, job: Job, attempt: Attempt, frame: Frame, gathered:
                 transition(session, job, "finishing")
         case "artifact":
             artifacts.ingest(session, job, attempt, frame)
+        case "prepared":
+            attempt.meeting = header_of(Prepared, head).model_dump()
         case "notice":
             append_event(session, job, "notice", header_of(Notice, head).model_dump())
         case _:
@@ -95,6 +102,9 @@ def _started(session: Session, job: Job, attempt: Attempt, said: Started) -> Non
         job.started_at = utcnow()
     if job.state == "starting":
         transition(session, job, "running", phase="training")
+    for member in members(session, job) if attempt.nodes > 1 else ():
+        if member.state == "claimed":
+            member.state = "running"
     data = {"number": attempt.number, "state": "running", "worker": attempt.worker_name}
     append_event(session, job, "attempt", data | said.model_dump())
 

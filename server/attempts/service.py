@@ -2,13 +2,16 @@
 
 import hmac
 import json
+from collections.abc import Sequence
 from datetime import timedelta
+from itertools import groupby
 from typing import Any, Literal
 
 from sqlmodel import Session
 
 from server.attempts import store
 from server.attempts.ending import end_attempt
+from server.attempts.members import cause
 from server.attempts.reporting import progress_of, put_values, store_frames
 from server.attempts.tables import Attempt
 from server.auth import AttemptPrincipal, attempt_token, digest
@@ -21,12 +24,12 @@ from server.events.service import append_event
 from server.jobs import store as jobs
 from server.jobs.tables import Job
 from stoker.frames import Frame
-from stoker.protocol import BlobFile, Claim, ClaimReply, DatasetFiles, Finish, FinishReply, ReportReply, Resume, Timers
+from stoker.protocol import BlobFile, Claim, ClaimReply, DatasetFiles, Finish, FinishReply, Meeting, ReportReply, Resume, Timers
 from stoker.status import Desired
 from stoker.timers import TimerSettings
-from stoker.views import AttemptView
+from stoker.views import AttemptView, NodeView
 
-StopReason = Literal["paused_by_user", "cancelled_by_user", "drained", "time_limit"]
+StopReason = Literal["paused_by_user", "cancelled_by_user", "drained", "time_limit", "peer_lost"]
 
 
 def stale() -> Refusal:
@@ -57,7 +60,7 @@ def claim(session: Session, attempt_id: str, asked: Claim, pepper: bytes, timers
         attempt.state, attempt.agent_id, attempt.claimed_at = "claimed", asked.agent_id, utcnow()
         attempt.token_hash = digest(pepper, token)
         data = {"number": attempt.number, "state": "claimed", "worker": attempt.worker_name}
-        append_event(session, job, "attempt", data)
+        append_event(session, job, "attempt", data | {"node": attempt.node} if attempt.nodes > 1 else data)
     elif not hmac.compare_digest(attempt.agent_id or "", asked.agent_id):
         raise stale()
     _renew(attempt, timers)
@@ -74,6 +77,8 @@ def _claimed(session: Session, job: Job, attempt: Attempt, token: str, timers: T
         attempt_id=attempt.id,
         epoch=attempt.epoch,
         number=attempt.number,
+        node=attempt.node,
+        nodes=attempt.nodes,
         token=token,
         spec=spec,
         devices=attempt.devices,
@@ -110,7 +115,18 @@ def report(session: Session, who: AttemptPrincipal, epoch: int, frames: list[Fra
     except MissingBlob as error:
         raise problem(409, "blob_missing", f"Upload {error.sha256} first; nothing of this report was stored.") from error
     desired, why = _wish(job, attempt)
-    return ReportReply(acked_through=attempt.acked_through, desired=desired, stop_reason=why)
+    return ReportReply(
+        acked_through=attempt.acked_through, desired=desired, stop_reason=why, meeting=_meeting(session, job, attempt)
+    )
+
+
+def _meeting(session: Session, job: Job, attempt: Attempt) -> Meeting | None:
+    """Node 0's, once every node is prepared: then all start their ranks at once, and none waits for one that never comes."""
+    if attempt.nodes == 1 or attempt.meeting is None:
+        return None
+    session.flush()
+    places = store.meetings(session, job.id, attempt.epoch)
+    return Meeting.model_validate(places[0]) if places and all(p is not None for p in places) else None
 
 
 def _renew(attempt: Attempt, timers: TimerSettings) -> None:
@@ -128,6 +144,8 @@ def _wish(job: Job, attempt: Attempt) -> tuple[Desired, StopReason | None]:
             return "pause", "drained"
         case "time_limit":
             return "pause", "time_limit"
+        case "peer_lost":
+            return "cancel", "peer_lost"
         case _:
             return "run", None
 
@@ -145,31 +163,56 @@ def finish(session: Session, who: AttemptPrincipal, said: Finish) -> FinishReply
         raise stale()
     if said.last_seq > attempt.acked_through:
         raise problem(409, "frames_missing", f"Frames after {attempt.acked_through} are not stored yet; report them first.")
-    if said.metrics:
+    speaks = attempt.node == 0
+    if said.metrics and speaks:
         put_values(session, job, {k: v if isinstance(v, str) else float(v) for k, v in said.metrics.items()})
     if said.corrupt_steps:
         checkpoints.mark_corrupt(session, job, list(said.corrupt_steps))
-    if said.step is not None:
+    if said.step is not None and speaks:
         job.progress = {**progress_of(job, attempt, {"step": said.step}), "eta_seconds": None}
     end_attempt(session, job, attempt, said.reason, message=said.message, exit_code=said.exit_code, step=said.step)
     attempt.finished_as = job.state
     return FinishReply(state=job.state)
 
 
-def view(row: Any) -> AttemptView:
+def views(rows: Sequence[Any]) -> list[AttemptView]:
+    """Attempts from their nodes' rows, which stand together and in order."""
+    return [_view(list(nodes)) for _, nodes in groupby(rows, key=lambda row: row.epoch)]
+
+
+def _view(nodes: Sequence[Any]) -> AttemptView:
+    """The attempt as node 0 has it; where several nodes ran it, it ended as the one that was the cause, and with the last."""
+    row = nodes[0]
+    over = all(node.state == "ended" for node in nodes)
+    last = cause(nodes) if over else row
     return AttemptView(
         id=row.id,
         number=row.number,
         epoch=row.epoch,
-        state=row.state,
+        state=row.state if over or row.state != "ended" else "running",
         worker=row.worker_name,
         devices=row.devices,
         placed_at=row.placed_at,
         claimed_at=row.claimed_at,
         started_at=row.started_at,
+        ended_at=max(node.ended_at for node in nodes) if over else None,
+        exit_code=last.exit_code if over else None,
+        reason=last.reason if over else None,
+        message=last.message if over else None,
+        resumed_from=row.resumed_from,
+        nodes=[_node(node) for node in nodes],
+    )
+
+
+def _node(row: Any) -> NodeView:
+    return NodeView(
+        node=row.node,
+        worker=row.worker_name,
+        state=row.state,
+        devices=row.devices,
+        claimed_at=row.claimed_at,
         ended_at=row.ended_at,
         exit_code=row.exit_code,
         reason=row.reason,
         message=row.message,
-        resumed_from=row.resumed_from,
     )

@@ -23,11 +23,6 @@ def job_of(session: Session, attempt_id: str) -> str | None:
     return session.scalar(select(ATTEMPTS.c.job_id).where(ATTEMPTS.c.id == attempt_id))
 
 
-def live_of_job(session: Session, job_id: str, epoch: int) -> str | None:
-    query = select(ATTEMPTS.c.id).where(ATTEMPTS.c.job_id == job_id, ATTEMPTS.c.epoch == epoch, ATTEMPTS.c.state != "ended")
-    return session.scalar(query)
-
-
 def live(session: Session, worker_id: str | None = None) -> list[Row[Any]]:
     """Attempts that hold devices, of one worker or of all."""
     query = select(ATTEMPTS).where(ATTEMPTS.c.state.in_(("placed", "claimed", "running")))
@@ -43,7 +38,15 @@ def live_in_project(session: Session, project: str) -> list[Row[Any]]:
 
 
 def of_job(session: Session, job_id: str) -> list[Row[Any]]:
-    return list(session.execute(select(ATTEMPTS).where(ATTEMPTS.c.job_id == job_id).order_by(ATTEMPTS.c.epoch)))
+    """Oldest first, the nodes of one attempt together and in order."""
+    query = select(ATTEMPTS).where(ATTEMPTS.c.job_id == job_id).order_by(ATTEMPTS.c.epoch, ATTEMPTS.c.node)
+    return list(session.execute(query))
+
+
+def meetings(session: Session, job_id: str, epoch: int) -> list[dict[str, Any] | None]:
+    """Where the ranks of each node of an attempt may meet, by node; null for one that is not prepared."""
+    query = select(ATTEMPTS.c.meeting).where(ATTEMPTS.c.job_id == job_id, ATTEMPTS.c.epoch == epoch)
+    return list(session.scalars(query.order_by(ATTEMPTS.c.node)))
 
 
 def by_ids(session: Session, ids: Iterable[str]) -> dict[str, Row[Any]]:

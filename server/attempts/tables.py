@@ -1,4 +1,8 @@
-"""One try to run a job. It holds devices from its placement to its end."""
+"""One try to run a job. It holds devices from its placement to its end.
+
+A try on several nodes has one row per node, of one job and epoch: each with its own agent, token, lease and devices. Row 0
+speaks for the run. The try is over when its last row has ended (`server.attempts.ending`).
+"""
 
 from datetime import datetime
 from typing import Any
@@ -20,6 +24,12 @@ class Attempt(Row, table=True):
     job_id: str = Field(foreign_key="jobs.id")
     number: int
     epoch: int
+    node: int = 0
+    """Which of its nodes this is, from 0."""
+    nodes: int = 1
+    """Rows of this try."""
+    meeting: dict[str, Any] | None = Field(default=None, sa_column=Column(JsonValue))
+    """{"address", "port"} where ranks may meet on this node, once it is prepared; node 0's is used. Only with several nodes."""
     state: str = "placed"
     """placed, claimed, running, ended."""
     worker_id: str = Field(foreign_key="workers.id")
@@ -36,9 +46,9 @@ class Attempt(Row, table=True):
     """Step of the checkpoint it continued from; points of older attempts after it are superseded."""
     last_step: int | None = None
     stop_reason: str | None = None
-    """Why the server wants it to stop although its job may go on: drained, time_limit."""
+    """Why the server wants it to stop although its job may go on: drained, time_limit, peer_lost."""
     stop_deadline: datetime | None = Field(default=None, sa_column=Column(UtcTime))
-    """When such a stop must have ended; then the attempt is cut off."""
+    """When it must have ended, after such a request or after another node of the try; then it is cut off."""
     finished_as: str | None = None
     """State of the job that its finish was answered with; a repeated finish gets it again."""
     exit_code: int | None = None

@@ -218,11 +218,11 @@ async def get_spec(job_id: JobId, db: Db, who: Reader, resolved: bool = False) -
 async def list_attempts(job_id: JobId, db: Db, who: Reader, limit: Limit = 200, after: After = None) -> Page[AttemptView]:
     """Attempts, oldest first."""
 
-    def read(session: Session) -> list[Any]:
+    def read(session: Session) -> list[AttemptView]:
         store.visible_job(session, who, job_id)
-        return [r for r in attempt_rows.of_job(session, job_id) if after is None or r.id > after]
+        return [v for v in attempts.views(attempt_rows.of_job(session, job_id)) if after is None or v.id > after]
 
-    return page((await db.read(read))[: limit + 1], limit, lambda r: str(r.id), attempts.view)
+    return page((await db.read(read))[: limit + 1], limit, lambda v: v.id, lambda v: v)
 
 
 @router.get("/{job_id}/children", responses=refusals(404))

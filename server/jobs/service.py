@@ -5,7 +5,7 @@ from typing import Any
 
 from sqlmodel import Session
 
-from server.attempts.ending import cut_off, live_attempt
+from server.attempts.ending import end_unclaimed
 from server.auth import Principal
 from server.db import utcnow
 from server.errors import problem
@@ -29,7 +29,7 @@ def cancel(session: Session, who: Principal, job_id: str, timers: TimerSettings)
         end_job(session, job, "cancelled", "cancelled_by_user")
         return job
     transition(session, job, "cancelling", desired="cancel", stop_deadline=_deadline(timers))
-    _end_unclaimed(session, job, "cancelled_by_user")
+    end_unclaimed(session, job, "cancelled_by_user")
     return job
 
 
@@ -45,7 +45,7 @@ def pause(session: Session, who: Principal, job_id: str, timers: TimerSettings) 
         park(session, job, "paused_by_user")
         return job
     transition(session, job, "pausing", desired="pause", stop_deadline=_deadline(timers))
-    _end_unclaimed(session, job, "paused_by_user")
+    end_unclaimed(session, job, "paused_by_user")
     return job
 
 
@@ -104,13 +104,6 @@ def edit(session: Session, who: Principal, job_id: str, version: int, changes: d
     append_event(session, job, "notice", data)
     work_appeared(session)
     return job
-
-
-def _end_unclaimed(session: Session, job: Job, code: str) -> None:
-    """Nobody runs a placed attempt yet: it ends at once, and a late claim gets 409."""
-    attempt = live_attempt(session, job)
-    if attempt is not None and attempt.state == "placed":
-        cut_off(session, job, attempt, code)
 
 
 def _deadline(timers: TimerSettings) -> datetime:

@@ -30,7 +30,8 @@ def ingest(session: Session, job: Job, attempt: Attempt, frame: Frame) -> None:
         raise problem(422, "frame_invalid", "A log chunk names a rank and the stream out or err.")
     if type(offset) is not int or not 0 <= offset <= 2**53:
         raise problem(422, "frame_invalid", "A log chunk names its offset in bytes.")
-    values = {"job_id": job.id, "epoch": attempt.epoch, "seq": frame.seq, "rank": rank, "stream": stream}
+    seq = frame.seq if attempt.nodes == 1 else store.last_seq(session, job.id, attempt.epoch) + 1
+    values = {"job_id": job.id, "epoch": attempt.epoch, "seq": seq, "rank": rank, "stream": stream}
     store.add(session, {**values, "offset": offset, "data": frame.payload, "created_at": utcnow()})
 
 

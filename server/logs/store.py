@@ -38,6 +38,12 @@ def add(session: Session, values: dict[str, Any]) -> None:
     session.execute(insert(CHUNKS), values)
 
 
+def last_seq(session: Session, job_id: str, epoch: int) -> int:
+    """Number of the newest chunk of an attempt, 0 before the first."""
+    query = select(func.max(CHUNKS.c.seq)).where(CHUNKS.c.job_id == job_id, CHUNKS.c.epoch == epoch)
+    return session.scalar(query) or 0
+
+
 def after(session: Session, wanted: Filter, known: Place, limit: int) -> Sequence[Row[Any]]:
     """Chunks in the order of arrival, from after a place."""
     later = (CHUNKS.c.epoch > known[0]) | ((CHUNKS.c.epoch == known[0]) & (CHUNKS.c.seq > known[1]))

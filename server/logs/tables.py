@@ -15,6 +15,7 @@ class LogChunk(Row, table=True):
     job_id: str = Field(primary_key=True, foreign_key="jobs.id")
     epoch: int = Field(primary_key=True)
     seq: int = Field(primary_key=True)
+    """The number of its frame; of an attempt on several nodes, each of which numbers its own, the order of arrival."""
     rank: int
     stream: str
     offset: int = Field(sa_column=Column(BigInteger, nullable=False))

@@ -7,6 +7,7 @@ from sqlmodel import Session
 
 from server.attempts import store as attempts
 from server.attempts.ending import cut_off
+from server.attempts.members import ask_to_stop, live_members
 from server.db import new_id, utcnow
 from server.errors import not_found
 from server.events.service import append_event
@@ -58,6 +59,7 @@ def _record(session: Session, beat: Heartbeat) -> tuple[Worker, bool]:
             id=new_id("wrk"),
             name=beat.name,
             boot_id=beat.boot_id,
+            address=beat.address,
             version=beat.version,
             capacity=capacity,
             heartbeat_at=now,
@@ -69,6 +71,7 @@ def _record(session: Session, beat: Heartbeat) -> tuple[Worker, bool]:
         rebooted = worker.boot_id != beat.boot_id
     grown = rebooted or worker.capacity != capacity or worker.warm != beat.warm or worker.heartbeat_at <= now
     worker.boot_id, worker.version, worker.capacity = beat.boot_id, beat.version, capacity
+    worker.address = beat.address
     worker.warm, worker.load, worker.heartbeat_at = beat.warm, dict(beat.load), max(now, worker.heartbeat_at)
     session.flush()
     if grown:
@@ -98,8 +101,8 @@ def drain(session: Session, worker_id: str, timers: TimerSettings) -> Worker:
         if attempt.state == "placed":
             cut_off(session, job, attempt, "drained", "The worker is being drained.")
         elif attempt.stop_reason is None:
-            attempt.stop_reason = "drained"
-            attempt.stop_deadline = utcnow() + timedelta(seconds=timers.stop_grace + timers.margin + timers.lease)
+            together = live_members(session, job) if attempt.nodes > 1 else [attempt]
+            ask_to_stop(together, "drained", timers.stop_grace + timers.margin + timers.lease)
             data = {"level": "info", "code": "draining", "message": "The worker is being drained; the run stops at a checkpoint."}
             append_event(session, job, "notice", data)
     return worker

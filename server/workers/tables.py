@@ -17,6 +17,8 @@ class Worker(Row, table=True):
     state: str = "active"
     """active or draining; a worker whose heartbeat is older than the lease is lost, which is derived."""
     boot_id: str
+    address: str = ""
+    """Where other nodes reach it; empty, it runs no part of a job of several nodes."""
     version: str
     capacity: dict[str, Any] = Field(sa_column=Column(JsonValue, nullable=False))
     warm: bool = False

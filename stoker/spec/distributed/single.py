@@ -12,6 +12,14 @@ class Single(Spec):
     """Which strategy this is."""
 
     @property
+    def nodes(self) -> int:
+        return 1
+
+    @property
+    def processes_per_node(self) -> int:
+        return 1
+
+    @property
     def world_size(self) -> int:
         return 1
 

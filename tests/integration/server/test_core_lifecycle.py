@@ -121,7 +121,7 @@ def test_cancel_pause_resume_retry(served: Live, user: httpx.Client, worker: htt
     agent = claim(served, worker)
     agent.started()
     assert user.post(f"/v1/jobs/{job['id']}/pause").json()["state"] == "pausing"
-    assert agent.report().json() == {"acked_through": 1, "desired": "pause", "stop_reason": "paused_by_user"}
+    assert agent.report().json() == {"acked_through": 1, "desired": "pause", "stop_reason": "paused_by_user", "meeting": None}
     assert agent.finish("paused_by_user", step=3).json() == {"state": "paused"}
     assert user.post(f"/v1/jobs/{job['id']}/resume").json()["state"] == "queued"
     agent = claim(served, worker)

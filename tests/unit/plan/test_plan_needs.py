@@ -12,13 +12,19 @@ SMALL = {"type": "mlp", "hidden_sizes": [4]}
 def test_the_estimate_is_what_is_asked_for() -> None:
     spec = resolved(classifier(SMALL), CONTENT)
     predicted = plan(spec, CONTENT)
-    assert needs(spec, predicted) == {"device": "auto", "ranks": 1, "cpus": 1, "memory_bytes": predicted.memory.total_bytes}
+    assert needs(spec, predicted) == {
+        "device": "auto",
+        "ranks": 1,
+        "cpus": 1,
+        "memory_bytes": predicted.memory.total_bytes,
+        "nodes": 1,
+    }
 
 
 def test_the_spec_overrides_the_estimate() -> None:
     more = {"device": "cpu", "cpus": 6, "memory_gb": 1.5}
     spec = resolved(classifier(SMALL, resources=more, distributed={"strategy": "ddp", "processes_per_node": 2}), CONTENT)
-    assert needs(spec, plan(spec, CONTENT)) == {"device": "cpu", "ranks": 2, "cpus": 6, "memory_bytes": 3 << 29}
+    assert needs(spec, plan(spec, CONTENT)) == {"device": "cpu", "ranks": 2, "cpus": 6, "memory_bytes": 3 << 29, "nodes": 1}
 
 
 def test_a_plan_survives_json() -> None:

@@ -1,22 +1,28 @@
-"""Placement: nothing twice, whole or not at all, in order, and nobody starves."""
+"""Placement: nothing twice, whole or not at all, on as many nodes as asked for, in order, and nobody starves."""
 
 from dataclasses import replace
+from itertools import combinations
 
 import hypothesis.strategies as st
 from hypothesis import given, settings
 
-from server.placement import Need, Node, could_ever, in_order, missing, place
+from server.placement import Need, Node, Part, Placement, could_ever, in_order, missing, place, reachable
 
-needs = st.builds(
-    Need,
-    job_id=st.uuids().map(str),
-    device=st.sampled_from(["auto", "cpu", "cuda"]),
-    ranks=st.integers(1, 4),
-    cpus=st.integers(1, 6),
-    memory_bytes=st.integers(0, 20),
-    priority=st.integers(-1, 1),
-    age=st.floats(0, 200),
-)
+
+@st.composite
+def need(draw: st.DrawFn) -> Need:
+    count = draw(st.integers(1, 3))
+    return Need(
+        job_id=str(draw(st.uuids())),
+        device=draw(st.sampled_from(["auto", "cpu", "cuda"])),
+        ranks=draw(st.integers(1, 4)),
+        cpus=draw(st.integers(1, 6)),
+        memory_bytes=draw(st.integers(0, 20)),
+        priority=draw(st.integers(-1, 1)),
+        age=draw(st.floats(0, 200)),
+        nodes=count,
+        fewest=draw(st.integers(1, count)),
+    )
 
 
 @st.composite
@@ -25,12 +31,25 @@ def node(draw: st.DrawFn) -> Node:
     free = tuple(g for g in gpus if draw(st.booleans()))
     name = str(draw(st.uuids()))
     return Node(
-        name, name, cpus, memory, gpus, draw(st.integers(0, cpus)), draw(st.integers(0, memory)), free, draw(st.booleans())
+        name,
+        name,
+        cpus,
+        memory,
+        gpus,
+        draw(st.integers(0, cpus)),
+        draw(st.integers(0, memory)),
+        free,
+        draw(st.booleans()),
+        draw(st.sampled_from(["", "network", "network", "machine a"])),
     )
 
 
-pending = st.lists(needs, max_size=8, unique_by=lambda n: n.job_id)
+pending = st.lists(need(), max_size=8, unique_by=lambda n: n.job_id)
 nodes = st.lists(node(), max_size=4, unique_by=lambda n: n.id)
+
+
+def parts_on(made: list[Placement], n: Node) -> list[Part]:
+    return [part for p in made for part in p.parts if part.worker_id == n.id]
 
 
 @given(pending, nodes)
@@ -39,7 +58,7 @@ def test_nothing_is_given_twice_or_beyond_what_is_free(pending: list[Need], node
     made = place(pending, nodes)
     assert len({p.job_id for p in made}) == len(made)
     for n in nodes:
-        mine = [p for p in made if p.worker_id == n.id]
+        mine = parts_on(made, n)
         assert sum(p.cpus for p in mine) <= n.free_cpus
         assert sum(p.memory_bytes for p in mine) <= n.free_memory_bytes
         gpus = [g for p in mine for g in p.gpus]
@@ -53,9 +72,23 @@ def test_a_job_gets_all_that_it_asks_for(pending: list[Need], nodes: list[Node])
     asked = {n.job_id: n for n in pending}
     for p in place(pending, nodes):
         need = asked[p.job_id]
-        assert (p.cpus, p.memory_bytes) == (need.cpus, need.memory_bytes)
-        assert need.device in ("auto", p.device)
-        assert len(p.gpus) == (need.ranks if p.device == "cuda" else 0)
+        assert need.fewest <= len(p.parts) <= need.nodes
+        assert len({part.worker_id for part in p.parts}) == len(p.parts), "each node is another worker"
+        assert len({part.device for part in p.parts}) == 1
+        for part in p.parts:
+            assert (part.cpus, part.memory_bytes) == (need.cpus, need.memory_bytes)
+            assert need.device in ("auto", part.device)
+            assert len(part.gpus) == (need.ranks if part.device == "cuda" else 0)
+
+
+@given(pending, nodes)
+@settings(max_examples=200, deadline=None)
+def test_nodes_of_one_job_reach_each_other(pending: list[Need], nodes: list[Node]) -> None:
+    network = {n.id: n.network for n in nodes}
+    for p in place(pending, nodes):
+        if len(p.parts) > 1:
+            assert len({network[part.worker_id] for part in p.parts}) == 1
+            assert network[p.parts[0].worker_id]
 
 
 @given(pending, nodes)
@@ -64,7 +97,22 @@ def test_the_first_in_line_is_placed_if_it_fits_anywhere(pending: list[Need], no
     made = {p.job_id for p in place(pending, nodes)}
     for need in in_order(pending)[:1]:
         devices = ("cuda", "cpu") if need.device == "auto" else (need.device,)
-        assert (need.job_id in made) == any(not missing(need, n, d) for n in nodes for d in devices)
+        assert (need.job_id in made) == any(most(need, nodes, d) >= need.fewest for d in devices)
+
+
+def most(need: Need, nodes: list[Node], device: str) -> int:
+    """The largest number of nodes that fit now and reach each other, by trying every set of them."""
+    fit = [n for n in nodes if not missing(need, n, device)]
+    sets = (group for size in range(1, len(fit) + 1) for group in combinations(fit, size))
+    return max((len(g) for g in sets if len(g) == 1 or (len({n.network for n in g}) == 1 and g[0].network)), default=0)
+
+
+@given(pending, nodes)
+@settings(max_examples=200, deadline=None)
+def test_as_many_nodes_as_fit_and_never_more_than_there_can_be(pending: list[Need], nodes: list[Node]) -> None:
+    for p in place(pending[:1], nodes):
+        assert len(p.parts) == min(pending[0].nodes, most(pending[0], nodes, p.parts[0].device))
+        assert len(p.parts) <= reachable(pending[0], nodes)
 
 
 @given(pending, nodes)
@@ -92,17 +140,44 @@ def test_a_worker_is_kept_free_only_for_who_could_ever_use_it() -> None:
 
 def test_other_workers_stay_open_while_one_is_kept() -> None:
     other = Node("m", "m", 1, 100, (), 1, 100, ())
-    assert [(p.job_id, p.worker_id) for p in place([BIG, SMALL], [BUSY, other], patience=60)] == [("small", "m")]
+    made = place([BIG, SMALL], [BUSY, other], patience=60)
+    assert [(p.job_id, p.parts[0].worker_id) for p in made] == [("small", "m")]
 
 
 def test_auto_takes_gpus_where_they_are_free_and_cpus_elsewhere() -> None:
     auto = Need("a", "auto", 2, 2, 0)
     with_gpus = Node("g", "g", 4, 100, (0, 1), 4, 100, (0, 1))
-    assert place([auto], [BUSY, with_gpus])[0].gpus == (0, 1)
-    assert place([auto], [BUSY, replace(with_gpus, free_gpus=(1,))])[0].device == "cpu"
+    assert place([auto], [BUSY, with_gpus])[0].parts[0].gpus == (0, 1)
+    assert place([auto], [BUSY, replace(with_gpus, free_gpus=(1,))])[0].parts[0].device == "cpu"
 
 
 def test_priority_before_age() -> None:
     urgent = replace(SMALL, job_id="urgent", priority=1, age=0.0)
     one = replace(BUSY, free_cpus=1)
     assert [p.job_id for p in place([SMALL, urgent], [one])] == ["urgent"]
+
+
+PAIR = Need("pair", "cpu", 1, 2, 0, nodes=2, fewest=2, age=100)
+LEFT, RIGHT = (Node(n, n, 4, 100, (), 4, 100, (), network="network") for n in "lr")
+
+
+def test_several_nodes_or_none() -> None:
+    assert [p.worker_name for p in place([PAIR], [LEFT, RIGHT])[0].parts] == ["l", "r"]
+    assert place([PAIR], [LEFT, replace(RIGHT, free_cpus=1)]) == []
+    assert place([PAIR], [LEFT, replace(RIGHT, network="machine x")]) == []
+    assert place([PAIR], [LEFT, replace(RIGHT, network="")]) == []
+
+
+def test_fewer_nodes_where_the_job_can_do_with_them() -> None:
+    elastic = replace(PAIR, fewest=1)
+    assert [len(p.parts) for p in place([elastic], [LEFT, RIGHT])] == [2]
+    assert [len(p.parts) for p in place([elastic], [LEFT, replace(RIGHT, free_cpus=1)])] == [1]
+
+
+def test_all_nodes_of_a_job_that_waits_long_are_kept_for_it() -> None:
+    busy, third = replace(RIGHT, free_cpus=1), Node("t", "t", 1, 100, (), 1, 100, (), network="network")
+    assert [p.job_id for p in place([replace(PAIR, age=30), SMALL], [LEFT, busy], patience=60)] == ["small"]
+    assert place([PAIR, SMALL], [LEFT, busy], patience=60) == []
+    assert [p.parts[0].worker_id for p in place([PAIR, SMALL], [LEFT, busy, third], patience=60)] == ["t"]
+    alone = replace(PAIR, nodes=3, fewest=3)
+    assert [p.job_id for p in place([alone, SMALL], [LEFT, busy], patience=60)] == ["small"], "it will never fit"

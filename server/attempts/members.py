@@ -1,0 +1,74 @@
+"""The nodes of one attempt: who they are, how one's end is told to the others, and which of their ends is the cause."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+
+from sqlmodel import Session, col, select
+
+from server.attempts.tables import Attempt
+from server.db import utcnow
+from server.jobs.tables import Job
+from stoker.reasons import reason
+from stoker.timers import timers_from_environment
+
+PLANNED = ("drained", "preempted", "paused_by_user", "cancelled_by_user")
+"""Stops that somebody asked for; they use up nothing and need no backoff."""
+PEER_LOST = "peer_lost"
+_CONSEQUENCES = {"rank_lost": 1, PEER_LOST: 2}
+"""Ends that another node's end brings about, the surer ones higher."""
+_WELL = 3
+"""A node whose part ended well explains no failure."""
+
+
+def members(session: Session, job: Job, epoch: int | None = None) -> list[Attempt]:
+    """Every node of the job's attempt of an epoch, the newest if none is named, by number; locked. Lock the job first."""
+    session.flush()
+    mine = (col(Attempt.job_id) == job.id, col(Attempt.epoch) == (job.epoch if epoch is None else epoch))
+    query = select(Attempt).where(*mine).order_by(col(Attempt.node)).with_for_update()
+    return list(session.scalars(query.execution_options(populate_existing=True)))
+
+
+def live_members(session: Session, job: Job) -> list[Attempt]:
+    """Those of the newest attempt that hold devices."""
+    return [member for member in members(session, job) if member.state != "ended"]
+
+
+def ask_to_stop(attempts: Sequence[Attempt], why: str, seconds: float) -> None:
+    """Ask nodes to stop, unless they are asked already; after some seconds they are cut off."""
+    for attempt in attempts:
+        if attempt.stop_reason is None:
+            attempt.stop_reason = why
+            attempt.stop_deadline = utcnow() + timedelta(seconds=seconds)
+
+
+def tell_the_others(everyone: Sequence[Attempt], code: str) -> None:
+    """One node has ended for a reason: none of the others goes on for long.
+
+    A run that ended well, or stops at a checkpoint as somebody asked, is ending on every node by itself, and each may bring
+    that to its end within a lease. After anything else ranks that wait for those that are gone are killed.
+    """
+    others = [a for a in everyone if a.state != "ended"]
+    ends_by_itself = code in PLANNED or reason(code).end_state == "succeeded"
+    lease = timers_from_environment().lease
+    if ends_by_itself and all(a.meeting is not None for a in everyone):
+        until = utcnow() + timedelta(seconds=lease)
+        for attempt in others:
+            attempt.stop_deadline = min(attempt.stop_deadline or until, until)
+    else:
+        ask_to_stop(others, PEER_LOST, lease)
+
+
+def cause(ended: Sequence[Attempt]) -> Attempt:
+    """The node whose end is that of the attempt: node 0's word when all is well, else the first that no other explains."""
+    lead = min(ended, key=lambda a: a.node)
+    if lead.reason in PLANNED or _is_success(lead):
+        return lead
+    return min(ended, key=lambda a: (_blame(a), a.ended_at or utcnow(), a.node))
+
+
+def _is_success(attempt: Attempt) -> bool:
+    return attempt.reason is not None and reason(attempt.reason).end_state == "succeeded"
+
+
+def _blame(attempt: Attempt) -> int:
+    return _WELL if _is_success(attempt) else _CONSEQUENCES.get(attempt.reason or "", 0)
