@@ -125,7 +125,7 @@ def finished(home: Path, rank: int = 0) -> Finished:
     return last
 
 
-PERFORMANCE = ("_per_second", "step_seconds")
+PERFORMANCE = ("_per_second", "_seconds", "_seconds_min", "_seconds_max", "_wait_share", "memory_gb", "/mfu")
 
 
 def series(home: Path) -> dict[tuple[int, str], float]:

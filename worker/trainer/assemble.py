@@ -10,22 +10,26 @@ from torch import nn
 
 from stoker.spec import JobSpec
 from stoker.spec.evaluation import Mode
+from worker.trainer.artifact import Shelf
 from worker.trainer.average import Average, InTurn, NoAverage
 from worker.trainer.control import Control, StopSignal
 from worker.trainer.data import Dataset, Description, Feed, Wanted, build_data
 from worker.trainer.debug import build_guard, watches
 from worker.trainer.distributed import Replica, arrange, meetings, replicate
+from worker.trainer.distributed.timed import timed
 from worker.trainer.errors import SpecProblem
 from worker.trainer.evaluation import Examiner, Text, build_examiner
+from worker.trainer.flops import cost_of
 from worker.trainer.guard import Backoff, together
-from worker.trainer.habit import Habit
+from worker.trainer.habit import Ending, Habit
 from worker.trainer.journal import Journal
-from worker.trainer.logging import Log, build_log
+from worker.trainer.logging import Log, build_endings, build_figures, build_log, build_watch, parts_of
 from worker.trainer.loss import SummedCrossEntropy, build_loss
 from worker.trainer.model import build_model
 from worker.trainer.objective import Objective
 from worker.trainer.optimizer import build_optimizer
 from worker.trainer.passes import Accumulated, Passes, build_passes
+from worker.trainer.peaks import peak_of
 from worker.trainer.precision import Arithmetic, narrowed
 from worker.trainer.reproducibility import Seeds, build_seeds, use_kernels
 from worker.trainer.rhythm import Rhythm, rhythm
@@ -64,6 +68,8 @@ class Run:
     saving: Rhythm
     habits: Sequence[Habit]
     """What else is done between steps."""
+    endings: Sequence[Ending]
+    """What is done once the run has ended and is saved."""
     stateful: dict[str, Stateful]
     """Parts with a memory of their own that the checkpoint keeps, by name."""
     total: int | None
@@ -92,6 +98,7 @@ def assemble(
     spec: JobSpec, home: Path, world: World, journal: Journal, signalled: StopSignal, learned: Description | None
 ) -> Run:
     """`learned`: what an earlier attempt derived from the data. Raises SpecProblem or DataProblem."""
+    watch = build_watch(spec.logging)
     use_kernels(spec.reproducibility)
     world = arrange(spec.distributed, world)
     seeds, aim = build_seeds(spec.reproducibility), build_task(spec.task)
@@ -104,7 +111,9 @@ def assemble(
 
     journal.phase("building_model")
     torch.manual_seed(seeds.weights)
-    model = narrowed(build_model(spec.model, data.about.shape, outputs).to(world.device), spec.precision)
+    model = narrowed(
+        build_model(spec.model, data.about.shape, outputs, text=data.about.codec is not None).to(world.device), spec.precision
+    )
     loss = build_loss(spec.loss or aim.loss, outputs, data.train.targets).to(world.device)
     micro, training = micro_size(spec.training, spec.distributed.data_parts), spec.training
     feed = Feed(
@@ -117,6 +126,7 @@ def assemble(
         world=world,
     )
     tokens = data.train.tokens_per_sample
+    flops = cost_of(model, data.train.slice(0, 1, torch.device("cpu"))[0])
     total = total_steps(training, per_epoch=feed.per_epoch, samples=feed.samples_per_epoch, tokens_per_sample=tokens)
     arithmetic = Arithmetic(spec.precision, world)
     replica = replicate(spec.distributed, Objective(model, loss), world)
@@ -139,6 +149,8 @@ def assemble(
         world=world,
         autocast=arithmetic.autocast,
     )
+    peak = peak_of(world.device, spec.precision.mode)
+    figures = build_figures(spec.logging, watch, world, flops=flops, tokens_per_sample=tokens, peak_tflops=peak)
     run = Run(
         spec=spec,
         home=home,
@@ -151,7 +163,7 @@ def assemble(
         model=model,
         params=params,
         replica=replica,
-        passes=build_passes(Accumulated(replica, arithmetic)),
+        passes=build_passes(Accumulated(timed(replica, watch), arithmetic)),
         optimizer=optimizer,
         update=update,
         backoff=backoff,
@@ -162,6 +174,8 @@ def assemble(
             world,
             norm=clip.norm,
             gauges=together(arithmetic.gauges(), guard.gauges),
+            watch=watch,
+            figures=figures,
             per_epoch=feed.per_epoch,
             batch_size=training.batch_size,
             tokens_per_sample=tokens,
@@ -170,7 +184,8 @@ def assemble(
         judge=build_judge(training.early_stopping, _validation_modes(examiner, data)),
         saving=rhythm(spec.checkpoint.interval, feed.per_epoch, training.batch_size * tokens),
         habits=(),
-        stateful={"backoff": backoff, **guard.parts(), **arithmetic.parts(), **met},
+        endings=build_endings(figures, Shelf(home, journal, world.is_lead)),
+        stateful={**parts_of(figures), "backoff": backoff, **guard.parts(), **arithmetic.parts(), **met},
         total=total,
         seconds=training.max_seconds or math.inf,
     )

@@ -17,3 +17,8 @@ class Habit:
 
     rhythm: Rhythm
     act: Act
+
+
+class Ending(Protocol):
+    def __call__(self, step: int, reason: str) -> None:
+        """Once, after as many steps, on every rank; `reason` is why the run ended."""

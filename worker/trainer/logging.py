@@ -1,15 +1,18 @@
 """Logging spec into what is measured between two reports."""
 
-import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, field
-from typing import Protocol
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 
 from stoker.spec.logging import Logging
+from worker.trainer.artifact import Shelf
+from worker.trainer.figures import Figures, Performance, Timing
+from worker.trainer.habit import Ending
 from worker.trainer.rhythm import Rhythm, rhythm
+from worker.trainer.state import Stateful
+from worker.trainer.stopwatch import NoWatch, Stopwatch, Watch
 from worker.trainer.world import World
 
 
@@ -37,43 +40,6 @@ class Meter:
         self.weight = 0.0
 
 
-class Watch(Protocol):
-    """Measures how fast steps are made."""
-
-    def paused(self) -> AbstractContextManager[None]:
-        """Around what is no step."""
-
-    def read(self, steps: int, count: int) -> dict[str, float]:
-        """Since the last reading: `steps` steps over `count` samples or tokens."""
-
-
-@dataclass
-class Speed:
-    """Seconds in steps alone: evaluation and checkpoints stop the watch."""
-
-    unit: str
-    _since: float = field(default_factory=time.perf_counter)
-
-    @contextmanager
-    def paused(self) -> Iterator[None]:
-        start = time.perf_counter()
-        yield
-        self._since += time.perf_counter() - start
-
-    def read(self, steps: int, count: int) -> dict[str, float]:
-        now = time.perf_counter()
-        spent, self._since = max(now - self._since, 1e-9), now
-        return {f"train/{self.unit}_per_second": count / spent, "train/step_seconds": spent / steps}
-
-
-class NoSpeed:
-    def paused(self) -> AbstractContextManager[None]:
-        return nullcontext()
-
-    def read(self, steps: int, count: int) -> dict[str, float]:
-        return {}
-
-
 @dataclass
 class Log:
     """When training metrics are written, and which."""
@@ -83,22 +49,83 @@ class Log:
     gauges: Mapping[str, Callable[[], torch.Tensor]]
     """Further values by key, read when they are written."""
     watch: Watch
+    figures: Sequence[Figures]
+    """What is made of the time between two reports."""
 
     def read(self, *, lr: float, steps: int, count: int) -> dict[str, float]:
         """Everything since the last report, which was `steps` steps and `count` samples or tokens ago; waits for the device."""
-        values = {"train/loss": self.meter.mean(), "train/lr": lr}
+        values = {"train/loss": self.meter.mean()} if self.meter.weight else {}
+        values["train/lr"] = lr
         self.meter.reset()
         for key, read in self.gauges.items():
             values[key] = read().item()
-        return values | self.watch.read(steps, count)
+        for figures in self.figures:
+            values |= figures.read(steps, count)
+        return values
 
 
 def build_log(
-    spec: Logging, world: World, *, norm: Callable[[], torch.Tensor], per_epoch: int, batch_size: int, tokens_per_sample: int
+    spec: Logging,
+    world: World,
+    *,
+    norm: Callable[[], torch.Tensor],
+    gauges: Mapping[str, Callable[[], torch.Tensor]],
+    watch: Watch,
+    figures: Sequence[Figures],
+    per_epoch: int,
+    batch_size: int,
+    tokens_per_sample: int,
 ) -> Log:
+    """`gauges`: what other parts of the run have to show, by key."""
     return Log(
         rhythm(spec.interval, per_epoch, batch_size * tokens_per_sample),
         Meter(world),
-        {"train/gradient_norm": norm} if spec.gradient_norm else {},
-        Speed("tokens" if tokens_per_sample else "samples") if spec.performance else NoSpeed(),
+        {**gauges, **({"train/gradient_norm": norm} if spec.gradient_norm else {})},
+        watch,
+        figures,
     )
+
+
+def build_watch(spec: Logging) -> Watch:
+    """Starts when it is made."""
+    return Stopwatch() if spec.performance or spec.timing else NoWatch()
+
+
+def build_figures(
+    spec: Logging,
+    watch: Watch,
+    world: World,
+    *,
+    flops: Callable[[], float | None],
+    tokens_per_sample: int,
+    peak_tflops: float | None,
+) -> tuple[Figures, ...]:
+    """`flops`: of one sample, forward and backward; `peak_tflops`: of one device, where the spec does not say."""
+    if not isinstance(watch, Stopwatch):
+        return ()
+    performance = Performance(
+        watch,
+        world,
+        unit="tokens" if tokens_per_sample else "samples",
+        flops=lambda: None if (whole := flops()) is None else whole / (tokens_per_sample or 1),
+        peak_tflops=spec.peak_tflops or peak_tflops,
+    )
+    return (*((performance,) if spec.performance else ()), *((Timing(watch),) if spec.timing else ()))
+
+
+def parts_of(figures: Sequence[Figures]) -> dict[str, Stateful]:
+    """What the checkpoint keeps of them."""
+    parts: dict[str, Stateful] = {}
+    for each in figures:
+        if isinstance(each, Timing):
+            parts["timing"] = each
+    return parts
+
+
+def build_endings(figures: Sequence[Figures], shelf: Shelf) -> tuple[Ending, ...]:
+    """What is left behind once the run is over: timing.json."""
+
+    def tell(timing: Timing) -> Ending:
+        return lambda step, reason: shelf.text("timing.json", json.dumps({"attempts": timing.attempts(step)}, indent=1) + "\n")
+
+    return tuple(tell(each) for each in figures if isinstance(each, Timing))

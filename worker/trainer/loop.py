@@ -21,9 +21,12 @@ def train(run: Run) -> str:
     run.journal.write(_started(run))
     prepare(run)
     run.journal.phase("training")
+    run.log.watch.start(run.step)
     reason = repeat(run)
     run.control.settle()
     finish(run, reason)
+    for ending in run.endings:
+        ending(run.step, reason)
     return reason
 
 
@@ -43,7 +46,8 @@ def between(run: Run) -> None:
     stop, seconds = run.control.exchange()
     for habit in run.habits:
         if habit.rhythm.due(run.step, seconds):
-            habit.act(run.step)
+            with run.log.watch.during("insight"):
+                habit.act(run.step)
     if run.log.rhythm.due(run.step, seconds):
         log(run)
     if run.examiner.rhythm.due(run.step, seconds):
@@ -55,7 +59,8 @@ def between(run: Run) -> None:
 
 def step(run: Run) -> None:
     """One optimizer step over one global batch, each sample weighing the same on whatever rank and in whatever micro-batch."""
-    batch = run.feed.batch(run.step)
+    with run.log.watch.during("data"):
+        batch = run.feed.batch(run.step)
     for group in run.optimizer.param_groups:
         group["lr"] = run.lr(run.step)
     for param in run.params:
@@ -81,7 +86,7 @@ def log(run: Run) -> None:
 
 def evaluate(run: Run) -> None:
     """Judge the validation split, and remember the model when it was never better."""
-    with run.log.watch.paused():
+    with run.log.watch.during("evaluation"):
         _report(run, "validation")
         run.evaluated = run.step
         if run.metrics:
@@ -92,7 +97,7 @@ def evaluate(run: Run) -> None:
 
 def save(run: Run) -> None:
     """Raises Diverged instead of saving weights that are no longer numbers."""
-    with run.log.watch.paused():
+    with run.log.watch.during("checkpoint"):
         if run.log.meter.weight:
             _check(run.log.meter.mean(), run.step)
         checkpoint.save(run)
@@ -110,9 +115,11 @@ def finish(run: Run, reason: str) -> None:
                 log(run)
             if run.evaluated < run.step:
                 evaluate(run)
-            _restore_best(run)
-            _report(run, "test")
-            checkpoint.save(run, final=True)
+            with run.log.watch.during("evaluation"):
+                _restore_best(run)
+                _report(run, "test")
+            with run.log.watch.during("checkpoint"):
+                checkpoint.save(run, final=True)
 
 
 def _started(run: Run) -> Started:
