@@ -1,7 +1,6 @@
 """How fast a run is and where its time goes, in numbers that are reported with the training metrics."""
 
 import resource
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
@@ -111,8 +110,10 @@ class Timing:
     def attempts(self, step: int) -> list[dict[str, Any]]:
         """What each attempt spent its time on, the earlier ones up to the checkpoint that was resumed from."""
         seconds = self._watch.read()
-        wall = time.perf_counter() - self._watch.began
-        return [*self._earlier, {"from_step": self._watch.first, "to_step": step, "wall_seconds": wall, "seconds": seconds}]
+        return [
+            *self._earlier,
+            {"from_step": self._watch.first, "to_step": step, "wall_seconds": self._watch.wall, "seconds": seconds},
+        ]
 
     def tensors(self) -> dict[str, torch.Tensor]:
         return {}

@@ -4,6 +4,7 @@ import torch
 
 PEAKS: dict[str, dict[str, float]] = {
     "B200": {"fp32": 75.0, "tf32": 1100.0, "bf16": 2250.0, "fp16": 2250.0, "fp8": 4500.0},
+    "H200 NVL": {"fp32": 60.0, "tf32": 417.5, "bf16": 835.5, "fp16": 835.5, "fp8": 1671.0},
     "H200": {"fp32": 67.0, "tf32": 494.7, "bf16": 989.4, "fp16": 989.4, "fp8": 1978.9},
     "H100 PCIe": {"fp32": 51.0, "tf32": 378.0, "bf16": 756.0, "fp16": 756.0, "fp8": 1513.0},
     "H100 NVL": {"fp32": 60.0, "tf32": 417.5, "bf16": 835.5, "fp16": 835.5, "fp8": 1671.0},
@@ -24,6 +25,8 @@ From NVIDIA's data sheets and architecture white papers: Blackwell, H200, H100, 
 def peak_tflops(device: str, mode: str) -> float | None:
     """Of one device, by its name and the precision mode of the run (`bf16_mixed`); None where no data sheet is known."""
     words = device.split()
+    if "MIG" in words:  # a slice of a device
+        return None
     for name, peaks in PEAKS.items():
         if all(any(word.partition("-")[0] == part for word in words) for part in name.split()):
             return peaks.get(mode.partition("_")[0])

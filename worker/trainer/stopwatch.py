@@ -1,6 +1,7 @@
 """Where the time of a run goes: every moment belongs to one part, so the parts add up to the whole."""
 
 import time
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from types import TracebackType
 from typing import Literal, Protocol
@@ -25,13 +26,14 @@ class Watch(Protocol):
 class Stopwatch:
     """Seconds by part. Turning to another part costs one reading of the clock."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
+        self._clock = clock
         self.seconds: dict[Part, float] = dict.fromkeys(PARTS, 0.0)
         """Up to the last turn."""
         self._part: Part = "startup"
         self.first: int | None = None
         """Steps made before this process made its own; None until it makes them."""
-        self.began = self._since = time.perf_counter()
+        self.began = self._since = clock()
 
     def start(self, step: int) -> None:
         self.first = step
@@ -39,10 +41,15 @@ class Stopwatch:
 
     def turn(self, part: Part) -> Part:
         """Time from now on belongs to this part; the one before it."""
-        now, before = time.perf_counter(), self._part
+        now, before = self._clock(), self._part
         self.seconds[before] += now - self._since
         self._part, self._since = part, now
         return before
+
+    @property
+    def wall(self) -> float:
+        """Seconds since it was made."""
+        return self._clock() - self.began
 
     def read(self) -> dict[Part, float]:
         """Seconds by part up to now."""
