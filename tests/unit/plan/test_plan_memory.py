@@ -48,6 +48,7 @@ def vocabulary(size: int) -> JobSpec:
         pytest.param(language(GPT, length=256, **steps(8, micro_batch_size=4)), TEXT, id="gpt-accumulated"),
         pytest.param(language(GPT, length=256, precision={"mode": "bf16_mixed"}, **steps(8)), TEXT, id="gpt-bf16"),
         pytest.param(language(HEAVY, length=64, **steps(2)), TEXT, id="gpt-weights"),
+        pytest.param(language(HEAVY, length=64, precision={"mode": "bf16_pure"}, **steps(4)), TEXT, id="gpt-pure"),
         pytest.param(language(HEAVY, length=64, **steps(4, micro_batch_size=2)), TEXT, id="gpt-weights-accumulated"),
         pytest.param(vocabulary(30_000), TEXT, id="gpt-vocabulary"),
         pytest.param(classifier(WIDE, **steps(64)), TABLE, id="mlp-weights"),
