@@ -84,6 +84,14 @@ _ALL = (
         "A training process was killed from outside; the job resumes from its last checkpoint.",
     ),
     Reason(
+        "hang",
+        "failed",
+        "infra",
+        True,
+        True,
+        "No rank made progress for debug.hang_timeout_seconds; every rank's stack is in its log, and the job resumes from its last checkpoint.",
+    ),
+    Reason(
         "agent_lost",
         "failed",
         "infra",

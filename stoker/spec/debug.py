@@ -9,7 +9,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from stoker.spec._base import Count, Knob, Spec
+from stoker.spec._base import Count, Knob, Positive, Spec
+from stoker.spec.inspection import GradientNorms, Histograms, Probe, Profiler
 
 Factor = Annotated[float, Field(gt=0, le=1)]
 
@@ -70,3 +71,19 @@ class Debug(Spec):
     """What is done when the loss or a gradient is no longer a number; all but fail look at each step before it is made."""
     spike: Annotated[Spike | None, Knob(affects=("speed", "quality"), rows=("DBG-02",))] = None
     """What is done when a step is far out of line; null for nothing."""
+    hang_timeout_seconds: Annotated[Positive | None, Knob("seconds", ("speed",))] = 600.0
+    """Time without a step of some rank after which every rank says where it is and the attempt ends; null for never."""
+    hang_grace_seconds: Annotated[Positive, Knob("seconds", ("speed",))] = 3600.0
+    """The same for anything but steps: loading, the first step with what it compiles, a batch of evaluation, a checkpoint."""
+    model_summary: Annotated[bool, Knob(rows=("DBG-01",))] = False
+    """Keep a table of all layers with shapes, parameters and FLOPs as model_summary.json and model_summary.txt."""
+    histograms: Annotated[Histograms | None, Knob(affects=("speed",), rows=("DBG-01",))] = None
+    """Distributions of weights and gradients on an interval; null for none."""
+    gradients: Annotated[GradientNorms | None, Knob(affects=("speed",), rows=("DBG-01",))] = None
+    """Norm of each layer's gradients on an interval; null for none."""
+    probes: Annotated[Annotated[tuple[Probe, ...], Field(max_length=100)], Knob(affects=("speed",), rows=("DBG-02",))] = ()
+    """Places inside the model that are looked at on an interval."""
+    detect_anomaly: Annotated[bool, Knob(affects=("speed",), rows=("DBG-02",))] = False
+    """End the run with nan_loss at the operation whose backward pass first gives NaN, named in the message; steps are slower."""
+    profiler: Annotated[Profiler | None, Knob(affects=("speed",), rows=("DBG-01",))] = None
+    """Record a few steps as trace/rank<r>.json.gz for chrome://tracing and a table of what took longest; null for none."""

@@ -20,7 +20,7 @@ CORRUPT = "checkpoint_corrupt"
 
 class Follower:
     def __init__(
-        self, home: Path, world_size: int, spool: Spool, sealer: Sealer, uploader: Uploader, trace: Trace, spool_limit: int
+        self, home: Path, ranks: range, spool: Spool, sealer: Sealer, uploader: Uploader, trace: Trace, spool_limit: int
     ) -> None:
         self._home = home
         self._spool = spool
@@ -28,9 +28,9 @@ class Follower:
         self._uploader = uploader
         self._trace = trace
         self._spool_limit = spool_limit
-        self._journals = [JournalTail(home / f"events-rank{rank}.jsonl") for rank in range(world_size)]
+        self._journals = {rank: JournalTail(home / f"events-rank{rank}.jsonl") for rank in ranks}
         at = now()
-        self._logs = {(r, s): LogTail(home / f"log-rank{r}.{s}", at) for r in range(world_size) for s in STREAMS}
+        self._logs = {(r, s): LogTail(home / f"log-rank{r}.{s}", at) for r in ranks for s in STREAMS}
         self._told: dict[str, float] = {}
         self._counted: dict[str, int] = {}
         self._parcels = 0
@@ -44,7 +44,7 @@ class Follower:
         """Takes what is new; answers whether it should be reported at once. Raises OSError when the disk is full."""
         at = now()
         urgent = False
-        for rank, journal in enumerate(self._journals):
+        for rank, journal in self._journals.items():
             for event in journal.read():
                 urgent |= self._hear(rank, event, at)
             self._tell_damaged(rank, journal, at)
@@ -59,6 +59,10 @@ class Follower:
             self._spool.sync()
             self._synced = at
         return urgent
+
+    def tell(self, notice: Notice) -> None:
+        """What the agent itself has to say."""
+        self._sealer.notice(notice)
 
     def _hear(self, rank: int, event: JournalEvent, at: float) -> bool:
         """Answers whether the event is urgent."""

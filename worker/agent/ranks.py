@@ -9,11 +9,33 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stoker.events import Finished
+from worker.agent.clock import now
 from worker.agent.spawn import Spawner
 from worker.agent.verdict import RankEnd
 from worker.processes import session_members
 
 _STDERR = 4096
+
+
+def _size(log: Path) -> int:
+    return log.stat().st_size if log.exists() else 0
+
+
+def _dumped(log: Path, before: int) -> bool:
+    """Whether faulthandler wrote since: the thread that was interrupted comes last, with the program's first frame at the end."""
+    if _size(log) <= before:
+        return False
+    with log.open("rb") as source:
+        source.seek(before)
+        said = source.read()
+    return b"Current thread" in said and said.endswith(b"\n") and b"<module>" in said.rpartition(b"Current thread")[2]
+
+
+def _state(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return "?"
 
 
 @dataclass
@@ -36,7 +58,8 @@ class Ranks:
     def start(self, spawner: Spawner, environments: Sequence[Mapping[str, str]]) -> None:
         """Starts all ranks or none. Raises OSError. No thread may run yet."""
         try:
-            for index, environment in enumerate(environments):
+            for environment in environments:
+                index = int(environment["RANK"])
                 group = self._ranks[0].pid if self._ranks else 0
                 pid = spawner.spawn(self._home, environment, group, self.log(index, "out"), self.log(index, "err"))
                 self._ranks.append(_Rank(index, pid, os.pidfd_open(pid)))
@@ -71,6 +94,26 @@ class Ranks:
                 if pid:
                     rank.code, rank.order, rank.by_us = os.waitstatus_to_exitcode(status), order, self._killing
                     os.close(rank.pidfd)
+
+    @property
+    def states(self) -> dict[int, str]:
+        """The letter of /proc/PID/stat of each rank that runs, by index."""
+        return {rank.index: _state(rank.pid) for rank in self._ranks if rank.code is None}
+
+    def dump(self, until: float) -> None:
+        """Has each rank write the stack of every thread to its log, and returns when all have, or at a time of `clock.now`.
+
+        A rank that is stopped is woken for it; one that cannot be woken writes nothing.
+        """
+        logs = {rank.index: self.log(rank.index, "err") for rank in self._ranks if rank.code is None}
+        before = {index: _size(log) for index, log in logs.items()}
+        for number in (signal.SIGUSR1, signal.SIGCONT):
+            for rank in self._ranks:
+                if rank.code is None:
+                    with suppress(ProcessLookupError):
+                        signal.pidfd_send_signal(rank.pidfd, number)
+        while now() < until and self.running and not all(_dumped(log, before[index]) for index, log in logs.items()):
+            self.wait(0.02)
 
     def terminate(self) -> None:
         """Asks each rank to stop at a checkpoint."""

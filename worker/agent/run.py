@@ -7,19 +7,23 @@ import os
 import signal
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from pathlib import Path
+from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from stoker.protocol import Claim, ClaimReply, Finish
+from stoker.protocol import Claim, ClaimReply, Finish, Meeting
+from stoker.spec.debug import Debug
 from stoker.spec.distributed import Distributed
-from stoker.timers import TimerSettings, timers_from_environment
+from stoker.timers import TimerSettings, scaled_seconds, timers_from_environment
+from worker.address import advertised, interface_of, meeting_at
 from worker.agent.api import ApiFailure, ServerApi, Stale, Unreachable
 from worker.agent.backoff import Backoff
 from worker.agent.cache import BlobCache, Damaged
 from worker.agent.clock import now
-from worker.agent.environment import rank_environments
+from worker.agent.environment import Share, rank_environments
 from worker.agent.follow import Follower
 from worker.agent.ranks import Ranks
 from worker.agent.reporter import Reporter
@@ -29,13 +33,17 @@ from worker.agent.supervise import Flag, Supervisor
 from worker.agent.trace import Trace
 from worker.agent.upload import Uploader
 from worker.agent.verdict import Verdict
+from worker.agent.watchdog import Watchdog
 from worker.agent.workspace import NoCheckpoint, Occupied, Workspace, prune
 from worker.settings import WorkerSettings
 
+MEETING = 3600.0
+"""Seconds a node that is prepared waits for the others, which may have much to download."""
 PATIENCE = 86_400.0
 """Seconds an agent whose ranks are gone waits for a server that is away."""
 SPOOL_LIMIT = 1 << 30
 DISTRIBUTED: TypeAdapter[Distributed] = TypeAdapter(Distributed)
+DEBUG: TypeAdapter[Debug] = TypeAdapter(Debug)
 log = logging.getLogger(__name__)
 
 
@@ -124,7 +132,9 @@ class _Attempt:
         self._corrupt: list[int] = []
         self._ranks = Ranks(workspace.home)
         self._uploader: Uploader | None = None
-        self._world_size = 0
+        self._address = advertised(settings) if claim.nodes > 1 else ""
+        self._meeting: Meeting | None = None
+        self._numbers = range(0)
 
     def run(self, spawner: Spawner) -> str | None:
         """Until the end is reported; answers its reason, or None when it could not be."""
@@ -181,6 +191,8 @@ class _Attempt:
             self._workspace.place_datasets(self._claim, api, self._cache, beat, wait)
             self._corrupt += self._workspace.restore(self._claim, api, self._cache, beat, wait)
             self._cache.trim()
+            if self._claim.nodes > 1:
+                self._meet(reporter, beat)
         except _NotStarted as stopped:
             return Verdict(stopped.reason, "stopped before its ranks were started")
         except NoCheckpoint as error:
@@ -188,30 +200,57 @@ class _Attempt:
             return Verdict("no_valid_checkpoint", str(error))
         except (Damaged, ValueError) as error:
             return Verdict("data_error", str(error))
+        except NobodyCame as error:
+            return Verdict("spawn_failed", str(error))
         return None
+
+    def _meet(self, reporter: Reporter, beat: Callable[[], None]) -> None:
+        """Says that this node is prepared, and waits until all are. Raises Stale, NobodyCame, or what `beat` raises."""
+        try:
+            offered = meeting_at(self._address)
+        except OSError as error:
+            raise NobodyCame(f"this node offers no place to meet: {error}") from error
+        self._spool.append("prepared", offered.model_dump())
+        first = now()
+        while reporter.meeting is None:
+            if now() - first > MEETING:
+                raise NobodyCame(f"the other nodes were not prepared within {MEETING:.0f} s")
+            reporter.ask()
+            beat()
+            time.sleep(min(0.25, self._timers.report_interval / 4))
+        self._meeting = reporter.meeting
 
     def _start(self, spawner: Spawner) -> Verdict | None:
         claim = self._claim
         try:
-            world_size = DISTRIBUTED.validate_json(json.dumps(claim.spec.get("distributed", {"strategy": "single"}))).world_size
+            spec = DISTRIBUTED.validate_json(json.dumps(claim.spec.get("distributed", {"strategy": "single"})))
         except ValidationError as error:
             return Verdict("spec_error", f"distributed: {error.error_count()} errors; this worker may be older than the server")
         cpus, gpus = int(claim.devices.get("cpus") or 1), [int(i) for i in claim.devices.get("gpus") or ()]
         try:
-            self._ranks.start(spawner, rank_environments(world_size, cpus, gpus, os.environ))
+            share = self._share(spec.processes_per_node)
+            self._ranks.start(spawner, rank_environments(share, cpus, gpus, os.environ))
         except OSError as error:
             return Verdict("spawn_failed", str(error))
         self._trace.mark("spawned")
-        self._world_size = world_size
+        self._numbers = share.numbers
         return None
+
+    def _share(self, ranks: int) -> Share:
+        """This node's ranks among all. Raises OSError when no port is free."""
+        claim = self._claim
+        if self._meeting is None:
+            return Share(ranks, meeting_at("127.0.0.1"))
+        return Share(ranks, self._meeting, claim.node, claim.nodes, interface_of(self._address))
 
     def _supervise(self, reporter: Reporter) -> Verdict:
         home = self._workspace.home
         sealer = Sealer(self._spool, self._timers.report_interval)
         self._uploader = Uploader(self._open(), self._cache, Backoff(self._timers.report_interval, self._heartbeat))
         self._uploader.start()
-        follower = Follower(home, self._world_size, self._spool, sealer, self._uploader, self._trace, SPOOL_LIMIT)
-        supervisor = Supervisor(self._ranks, follower, reporter, self._uploader, self._timers, self._leave)
+        follower = Follower(home, self._numbers, self._spool, sealer, self._uploader, self._trace, SPOOL_LIMIT)
+        watchdog = watchdog_of(self._claim.spec, home)
+        supervisor = Supervisor(self._ranks, follower, reporter, self._uploader, self._timers, self._leave, watchdog)
         verdict = supervisor.deliver(supervisor.watch())
         self._corrupt += follower.corrupt
         return verdict
@@ -260,6 +299,20 @@ class _Attempt:
             return None
         finally:
             last.close()
+
+
+def watchdog_of(spec: Mapping[str, Any], home: Path) -> Watchdog:
+    """As the spec asks, in scaled seconds; with the usual patience for a spec of a newer server."""
+    try:
+        debug = DEBUG.validate_json(json.dumps(spec.get("debug", {})))
+    except ValidationError:
+        debug = Debug()
+    timeout = None if debug.hang_timeout_seconds is None else scaled_seconds(debug.hang_timeout_seconds)
+    return Watchdog(home, timeout, scaled_seconds(debug.hang_grace_seconds))
+
+
+class NobodyCame(Exception):
+    """The nodes of an attempt did not find together."""
 
 
 class _NotStarted(Exception):

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from stoker.events import Notice
 from stoker.protocol import Timers
 from worker.agent.api import Stale
 from worker.agent.clock import now
@@ -10,10 +11,13 @@ from worker.agent.memory import oom_kills
 from worker.agent.ranks import Ranks
 from worker.agent.reporter import Reporter
 from worker.agent.upload import Uploader
-from worker.agent.verdict import Verdict, decide
+from worker.agent.verdict import SUCCESS, Verdict, decide
+from worker.agent.watchdog import Hang, Watchdog
 
 TICK = 0.05
 """Seconds between two looks at the journals; the end of a rank is seen at once."""
+STACKS = 5.0
+"""Seconds that ranks which hang have to write their stacks."""
 LAST_WORDS = 0.3
 """Seconds that the other ranks have, after one failed, to say why themselves."""
 
@@ -37,9 +41,18 @@ class Flag:
 
 class Supervisor:
     def __init__(
-        self, ranks: Ranks, follower: Follower, reporter: Reporter, uploader: Uploader, timers: Timers, leave: Flag
+        self,
+        ranks: Ranks,
+        follower: Follower,
+        reporter: Reporter,
+        uploader: Uploader,
+        timers: Timers,
+        leave: Flag,
+        watchdog: Watchdog,
     ) -> None:
         self._ranks = ranks
+        self._watchdog = watchdog
+        self._hang: Hang | None = None
         self._follower = follower
         self._reporter = reporter
         self._uploader = uploader
@@ -58,6 +71,8 @@ class Supervisor:
         self._reporter.disarmed = True
         self._follower.turn(last=True)
         ends = self._ranks.ends(self._follower.finished)
+        if self._hang is not None and not any(e.rank == 0 and e.finished and e.finished.reason in SUCCESS for e in ends):
+            return Verdict("hang", self._hang.message, step=self._hang.step)
         return decide(ends, self._stop.reason if self._stop else None, out_of_memory=oom_kills() > self._oom_kills)
 
     def deliver(self, verdict: Verdict) -> Verdict:
@@ -81,6 +96,7 @@ class Supervisor:
             self._reporter.hurry()
         self._obey()
         self._watch_deaths()
+        self._watch_progress()
         at = now()
         if (self._stop and at >= self._stop.kill_at) or (self._kill_at is not None and at >= self._kill_at):
             self._ranks.kill()
@@ -106,7 +122,9 @@ class Supervisor:
 
     def _obey(self) -> None:
         orders = self._reporter.orders
-        if orders.desired == "cancel":
+        if orders.stop_reason == "peer_lost":
+            self._begin_stop("peer_lost", LAST_WORDS)
+        elif orders.desired == "cancel":
             self._begin_stop(orders.stop_reason or "cancelled_by_user", self._timers.stop_grace)
         elif orders.desired == "pause":
             self._begin_stop(orders.stop_reason or "paused_by_user", self._timers.stop_grace)
@@ -122,6 +140,22 @@ class Supervisor:
             self._ranks.terminate()
         elif reason == "cancelled_by_user" and self._stop.reason != reason:
             self._stop = Stop(reason, self._stop.kill_at)
+
+    def _watch_progress(self) -> None:
+        """Ranks that stand still say where, and are ended. Those that were told to stop have a deadline of their own."""
+        ending = self._stop is not None or self._kill_at is not None or self._hang is not None
+        if ending or not (states := self._ranks.states):
+            return
+        stuck = self._watchdog.look(now(), states)
+        if not stuck:
+            return
+        self._hang = self._watchdog.judge(stuck, states)
+        steps = {str(rank): None if pulse is None else pulse.step for rank, pulse in self._hang.pulses.items()}
+        data = {"first": list(self._hang.first), "steps": steps, "states": {str(r): s for r, s in states.items()}}
+        self._follower.tell(Notice(level="error", code="hang", message=self._hang.message, step=self._hang.step, data=data))
+        self._reporter.hurry()
+        self._ranks.dump(now() + STACKS)
+        self._ranks.kill()
 
     def _watch_deaths(self) -> None:
         """When one rank is gone the others wait for it for ever: they are ended too."""

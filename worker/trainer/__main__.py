@@ -24,6 +24,7 @@ from worker.trainer import checkpoint
 from worker.trainer.assemble import Run, assemble
 from worker.trainer.control import StopSignal
 from worker.trainer.data import Description
+from worker.trainer.debug import patience
 from worker.trainer.errors import RunError, SpecProblem
 from worker.trainer.journal import Journal
 from worker.trainer.loop import train
@@ -50,6 +51,9 @@ def main(home: Path) -> int:
         journal.write(Finished(step=run.step, reason=str(run.ended), metrics=run.metrics))
         return EXIT_CODES[str(run.ended)]
     except BaseException as error:
+        for kept in _KEPT:
+            if isinstance(kept, Run):
+                checkpoint.abandon(kept)
         verdict = judge(error)
         if verdict.exit_code == 1:
             traceback.print_exc()
@@ -64,7 +68,7 @@ def main(home: Path) -> int:
 
 def _run(home: Path, journal: Journal, signalled: StopSignal) -> Run:
     spec = read_spec(home)
-    world = join_world(spec.resources.device, spec.resources.cpus)
+    world = join_world(spec.resources.device, spec.resources.cpus, patience(spec.debug))
     newest = checkpoint.find(home, world, journal)
     run = assemble(spec, home, world, journal, signalled, Description.load(newest) if newest is not None else None)
     _KEPT.append(run)

@@ -1,6 +1,7 @@
 """Debug spec into the guard of each step."""
 
 from collections.abc import Callable
+from datetime import timedelta
 
 import torch
 
@@ -8,6 +9,13 @@ from stoker.spec.debug import Debug, Fail, Rollback
 from worker.trainer.guard import Guard, OpenGuard, Sentinel
 from worker.trainer.journal import Journal
 from worker.trainer.world import World
+
+
+def patience(spec: Debug) -> timedelta:
+    """How long ranks wait for each other: longer than whoever watches them, who knows better which one is to blame."""
+    if spec.hang_timeout_seconds is None:
+        return timedelta(days=30)
+    return timedelta(seconds=60 + 2 * min(max(spec.hang_timeout_seconds, spec.hang_grace_seconds), 1e7))
 
 
 def watches(spec: Debug) -> bool:

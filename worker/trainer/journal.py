@@ -7,11 +7,14 @@ import time
 from pathlib import Path
 
 from stoker.events import Artifact, Event, Finished, Metrics, Notice, Phase, Saved, Started
+from worker.trainer.heart import Heart
 
 
 class Journal:
     def __init__(self, home: Path, rank: int) -> None:
         self._lead = rank == 0
+        self.heart = Heart(home, rank)
+        """Every rank's; the agent watches it."""
         path = home / f"events-rank{rank}.jsonl"
         torn = path.exists() and not path.read_bytes().endswith(b"\n")
         self._file = path.open("a", buffering=1, encoding="utf-8")
@@ -25,6 +28,7 @@ class Journal:
                 print(line, flush=True)
 
     def phase(self, name: str) -> None:
+        self.heart.phase(name)
         self.write(Phase(name=name, t=time.time()))
 
     def close(self) -> None:

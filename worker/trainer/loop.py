@@ -43,6 +43,7 @@ def repeat(run: Run) -> str:
 
 def between(run: Run) -> None:
     """What is due after a step."""
+    run.journal.heart.beat(run.step)
     stop, seconds = run.control.exchange()
     for habit in run.habits:
         if habit.rhythm.due(run.step, seconds):
@@ -61,6 +62,7 @@ def step(run: Run) -> None:
     """One optimizer step over one global batch, each sample weighing the same on whatever rank and in whatever micro-batch."""
     with run.log.watch.during("data"):
         batch = run.feed.batch(run.step)
+    run.journal.heart.beat(run.step)
     for group in run.optimizer.param_groups:
         group["lr"] = run.lr(run.step)
     for param in run.params:
@@ -95,12 +97,12 @@ def evaluate(run: Run) -> None:
         run.journal.phase("training")
 
 
-def save(run: Run) -> None:
+def save(run: Run, *, wait: bool = False) -> None:
     """Raises Diverged instead of saving weights that are no longer numbers."""
     with run.log.watch.during("checkpoint"):
         if run.log.meter.weight:
             _check(run.log.meter.mean(), run.step)
-        checkpoint.save(run)
+        checkpoint.save(run, wait=wait)
         run.journal.phase("training")
 
 
@@ -108,8 +110,7 @@ def finish(run: Run, reason: str) -> None:
     """What follows the last step: a checkpoint when the run was told to stop; else the last reports, judged and saved."""
     match reason:
         case "preempted":
-            if run.saved != run.step:
-                save(run)
+            save(run, wait=True)
         case _:
             if run.logged < run.step:
                 log(run)
@@ -147,10 +148,9 @@ def _report(run: Run, split: Literal["validation", "test"]) -> None:
         return
     run.journal.phase("evaluating")
     run.replica.settle()
+    says = run.journal.heart.around(run.replica.outputs)
     with run.average.used():
-        values = {
-            f"{split}/{key}": value for key, value in run.examiner.judge(run.model, run.replica.outputs, samples, limit).items()
-        }
+        values = {f"{split}/{key}": value for key, value in run.examiner.judge(run.model, says, samples, limit).items()}
     run.metrics = {**(run.metrics if split == "test" else {}), **values}
     run.journal.write(Metrics(step=run.step, values=values, t=time.time()))
 

@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import Literal
 
 import torch
@@ -73,11 +74,12 @@ def rank_from_environment() -> int:
     return int(os.environ.get("RANK", "0"))
 
 
-def join_world(device: Literal["auto", "cpu", "cuda"], cpus: int | None) -> World:
+def join_world(device: Literal["auto", "cpu", "cuda"], cpus: int | None, patience: timedelta) -> World:
     """Meet the other ranks as torchrun's environment says; alone without it.
 
     The number of threads is set here and always, because it changes the bits of a sum: OMP_NUM_THREADS, else the share of
-    `resources.cpus`, else one. Raises SpecProblem when a GPU is asked for and there is none.
+    `resources.cpus`, else one. Ranks wait for each other as long as `patience`. Raises SpecProblem when a GPU is asked for and
+    there is none.
     """
     size, local = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("LOCAL_RANK", "0"))
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "0")) or max(1, (cpus or size) // size))
@@ -90,6 +92,6 @@ def join_world(device: Literal["auto", "cpu", "cuda"], cpus: int | None) -> Worl
     if size > 1:
         if os.environ.get("MASTER_ADDR") in ("127.0.0.1", "localhost", "::1"):
             os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # the host's own name need not resolve
-        dist.init_process_group("nccl" if on_gpu else "gloo")
+        dist.init_process_group("nccl" if on_gpu else "gloo", timeout=patience)
     rank = rank_from_environment()
     return World(rank, size, place, data_index=rank, data_parts=size)
