@@ -64,6 +64,8 @@ class Saved(Event):
     """Newest evaluation at or before the step."""
     final: bool
     """Whether it holds the weights the run ends with."""
+    stall_seconds: float = 0.0
+    """How long the run stood still for it."""
 
 
 class Notice(Event):

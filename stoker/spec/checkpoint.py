@@ -1,4 +1,4 @@
-"""When the run is saved and what is kept. Honoured by `worker.trainer.checkpoint` and the server's retention."""
+"""When and how the run is saved and what is kept. Honoured by `worker.trainer.checkpoint` and the server's retention."""
 
 from typing import Annotated, Literal
 
@@ -12,6 +12,8 @@ class Checkpoint(Spec):
 
     interval: Annotated[Duration, Knob(affects=("speed",), rows=("CKPT-01",))] = Duration(epochs=1)
     """How often the run is saved."""
+    background: Annotated[Literal["off", "fork", "copy"] | None, Knob(affects=("memory", "speed"), rows=("CKPT-01",))] = None
+    """Write while the run goes on: from a forked process (fork), from a copy (copy), or not (off); unset, fork on a CPU and copy on a GPU."""
     keep_last: Annotated[Annotated[int, Field(ge=2, le=1000)], Knob("checkpoints", (), ("CKPT-03",))] = 3
     """Newest checkpoints kept; two at least, so that a damaged one never leaves none."""
     keep_best: Annotated[Natural, Knob("checkpoints", (), ("CKPT-03",))] = 1

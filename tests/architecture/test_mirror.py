@@ -22,7 +22,7 @@ MACHINERY = {
     "update": "precision and clipping in the order that the step needs",
     "heart": "the pulse that the agent watches",
     "guard": "the judgement of each step that debug asks for",
-    "average": "the part of training that averages weights",
+    "statistics": "what averaged weights ask of BatchNorm",
     "habit": "what is done between steps on a rhythm of its own",
     "artifact": "files that belong to a job's results",
     "stopwatch": "where the time of a run goes",

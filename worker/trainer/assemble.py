@@ -11,7 +11,7 @@ from torch import nn
 from stoker.spec import JobSpec
 from stoker.spec.evaluation import Mode
 from worker.trainer.artifact import Shelf
-from worker.trainer.average import Average, InTurn, NoAverage
+from worker.trainer.average import Average, InTurn, build_average, in_run, settled_rate
 from worker.trainer.control import Control, StopSignal
 from worker.trainer.data import Dataset, Description, Feed, Wanted, build_data
 from worker.trainer.debug import build_guard, watches
@@ -34,7 +34,9 @@ from worker.trainer.precision import Arithmetic, narrowed
 from worker.trainer.reproducibility import Seeds, build_seeds, use_kernels
 from worker.trainer.rhythm import Rhythm, rhythm
 from worker.trainer.schedule import LearningRate, build_schedule
+from worker.trainer.staging import Staging, build_staging
 from worker.trainer.state import Stateful
+from worker.trainer.statistics import renew
 from worker.trainer.task import build_task
 from worker.trainer.training import Judge, build_clip, build_judge, micro_size, total_steps
 from worker.trainer.update import Update
@@ -66,6 +68,8 @@ class Run:
     examiner: Examiner
     judge: Judge
     saving: Rhythm
+    staging: Staging
+    """How it is saved."""
     habits: Sequence[Habit]
     """What else is done between steps."""
     endings: Sequence[Ending]
@@ -137,6 +141,15 @@ def assemble(
     guard = build_guard(spec.debug, world, journal, norm=clip.norm, overflowed=lambda: arithmetic.scaler.overflowed)
     backoff = Backoff()
     update = Update(optimizer, arithmetic.scaler, clip, guard)
+    steps = in_run(feed.per_epoch, training.batch_size * tokens)
+    average, averages = build_average(
+        training.ema,
+        training.swa,
+        model,
+        steps=steps,
+        statistics=lambda: renew(model, replica.outputs, feed.inputs(), arithmetic.autocast, world),
+    )
+    rate = build_schedule(spec.schedule, spec.optimizer.lr, total=total, per_epoch=feed.per_epoch)
     examiner = build_examiner(
         spec.evaluation,
         aim.metrics,
@@ -167,8 +180,8 @@ def assemble(
         optimizer=optimizer,
         update=update,
         backoff=backoff,
-        average=InTurn((*met.values(), NoAverage())),
-        lr=backoff.applied(build_schedule(spec.schedule, spec.optimizer.lr, total=total, per_epoch=feed.per_epoch)),
+        average=InTurn((*met.values(), average)),
+        lr=backoff.applied(settled_rate(training.swa, rate, steps)),
         log=build_log(
             spec.logging,
             world,
@@ -182,10 +195,11 @@ def assemble(
         ),
         examiner=examiner,
         judge=build_judge(training.early_stopping, _validation_modes(examiner, data)),
+        staging=build_staging(spec.checkpoint, world.device),
         saving=rhythm(spec.checkpoint.interval, feed.per_epoch, training.batch_size * tokens),
         habits=(),
         endings=build_endings(figures, Shelf(home, journal, world.is_lead)),
-        stateful={**parts_of(figures), "backoff": backoff, **guard.parts(), **arithmetic.parts(), **met},
+        stateful={**parts_of(figures), "backoff": backoff, **guard.parts(), **arithmetic.parts(), **met, **averages},
         total=total,
         seconds=training.max_seconds or math.inf,
     )

@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
-from safetensors.torch import load_file
 from torch import nn
 
 from stoker.spec import JobSpec
+from worker.trainer.checkpoint.read import Stored
 from worker.trainer.data import Description
 from worker.trainer.model import build_model
 from worker.trainer.precision import narrowed
@@ -85,5 +85,6 @@ def load(checkpoint: Path | str) -> Predictor:
     path = Path(checkpoint)
     spec, about = JobSpec.model_validate_json((path / "spec.json").read_bytes()), Description.load(path)
     model = narrowed(build_model(spec.model, about.shape, about.outputs), spec.precision)
-    model.load_state_dict(load_file(path / "model.safetensors"))
+    with Stored(path) as stored:
+        model.load_state_dict(stored.all("model"))
     return Predictor(spec, model.eval(), about)

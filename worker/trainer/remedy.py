@@ -13,7 +13,7 @@ from worker.trainer.errors import Diverged
 def prepare(run: Run) -> None:
     """Before the first step: a run that may have to go back needs a place to go back to."""
     if may_roll_back(run.spec.debug) and run.saved < 0:
-        checkpoint.save(run)
+        checkpoint.save(run, wait=True)
 
 
 def recover(run: Run, trouble: Diverged) -> None:
@@ -24,6 +24,7 @@ def recover(run: Run, trouble: Diverged) -> None:
     if run.backoff.count >= remedy.max_rollbacks:
         tried = f"{run.backoff.count} rollbacks did not help" if run.backoff.count > 1 else "a rollback did not help"
         raise Diverged(f"{trouble}, and {tried}; lower optimizer.lr or look at the data") from trouble
+    checkpoint.settle(run)
     place = checkpoint.find(run.home, run.world, run.journal)
     if place is None:
         raise trouble

@@ -1,0 +1,75 @@
+"""Where a save is put before it is written: nowhere, in a forked child, or in a copy."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, assert_never
+
+import torch
+
+from stoker.spec.checkpoint import Checkpoint
+from worker.trainer.staging.copied import Copied, Copies, Tensors
+from worker.trainer.staging.forked import Forked
+from worker.trainer.staging.job import Entry, Job
+from worker.trainer.staging.room import room
+from worker.trainer.staging.sheet import Sheet
+from worker.trainer.staging.task import Done, Task
+
+MARGIN = 1.1
+"""How much more memory than the tensors take must be free for a background save."""
+
+
+@dataclass
+class Staging:
+    """How this rank's saves are written, and the one that is under way."""
+
+    mode: Literal["off", "fork", "copy"]
+    room: Callable[[], int] = room
+    """Free memory in bytes, asked before each background save."""
+    flight: object | None = None
+    """The save under way; `worker.trainer.checkpoint.save` knows what it is."""
+    failed: bool = False
+    """The last background save failed: the next one is made while the run waits, so that its trouble is the run's."""
+    layout: Any = None
+    """Who writes what, as agreed at the last save; `worker.trainer.checkpoint.boxes` knows what it is."""
+    copies: Copies = field(default_factory=Copies)
+
+    @property
+    def waits(self) -> bool:
+        """Whether the run stands still while it is saved, the same on every rank."""
+        return self.failed or self.mode == "off"
+
+    def begin(self, into: Path, tensors: Tensors, texts: Mapping[str, bytes], present: Sequence[str], *, wait: bool) -> Task:
+        """Start to write; with `wait`, write. Tensors may change as soon as this returns. OSErrors are the task's."""
+        kind = "off" if wait else self.mode
+        if kind != "off" and _bytes(tensors) * MARGIN > self.room():
+            kind = "off"
+        match kind:
+            case "off":
+                return Done(_job(into, tensors, texts, present).run)
+            case "fork":
+                try:
+                    return Forked(_job(into, tensors, texts, present))
+                except OSError:  # no room for another process
+                    return Done(_job(into, tensors, texts, present).run)
+            case "copy":
+                copies, events = self.copies.take(tensors)
+                return Copied(_job(into, copies, texts, present), events)
+            case _:
+                assert_never(kind)
+
+
+def _job(into: Path, tensors: Tensors, texts: Mapping[str, bytes], present: Sequence[str]) -> Job:
+    sheets = [Entry(file, Sheet.of(named)) for file, named in tensors.items()]
+    return Job(into, [*sheets, *(Entry(name, text) for name, text in texts.items())], present)
+
+
+def _bytes(tensors: Tensors) -> int:
+    return sum(tensor.nbytes for named in tensors.values() for tensor in named.values())
+
+
+def build_staging(spec: Checkpoint, device: torch.device) -> Staging:
+    """Unset: a forked child where tensors are in host memory, else a copy; a child cannot read a GPU's memory."""
+    if spec.background is None or (spec.background == "fork" and device.type != "cpu"):
+        return Staging("fork" if device.type == "cpu" else "copy")
+    return Staging(spec.background)
