@@ -17,6 +17,7 @@ from pydantic import ValidationError
 
 from stoker.protocol import Assignment, Heartbeat, HeartbeatReply, Held
 from stoker.timers import TimerSettings
+from worker.address import advertised
 from worker.agent.backoff import Backoff
 from worker.devices import capacity, load
 from worker.hint import parse_hint
@@ -85,6 +86,7 @@ class Heart:
             name=self._settings.worker_name,
             boot_id=boot_id(),
             version=_version(),
+            address=advertised(self._settings),
             capacity=capacity(self._settings),
             held=tuple(Held(attempt_id=r.attempt_id, epoch=r.epoch, alive=(h, r) not in dead) for h, r in runs[:1024]),
             warm=self._was_warm,

@@ -29,6 +29,8 @@ class WorkerSettings(BaseSettings):
     """Holds runs/, cache/ and the socket of the warm interpreter."""
     worker_name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$", default_factory=_host_name)]
     """Unique in the installation; also the name of its queue, `stoker.<name>`."""
+    worker_address: Annotated[str, Field(pattern=r"^[A-Za-z0-9.:_-]{1,253}$")] | None = None
+    """Where other nodes reach this one, an IP address or a name; unset, the address from which it reaches the server."""
     worker_cpus: Annotated[int, Field(ge=0, le=4096)] | None = None
     """CPU slots offered; unset, the cores this process may use."""
     worker_memory_gb: Annotated[float, Field(gt=0, le=1e6)] | None = None

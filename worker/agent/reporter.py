@@ -4,7 +4,7 @@ import logging
 import threading
 from dataclasses import dataclass
 
-from stoker.protocol import Finish, FinishReply, ReportReply, Timers
+from stoker.protocol import Finish, FinishReply, Meeting, ReportReply, Timers
 from stoker.status import Desired
 from worker.agent.api import ApiFailure, Behind, Refused, ServerApi, Stale, Unreachable
 from worker.agent.backoff import Backoff
@@ -44,6 +44,8 @@ class Reporter:
         self.last_contact = claimed
         """When the last request that was answered had been sent: the lease is at least that young."""
         self.orders = Orders(desired)
+        self.meeting: Meeting | None = None
+        """Where the ranks of all nodes meet, once every node is prepared."""
         self.stale = False
         """The attempt is another's; nothing may be reported any more."""
         self.disarmed = False
@@ -62,10 +64,14 @@ class Reporter:
     def beat(self) -> None:
         """One report when it is due, in the calling thread. Raises Stale; other failures only leave the silence to grow."""
         if now() - self._sent >= self._heartbeat:
-            try:
-                self._report()
-            except (Unreachable, Refused, Behind) as error:
-                log.warning("report: %s", error)
+            self.ask()
+
+    def ask(self) -> None:
+        """One report now, in the calling thread, as `beat` makes it."""
+        try:
+            self._report()
+        except (Unreachable, Refused, Behind) as error:
+            log.warning("report: %s", error)
 
     def start(self) -> None:
         """Begins to report in a thread. No process may be forked from here on."""
@@ -156,6 +162,7 @@ class Reporter:
         self._acked = min(reply.acked_through, self._spool.last_seq)
         self._spool.forget(self._acked)
         self.orders = Orders(reply.desired, reply.stop_reason)
+        self.meeting = reply.meeting
 
     def _more(self) -> bool:
         return self._spool.last_seq > self._acked

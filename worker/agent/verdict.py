@@ -41,7 +41,8 @@ def decide(ends: Sequence[RankEnd], stop: str | None, *, out_of_memory: bool = F
     stop             reason for which the agent asked the ranks to stop, if it did
     out_of_memory    whether the kernel's out-of-memory killer struck on this machine during the attempt
     """
-    zero = next((end for end in ends if end.rank == 0), None)
+    # Rank 0; on the other nodes of a run, whose word counts only when rank 0 has none, the first of theirs.
+    zero = min(ends, key=lambda end: end.rank, default=None)
     if zero and zero.finished and zero.finished.reason in SUCCESS:
         return _said(zero, zero.finished)
     if stop == "cancelled_by_user":
@@ -49,7 +50,7 @@ def decide(ends: Sequence[RankEnd], stop: str | None, *, out_of_memory: bool = F
     # A rank that was asked to stop before it could listen dies of the request itself.
     asked = {-signal.SIGTERM} if stop else set()
     killed = [end for end in ends if end.code < 0 and end.code not in asked and not end.by_us and end.finished is None]
-    if killed and not (stop and _ended_well(ends)):
+    if killed and not (stop and _ended_well(zero)):
         return _killed(min(killed, key=lambda end: (end.order, end.rank)), out_of_memory)
     failed = [end for end in ends if not end.by_us and end.code not in {0, 75} | asked]
     if failed:
@@ -71,8 +72,8 @@ def _blame(end: RankEnd) -> tuple[bool, int, bool, int]:
     return lost, end.order, end.finished is None, end.rank
 
 
-def _ended_well(ends: Sequence[RankEnd]) -> bool:
-    return any(end.rank == 0 and end.finished is not None and end.finished.reason == "preempted" for end in ends)
+def _ended_well(zero: RankEnd | None) -> bool:
+    return zero is not None and zero.finished is not None and zero.finished.reason == "preempted"
 
 
 def _said(end: RankEnd, finished: Finished) -> Verdict:

@@ -1,0 +1,88 @@
+"""A run on two nodes is the run on one; killing either node's agent costs an attempt and changes nothing, to the last bit.
+
+`STOKER_FAULT_ROUNDS` sets the rounds of each (default 1; 10 for the full proof).
+"""
+
+import json
+import os
+import random
+import signal
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.faults.conftest import JOB, outcome
+from tests.support.data import digits_csv, upload
+from tests.support.stack import Stack, alive, children_of, until
+
+ROUNDS = range(int(os.environ.get("STOKER_FAULT_ROUNDS", "1")))
+Outcome = tuple[dict[str, str], dict[str, Any]]
+pytestmark = pytest.mark.xdist_group("faults")
+PAIR = JOB | {"distributed": {"strategy": "ddp", "nodes": 2, "processes_per_node": 1}}
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """An installation with two workers, at two addresses of the loopback interface."""
+    home = tmp_path_factory.mktemp("nodes")
+    stack = Stack(home, f"sqlite:///{home}/stoker.db", cpus=2)
+    try:
+        stack.start()
+        stack.start_worker("node-2", STOKER_WORKER_ADDRESS="127.0.0.2")
+        upload(stack, "digits", {"digits.csv": digits_csv()})
+        yield stack
+    finally:
+        stack.stop()
+
+
+@pytest.fixture(scope="module")
+def on_one_node(pair: Stack) -> Outcome:
+    """The same job, both ranks on one node: what every run on two nodes must equal."""
+    job = pair.submit(JOB)
+    pair.wait(job)
+    return outcome(pair, job)
+
+
+def newest(stack: Stack, job: str) -> dict[str, Any]:
+    return dict(stack.get(f"/v1/jobs/{job}/attempts")["data"][-1])
+
+
+def agents(stack: Stack, job: str) -> dict[str, int]:
+    """Process id of the newest attempt's agent on each worker."""
+    found = {}
+    for node in newest(stack, job)["nodes"]:
+        records = [json.loads(path.read_text()) for path in stack.home.glob(f"{node['worker']}/runs/*/agent.json")]
+        (found[node["worker"]],) = [r["pid"] for r in records if alive(r["pid"])]
+    return found
+
+
+def test_two_nodes_run_as_one(pair: Stack, on_one_node: Outcome) -> None:
+    job = pair.submit(PAIR)
+    pair.wait_step(job, 60)
+    running = newest(pair, job)
+    assert {n["worker"] for n in running["nodes"]} == {"node-1", "node-2"}
+    assert [n["state"] for n in running["nodes"]] == ["running", "running"]
+    assert [len(children_of(agent)) for agent in agents(pair, job).values()] == [1, 1], "a rank on each node"
+    assert pair.wait(job)["state"] == "succeeded"
+    assert outcome(pair, job) == on_one_node
+    (attempt,) = pair.get(f"/v1/jobs/{job}/attempts")["data"]
+    assert (attempt["reason"], [n["state"] for n in attempt["nodes"]]) == ("completed", ["ended", "ended"])
+    with pair.http as http:
+        assert "[1] " in http.get(f"/v1/jobs/{job}/logs", headers={"Accept": "text/plain"}).text, "node 1's output is kept"
+
+
+@pytest.mark.parametrize("victim", [0, 1])
+@pytest.mark.parametrize("number", ROUNDS)
+def test_kill_the_agent_of_a_node(pair: Stack, on_one_node: Outcome, victim: int, number: int) -> None:
+    job = pair.submit(PAIR)
+    pair.wait_step(job, random.Random(f"node-{victim}-{number}").randint(60, 1500))
+    where, everyone = newest(pair, job), agents(pair, job)
+    ranks = [child for agent in everyone.values() for child in children_of(agent)]
+    os.kill(everyone[where["nodes"][victim]["worker"]], signal.SIGKILL)
+    until(lambda: not any(map(alive, ranks)), timeout=20, what="ranks of both nodes gone")
+    assert pair.wait(job)["state"] == "succeeded"
+    first, second = pair.get(f"/v1/jobs/{job}/attempts")["data"]
+    assert (first["reason"], second["reason"]) == ("agent_lost", "completed")
+    assert second["resumed_from"], "it continued from a checkpoint"
+    assert outcome(pair, job) == on_one_node
