@@ -176,7 +176,7 @@ def assemble(
         model=model,
         params=params,
         replica=replica,
-        passes=build_passes(Accumulated(timed(replica, watch), arithmetic)),
+        passes=build_passes(replica, Accumulated(timed(replica, watch), arithmetic)),
         optimizer=optimizer,
         update=update,
         backoff=backoff,

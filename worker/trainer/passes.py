@@ -84,10 +84,10 @@ class AfterParting:
         return self.passes(batch)
 
 
-def build_passes(passes: Accumulated) -> Passes:
+def build_passes(replica: Replica, passes: Passes) -> Passes:
     """With what the strategy does before a step."""
-    match passes.replica:
-        case Apart() as replica:
+    match replica:
+        case Apart():
             return AfterParting(replica, passes)
         case _:
             return passes
