@@ -5,7 +5,7 @@ import math
 from stoker.plan.checkpoint import buffers_bytes, keeps_best, optimizer_bytes
 from stoker.plan.known import Known
 from stoker.plan.prediction import MemoryView
-from stoker.plan.spread import apart_bytes, communication_bytes
+from stoker.plan.spread import apart_bytes, communication_bytes, gradient_shards, shards
 from stoker.plan.tape import FP32, INT64, Tape
 from stoker.spec import JobSpec
 from stoker.spec.arithmetic import Batch
@@ -23,16 +23,18 @@ TOKEN_BYTES, LOADING_BYTES_PER_TOKEN = 4, 28
 
 def memory_of(spec: JobSpec, known: Known, tape: Tape, batch: Batch) -> MemoryView:
     """Two peaks: while the data set is read, and at the end of a forward pass; the second differs for a resumed run."""
-    weights, optimizer, buffers = tape.weight_bytes, optimizer_bytes(spec, tape), buffers_bytes(tape)
+    whole, held, buffers = tape.weight_bytes, shards(spec.distributed), buffers_bytes(tape)
+    weights, optimizer = -(-whole // held), -(-optimizer_bytes(spec, tape) // held)
+    gradients = -(-whole // gradient_shards(spec.distributed, batch.accumulation))
     activations, workspace = tape.activation_bytes, max(0, tape.high - tape.activation_bytes)
     best = weights + buffers if keeps_best(spec) else 0
     dataset, loading = _dataset(known, batch)
-    communication = communication_bytes(spec.distributed, weights)
+    communication = communication_bytes(spec.distributed, weights, tape)
     runtime = RUNTIME_BYTES + (GPU_RUNTIME_BYTES if tape.gpu else 0)
     standing = runtime + dataset + weights + buffers + best + optimizer
     # Gradients of one backward pass come as activations go; where they outlive it, both are there at once.
     lasting = batch.accumulation > 1 or spec.distributed.world_size > 1
-    backward = weights + activations if lasting else max(weights, activations + tape.largest_weight)
+    backward = gradients + activations if lasting else max(gradients, activations + tape.largest_weight)
     training = backward + workspace + communication
     saving = weights + apart_bytes(spec.distributed, weights, optimizer)
     fresh = max(standing + max(training, saving), runtime + dataset + loading)
@@ -40,7 +42,7 @@ def memory_of(spec: JobSpec, known: Known, tape: Tape, batch: Batch) -> MemoryVi
     resumed = max(fresh, standing + weights + buffers + best + optimizer)
     return MemoryView(
         weights_bytes=weights,
-        gradients_bytes=weights,
+        gradients_bytes=gradients,
         optimizer_bytes=optimizer,
         activations_bytes=activations,
         workspace_bytes=workspace,

@@ -2,14 +2,43 @@
 
 from typing import assert_never
 
-from stoker.spec.distributed import DDP, Distributed, LocalSGD, Single
+from stoker.plan.tape import Tape
+from stoker.spec.distributed import DDP, FSDP, Distributed, LocalSGD, Single
 
 MIB = 1 << 20
 LOCAL_BUCKET_BYTES = 32 * MIB
 """Portions in which ranks that learn apart exchange their weights."""
 
 
-def communication_bytes(spec: Distributed, weights: int) -> int:
+def shards(spec: Distributed) -> int:
+    """Ranks that hold one copy of the weights, and what belongs to them, together."""
+    match spec:
+        case FSDP(replicate=replicas):
+            return max(1, spec.data_parts // replicas) * spec.tensor_degree
+        case DDP():
+            return spec.tensor_degree
+        case Single() | LocalSGD():
+            return 1
+        case _:
+            assert_never(spec)
+
+
+def gradient_shards(spec: Distributed, accumulation: int) -> int:
+    """Ranks that hold one copy of the gradients together: those that add up over several passes are shared out after the last."""
+    return spec.tensor_degree if isinstance(spec, FSDP) and accumulation > 1 else shards(spec)
+
+
+def largest_unit(tape: Tape) -> int:
+    """Bytes of the most weights that are gathered at once: one block, or all that is in no block; else one layer."""
+    units: dict[str, int] = {}
+    stacked = any("{}" in weight.name for weight in tape.weights)
+    for weight in tape.weights:
+        unit = "block" if "{}" in weight.name else "" if stacked else weight.name.partition(".")[0]
+        units[unit] = units.get(unit, 0) + weight.size * weight.item // weight.copies
+    return max(units.values(), default=0)
+
+
+def communication_bytes(spec: Distributed, weights: int, tape: Tape) -> int:
     """Buffers for what ranks tell one another in a step."""
     match spec:
         case Single():
@@ -18,6 +47,10 @@ def communication_bytes(spec: Distributed, weights: int) -> int:
             return min(spec.bucket_cap_mb * MIB, weights)
         case LocalSGD():
             return min(LOCAL_BUCKET_BYTES, weights)
+        case FSDP(reshard_after_forward=resharded):
+            # One unit is used while the next is gathered; gradients of one are whole until they are shared out.
+            gathered = 2 * largest_unit(tape)
+            return (gathered if resharded else weights) + gathered
         case _:
             assert_never(spec)
 

@@ -33,6 +33,7 @@ MACHINERY = {
     "shards": "tensors of which each rank holds a part",
     "distributed/mesh": "ranks as a grid, for every strategy that cuts the model",
     "distributed/gradients": "gradients that no wrapper exchanges",
+    "distributed/nothing": "a pass over no samples, where every rank must make it",
     "state": "what parts of a run hand to the checkpoint",
     "remedy": "how a run is brought back",
     "distributed/replica": "what the loop asks of any strategy",

@@ -8,7 +8,8 @@ from stoker.spec.distributed.ddp import DDP
 from stoker.spec.distributed.fsdp import FSDP
 from stoker.spec.distributed.local_sgd import LocalSGD
 from stoker.spec.distributed.single import Single
+from stoker.spec.distributed.tensor_parallel import Cuttable, TensorParallel
 
 Distributed = Annotated[Single | DDP | FSDP | LocalSGD, Field(discriminator="strategy")]
 
-__all__ = ["DDP", "FSDP", "Distributed", "LocalSGD", "Single"]
+__all__ = ["DDP", "FSDP", "Cuttable", "Distributed", "LocalSGD", "Single", "TensorParallel"]

@@ -5,10 +5,10 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from stoker.spec._base import Knob
-from stoker.spec.distributed._ranks import Ranks
+from stoker.spec.distributed.tensor_parallel import Cuttable
 
 
-class DDP(Ranks):
+class DDP(Cuttable):
     """A replica per process; gradients are averaged (Li et al. 2020)."""
 
     strategy: Literal["ddp"] = "ddp"

@@ -5,10 +5,10 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from stoker.spec._base import Knob
-from stoker.spec.distributed._ranks import Ranks
+from stoker.spec.distributed.tensor_parallel import Cuttable
 
 
-class FSDP(Ranks):
+class FSDP(Cuttable):
     """Weights, gradients and optimizer in shards; each layer is whole only while it computes (Zhao et al. 2023)."""
 
     strategy: Literal["fsdp"] = "fsdp"

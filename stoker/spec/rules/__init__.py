@@ -17,6 +17,7 @@ from stoker.spec.rules.machines import MACHINE_RULES
 from stoker.spec.rules.meetings import MEETING_RULES
 from stoker.spec.rules.recurrence import RECURRENCE_RULES
 from stoker.spec.rules.samples import SAMPLE_RULES
+from stoker.spec.rules.sharding import SHARDING_RULES
 
 RULES: tuple[Rule, ...] = (
     *ARCHITECTURE_RULES,
@@ -27,6 +28,7 @@ RULES: tuple[Rule, ...] = (
     *BATCH_RULES,
     *MACHINE_RULES,
     *MEETING_RULES,
+    *SHARDING_RULES,
     *FORMAT_RULES,
     *FAILURE_RULES,
 )

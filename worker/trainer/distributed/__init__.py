@@ -4,12 +4,13 @@ from typing import assert_never
 
 import torch
 
-from stoker.spec.distributed import DDP, FSDP, Distributed, LocalSGD, Single
+from stoker.spec.distributed import DDP, FSDP, Distributed, LocalSGD, Single, TensorParallel
 from worker.trainer.distributed.ddp import Replicated
 from worker.trainer.distributed.fsdp import Sharded
 from worker.trainer.distributed.local_sgd import Apart, Meeting
 from worker.trainer.distributed.replica import Replica
 from worker.trainer.distributed.single import Alone
+from worker.trainer.distributed.tensor_parallel import Cut, arrange_tensor_parallel
 from worker.trainer.objective import Objective
 from worker.trainer.world import World
 
@@ -19,6 +20,8 @@ __all__ = ["Apart", "Meeting", "Replica", "arrange", "meetings", "replicate"]
 def arrange(spec: Distributed, world: World) -> World:
     """The world with the batch shared out as the strategy wants it; before data is read."""
     match spec:
+        case DDP(tensor_parallel=TensorParallel(degree=degree)) | FSDP(tensor_parallel=TensorParallel(degree=degree)):
+            return arrange_tensor_parallel(world, degree)
         case Single() | DDP() | FSDP() | LocalSGD():
             return world
         case _:
@@ -30,6 +33,8 @@ def replicate(spec: Distributed, objective: Objective, world: World) -> Replica:
     match spec:
         case Single():
             return Alone(objective) if world.size == 1 else Replicated(objective, world, DDP().bucket_cap_mb)
+        case DDP(tensor_parallel=TensorParallel() as tensor):
+            return Alone(objective) if world.size == 1 else Cut(objective, world, tensor)
         case DDP():
             return Alone(objective) if world.size == 1 else Replicated(objective, world, spec.bucket_cap_mb)
         case FSDP():

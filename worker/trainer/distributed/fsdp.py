@@ -15,6 +15,8 @@ from torch.distributed.fsdp import FSDPModule, fully_shard
 from stoker.spec.distributed import FSDP
 from worker.trainer.distributed.gradients import Averaging
 from worker.trainer.distributed.mesh import grid
+from worker.trainer.distributed.nothing import pass_over_nothing
+from worker.trainer.distributed.tensor_parallel import cut
 from worker.trainer.objective import Objective
 from worker.trainer.world import World
 
@@ -34,7 +36,10 @@ class Sharded:
     def __init__(self, spec: FSDP, objective: Objective, world: World) -> None:
         self._objective, self._nothing = objective, nullcontext()
         self._buffers = list(objective.model.buffers())
-        mesh = grid(world, replicas=spec.replicate)["replica", "shard"]
+        ranks = grid(world, replicas=spec.replicate, tensor=spec.tensor_degree)
+        if spec.tensor_parallel is not None:
+            cut(objective.model, ranks["tensor"], sequence=spec.tensor_parallel.sequence_parallel)
+        mesh = ranks["shard"] if ranks.size(0) == 1 else ranks["replica", "shard"]
         for part in (*units(objective.model), objective.model):
             fully_shard(part, mesh=mesh, reshard_after_forward=spec.reshard_after_forward)
         self._parts = [module for module in objective.model.modules() if isinstance(module, FSDPModule)]
@@ -43,12 +48,9 @@ class Sharded:
         self._others: AbstractContextManager[object] = Averaging(others, world) if others else self._nothing
 
     def __call__(self, inputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        if inputs.shape[0]:
-            return self._objective(inputs, targets)  # type: ignore[no-any-return]  # modules return Any
-        self._objective.model.eval()  # statistics of batches are not to learn from nothing
-        loss = self._objective(inputs.new_zeros(1, *inputs.shape[1:]), targets.new_zeros(1, *targets.shape[1:]))
-        self._objective.model.train()
-        return loss * 0.0  # type: ignore[no-any-return]  # modules return Any
+        if inputs.shape[0] == 0:
+            return pass_over_nothing(self._objective, inputs, targets)
+        return self._objective(inputs, targets)  # type: ignore[no-any-return]  # modules return Any
 
     def exchange(self, last: bool) -> AbstractContextManager[object]:
         """Gradients stay whole on each rank until the last pass."""

@@ -1,0 +1,160 @@
+"""A model in shards, or with its layers cut, computes what one process computes, and resumes to the bit."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.support.trainer_runs import (
+    Nursery,
+    blobs,
+    final_checkpoint,
+    log,
+    series,
+    tensors,
+    workspace,
+)
+
+Json = dict[str, Any]
+
+GPT: Json = {
+    "task": {"type": "causal_lm"},
+    "model": {
+        "type": "transformer_decoder",
+        "num_layers": 2,
+        "hidden_size": 16,
+        "num_heads": 4,
+        "bias": False,  # the key's has a gradient of zero, of which Adam would make steps out of rounding errors
+        "init": {"type": "normal", "std": 0.2},
+    },
+    "data": {
+        "source": {"type": "text", "dataset": "set@1"},
+        "tokenizer": {"type": "char"},
+        "sequence": {"length": 8},
+        "split": {"validation": 0.15, "test": 0.1},
+    },
+    "optimizer": {"type": "adamw", "lr": 0.001},
+    # 56 windows to train on: the last batch of an epoch has 8
+    "training": {"max_steps": 15, "batch_size": 16, "gradient_clipping": {"type": "norm", "max_norm": 0.5}},
+    "evaluation": {"interval": {"steps": 7}, "metrics": ["perplexity", "bits_per_byte"]},
+    "logging": {"interval": {"steps": 3}, "gradient_norm": True},
+    "checkpoint": {"interval": {"steps": 6}},
+}
+MLP: Json = {
+    "task": {"type": "classification"},
+    "model": {"type": "mlp", "hidden_sizes": [33, 20], "normalization": {"type": "layer"}},
+    "data": {"source": {"type": "arrays", "dataset": "set@1"}, "split": {"validation": 0.2, "test": 0.07}},
+    "optimizer": {"type": "adamw", "lr": 0.001},
+    # 148 training samples: the last batch of an epoch has 20, which leaves ranks different numbers of samples
+    "training": {"epochs": 4, "batch_size": 64, "micro_batch_size": 4, "early_stopping": {"patience": 9}},
+    "loss": {"type": "cross_entropy", "class_weights": "balanced"},
+    "evaluation": {"interval": {"steps": 5}, "metrics": ["accuracy", "auroc"]},
+    "logging": {"interval": {"steps": 3}, "gradient_norm": True},
+    "checkpoint": {"interval": {"steps": 4}},
+}
+TEXT = "the cat sat on the mat, a dog ran to it. who saw how the fox jumps over that lazy one? nobody but the owl; it flew.\n" * 5
+
+
+def _train(nursery: Nursery, home: Path, spec: Json, ranks: int) -> Path:
+    _prepared(home, spec)
+    assert nursery.run(home, ranks) == [0] * ranks, log(home)
+    return home
+
+
+def _prepared(home: Path, spec: Json) -> Path:
+    if spec["task"]["type"] == "causal_lm":
+        workspace(home, spec)
+        (home / "data" / "set@1" / "text.txt").write_text(TEXT[:600])
+        return home
+    return workspace(home, spec, **blobs())
+
+
+@pytest.fixture(scope="session")
+def alone(nursery: Nursery, tmp_path_factory: pytest.TempPathFactory) -> Callable[[Json], Path]:
+    """The run of one process for a spec, made once."""
+    made: dict[str, Path] = {}
+
+    def run(spec: Json) -> Path:
+        key = repr(spec)
+        if key not in made:
+            made[key] = _train(nursery, tmp_path_factory.mktemp("alone") / "run", spec, 1)
+        return made[key]
+
+    return run
+
+
+def _same(one: Path, other: Path) -> None:
+    """Weights and curves to 1e-6."""
+    a, b = (tensors(final_checkpoint(home) / "model.safetensors") for home in (one, other))
+    assert a.keys() == b.keys()
+    for name in a:
+        np.testing.assert_allclose(a[name].numpy(), b[name].numpy(), rtol=0, atol=1e-6, err_msg=name)
+    c, d = series(one), series(other)
+    assert c.keys() == d.keys()
+    assert [c[k] for k in c] == pytest.approx([d[k] for k in c], rel=2e-6, abs=2e-6)
+
+
+def _with(spec: Json, distributed: Json, **training: Any) -> Json:
+    return spec | {"distributed": distributed, "training": spec["training"] | training}
+
+
+def _fsdp(ranks: int, **more: Any) -> Json:
+    return {"strategy": "fsdp", "processes_per_node": ranks, **more}
+
+
+def _ddp(ranks: int, **more: Any) -> Json:
+    return {"strategy": "ddp", "processes_per_node": ranks, **more}
+
+
+STRATEGIES: dict[str, tuple[int, Json]] = {
+    "fsdp": (2, _fsdp(2)),
+    "fsdp-kept": (2, _fsdp(2, reshard_after_forward=False)),
+    "hsdp": (4, _fsdp(4, replicate=2)),
+}
+TENSOR: dict[str, tuple[int, Json]] = {
+    "tp": (2, _ddp(2, tensor_parallel={"degree": 2})),
+    "ddp-tp": (4, _ddp(4, tensor_parallel={"degree": 2})),
+    "ddp-sp": (4, _ddp(4, tensor_parallel={"degree": 2, "sequence_parallel": True})),
+    "fsdp-tp": (4, _fsdp(4, tensor_parallel={"degree": 2})),
+    "fsdp-sp": (4, _fsdp(4, tensor_parallel={"degree": 2, "sequence_parallel": True})),
+}
+"""Mesh of data parts x 2."""
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+@pytest.mark.parametrize("model", ["gpt", "mlp"])
+def test_it_equals_one_process(model: str, name: str, nursery: Nursery, alone: Callable[[Json], Path], tmp_path: Path) -> None:
+    ranks, distributed = STRATEGIES[name]
+    spec = GPT if model == "gpt" else MLP
+    home = _train(nursery, tmp_path / "run", _with(spec, distributed, micro_batch_size=2), ranks)
+    _same(alone(spec), home)
+
+
+MODERN: Json = {
+    **GPT["model"],
+    "num_kv_heads": 2,
+    "position": {"type": "rope"},
+    "normalization": {"type": "rms"},
+    "gated_ffn": True,
+    "activation": "silu",
+    "qk_norm": True,
+    "tie_embeddings": False,
+}
+SINES: Json = {**GPT["model"], "position": {"type": "sinusoidal"}, "norm_placement": "post"}
+
+
+@pytest.mark.parametrize("name", TENSOR)
+def test_cut_layers_equal_whole_ones(name: str, nursery: Nursery, alone: Callable[[Json], Path], tmp_path: Path) -> None:
+    ranks, distributed = TENSOR[name]
+    home = _train(nursery, tmp_path / "run", _with(GPT, distributed, micro_batch_size=4), ranks)
+    _same(alone(GPT), home)
+
+
+@pytest.mark.parametrize("name", ["ddp-sp", "fsdp-tp"])
+@pytest.mark.parametrize("model", [MODERN, SINES], ids=["modern", "sines"])
+def test_any_decoder_can_be_cut(model: Json, name: str, nursery: Nursery, alone: Callable[[Json], Path], tmp_path: Path) -> None:
+    ranks, distributed = TENSOR[name]
+    spec = GPT | {"model": model}
+    _same(alone(spec), _train(nursery, tmp_path / "run", _with(spec, distributed), ranks))
