@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from tests.support.data import digits_job
+from tests.support.data import PERFORMANCE, digits_job
 from tests.support.stack import Stack, until
 
 LONG = {"training": {"max_steps": 1500, "batch_size": 48, "gradient_accumulation_steps": 2}}
@@ -11,7 +11,7 @@ LONG = {"training": {"max_steps": 1500, "batch_size": 48, "gradient_accumulation
 def comparable(stack: Stack, job_id: str) -> dict[str, Any]:
     """Everything a run measured but its speed."""
     keys = stack.get(f"/v1/jobs/{job_id}/metrics", max_points=10_000)["keys"]
-    return {k: v for k, v in keys.items() if "per_second" not in k and "seconds" not in k}
+    return {k: v for k, v in keys.items() if not k.endswith(PERFORMANCE)}
 
 
 def weights(stack: Stack, job_id: str) -> str:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.data import digits_csv, digits_job, upload
+from tests.support.data import PERFORMANCE, digits_csv, digits_job, upload
 from tests.support.stack import Stack
 
 JOB: dict[str, Any] = digits_job(
@@ -20,7 +20,7 @@ def outcome(stack: Stack, job_id: str) -> tuple[dict[str, str], dict[str, Any]]:
     files = stack.get(f"/v1/jobs/{job_id}/checkpoints/last")["files"]
     keys = stack.get(f"/v1/jobs/{job_id}/metrics", max_points=10_000)["keys"]
     tensors = {f["path"]: f["sha256"] for f in files if f["path"].endswith(".safetensors")}
-    return tensors, {k: v for k, v in keys.items() if "per_second" not in k and "seconds" not in k}
+    return tensors, {k: v for k, v in keys.items() if not k.endswith(PERFORMANCE)}
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,9 @@ from sklearn.datasets import load_digits
 
 from tests.support.stack import Stack
 
+PERFORMANCE = ("_per_second", "_seconds", "_seconds_min", "_seconds_max", "_wait_share", "memory_gb", "/mfu")
+"""Ends of the metrics that tell speed and use, which differ between equal runs."""
+
 
 def digits_csv() -> bytes:
     """1,797 handwritten digits of 8 x 8 pixels (scikit-learn), the class in column `label`."""

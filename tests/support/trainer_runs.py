@@ -17,6 +17,7 @@ import torch
 from safetensors.torch import load_file
 
 from stoker.events import EVENT, Finished, Metrics, Saved
+from tests.support.data import PERFORMANCE
 
 NURSERY = """
 import json, os, sys, traceback
@@ -123,9 +124,6 @@ def finished(home: Path, rank: int = 0) -> Finished:
     last = events(home, rank)[-1]
     assert isinstance(last, Finished), last
     return last
-
-
-PERFORMANCE = ("_per_second", "_seconds", "_seconds_min", "_seconds_max", "_wait_share", "memory_gb", "/mfu")
 
 
 def series(home: Path) -> dict[tuple[int, str], float]:
