@@ -131,7 +131,14 @@ _ALL = (
         False,
         "The worker could not start the run's processes; look at the worker's log.",
     ),
-    Reason("disk_full", "failed", "infra", True, True, "The worker's disk is full; free space in its state directory."),
+    Reason(
+        "disk_full",
+        "paused",
+        "infra",
+        True,
+        False,
+        "The worker's disk is full, also after it cleared away what it could; free space in its state directory, then resume the job.",
+    ),
     Reason("upload_failed", "failed", "infra", True, False, "A checkpoint could not be stored; look at the server's blob store."),
     Reason(
         "no_valid_checkpoint",

@@ -111,6 +111,8 @@ class AttemptView(View):
     reason: str | None
     message: str | None
     resumed_from: int | None
+    overrides: dict[str, Any] = {}
+    """What it did otherwise than the spec says, in the shape of a spec: a remedy for a lack of memory."""
     nodes: list[NodeView] = []
     """The workers that ran it together; one, as a rule. `worker` and `devices` are those of node 0."""
 

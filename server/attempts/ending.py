@@ -7,6 +7,7 @@ from typing import Any
 from sqlmodel import Session
 
 from server.attempts.members import PEER_LOST, PLANNED, cause, live_members, members, tell_the_others
+from server.attempts.remedies import MOST, OUT_OF_MEMORY, SmallerBatches, smaller
 from server.attempts.tables import Attempt
 from server.db import utcnow
 from server.events.service import append_event
@@ -92,12 +93,46 @@ def _move_on(session: Session, job: Job, why: Reason, message: str, step: int | 
         end_job(session, job, "succeeded", why.code, text)
     elif job.state == "cancelling":
         end_job(session, job, "cancelled", "cancelled_by_user", text)
+    elif (remedy := _remedy(job, why)) is not None:
+        _take_smaller_batches(session, job, remedy, why, text, step)
     elif (final := _verdict(job, why, step)) is not None:
-        end_job(session, job, "failed", final, text)
+        _give_up(session, job, final, text)
     elif job.state == "pausing" and job.desired == "pause":
         park(session, job, "paused_by_user", text)
     else:
         requeue(session, job, reason=why.code, message=text, not_before=_backoff(job, why), **_counters(job))
+
+
+def _give_up(session: Session, job: Job, code: str, text: str | None) -> None:
+    """What somebody can put right outside of the job sets it aside; anything else is its end."""
+    if reason(code).end_state != "paused":
+        end_job(session, job, "failed", code, text)
+        return
+    requeue(session, job, reason=code, message=text, last_failure=None)
+    park(
+        session,
+        job,
+        code,
+        f"{text or reason(code).hint} The job is paused: `stoker resume` continues it from its last checkpoint.",
+    )
+
+
+def _remedy(job: Job, why: Reason) -> SmallerBatches | None:
+    """What the next attempt does otherwise, when that may help."""
+    return smaller(job.spec, job.remedy) if why.code in OUT_OF_MEMORY else None
+
+
+def _take_smaller_batches(
+    session: Session, job: Job, remedy: SmallerBatches, why: Reason, text: str | None, step: int | None
+) -> None:
+    """The failure counts for nothing: the next attempt is not the same one again."""
+    micro, accumulation = remedy.micro_batch_size, remedy.gradient_accumulation_steps
+    message = f"{why.code}: the next attempt takes micro-batches of {micro}, {accumulation} of them per step and rank"
+    data = {"reason": why.code, "most": MOST, **remedy.model_dump()}
+    append_event(
+        session, job, "notice", {"level": "warning", "code": "micro_batch_halved", "message": message, "step": step, "data": data}
+    )
+    requeue(session, job, reason=why.code, message=text, remedy=remedy.model_dump(), last_failure=None)
 
 
 def _verdict(job: Job, why: Reason, step: int | None) -> str | None:
@@ -106,6 +141,8 @@ def _verdict(job: Job, why: Reason, step: int | None) -> str | None:
         return None
     if not why.retried:
         return why.code
+    if why.end_state == "paused":
+        return _once(job, why, step)
     if not why.counts:
         job.infra_failures += 1
         return why.code if job.infra_failures > INFRA_CAP else None
@@ -114,6 +151,13 @@ def _verdict(job: Job, why: Reason, step: int | None) -> str | None:
     if last == job.last_failure and step is not None:
         return "poison"
     return why.code if job.counted_failures > _max_retries(job) else None
+
+
+def _once(job: Job, why: Reason, step: int | None) -> str | None:
+    """One more attempt, which finds what it used on the worker cleared away; not a second one at once."""
+    before, job.last_failure = job.last_failure, f"{why.code}@{step}"
+    job.infra_failures += 1
+    return why.code if (before or "").partition("@")[0] == why.code else None
 
 
 def _max_retries(job: Job) -> int:

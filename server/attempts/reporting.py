@@ -22,6 +22,8 @@ from server.metrics import service as metrics
 from stoker.frames import BadFrame, Frame, decode
 
 Value = float | str
+ROLLED_BACK = "rolled_back"
+"""Notice of a run that went back to a checkpoint by itself; `to` in its data is the step."""
 OF_THE_RUN = ("metrics", "progress", "started", "phase", "checkpoint", "artifact")
 """Frames that only node 0 of an attempt may send."""
 
@@ -89,7 +91,7 @@ def _store(session: Session, job: Job, attempt: Attempt, frame: Frame, gathered:
         case "prepared":
             attempt.meeting = header_of(Prepared, head).model_dump()
         case "notice":
-            append_event(session, job, "notice", header_of(Notice, head).model_dump())
+            _notice(session, job, attempt, frame, header_of(Notice, head), gathered)
         case _:
             pass  # a newer agent's: acknowledged, so that it does not stop there for ever
 
@@ -107,6 +109,16 @@ def _started(session: Session, job: Job, attempt: Attempt, said: Started) -> Non
             member.state = "running"
     data = {"number": attempt.number, "state": "running", "worker": attempt.worker_name}
     append_event(session, job, "attempt", data | said.model_dump())
+
+
+def _notice(session: Session, job: Job, attempt: Attempt, frame: Frame, said: Notice, gathered: Gathered) -> None:
+    append_event(session, job, "notice", said.model_dump())
+    back = said.data.get("to")
+    if said.code == ROLLED_BACK and isinstance(back, int) and back >= 0 and attempt.node == 0:
+        attempt.rewinds = [*(attempt.rewinds or []), [frame.seq, back]]
+        session.flush()
+        metrics.rewind(session, job)
+        gathered.last, gathered.step, gathered.progress = {}, None, {}
 
 
 def _phase(session: Session, job: Job, name: str) -> None:

@@ -12,6 +12,7 @@ from sqlmodel import Session
 from server.attempts import store
 from server.attempts.ending import end_attempt
 from server.attempts.members import cause
+from server.attempts.remedies import SmallerBatches, applied
 from server.attempts.reporting import progress_of, put_values, store_frames
 from server.attempts.tables import Attempt
 from server.auth import AttemptPrincipal, attempt_token, digest
@@ -59,6 +60,7 @@ def claim(session: Session, attempt_id: str, asked: Claim, pepper: bytes, timers
     if attempt.state == "placed":
         attempt.state, attempt.agent_id, attempt.claimed_at = "claimed", asked.agent_id, utcnow()
         attempt.token_hash = digest(pepper, token)
+        attempt.remedy = job.remedy
         data = {"number": attempt.number, "state": "claimed", "worker": attempt.worker_name}
         append_event(session, job, "attempt", data | {"node": attempt.node} if attempt.nodes > 1 else data)
     elif not hmac.compare_digest(attempt.agent_id or "", asked.agent_id):
@@ -80,7 +82,7 @@ def _claimed(session: Session, job: Job, attempt: Attempt, token: str, timers: T
         node=attempt.node,
         nodes=attempt.nodes,
         token=token,
-        spec=spec,
+        spec=applied(spec, attempt.remedy),
         devices=attempt.devices,
         datasets=(DatasetFiles(ref=ref, files=files),),
         resume=resumable,
@@ -200,6 +202,7 @@ def _view(nodes: Sequence[Any]) -> AttemptView:
         reason=last.reason if over else None,
         message=last.message if over else None,
         resumed_from=row.resumed_from,
+        overrides=SmallerBatches.model_validate(row.remedy).overrides if row.remedy else {},
         nodes=[_node(node) for node in nodes],
     )
 

@@ -45,6 +45,10 @@ class Attempt(Row, table=True):
     resumed_from: int | None = None
     """Step of the checkpoint it continued from; points of older attempts after it are superseded."""
     last_step: int | None = None
+    remedy: dict[str, Any] | None = Field(default=None, sa_column=Column(JsonValue))
+    """What it does otherwise than the spec says: server.attempts.remedies.SmallerBatches, as it was claimed."""
+    rewinds: list[list[int]] | None = Field(default=None, sa_column=Column(JsonValue))
+    """[frame, step] for each time the run went back by itself: points of frames before it count up to that step alone."""
     stop_reason: str | None = None
     """Why the server wants it to stop although its job may go on: drained, time_limit, peer_lost."""
     stop_deadline: datetime | None = Field(default=None, sa_column=Column(UtcTime))

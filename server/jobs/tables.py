@@ -47,6 +47,8 @@ class Job(Row, table=True):
     """Checkpoints of attempts up to this epoch are not continued from: the job was retried from the start."""
     last_failure: str | None = None
     """reason@step of the last counted failure; the same twice is poison."""
+    remedy: dict[str, Any] | None = Field(default=None, sa_column=Column(JsonValue))
+    """What the next attempt does otherwise than the spec says: server.attempts.remedies.SmallerBatches."""
     not_before: datetime | None = Field(default=None, sa_column=Column(UtcTime))
     """Backoff: not placed earlier."""
     submitted: str = Field(sa_column=Column(Text, nullable=False))

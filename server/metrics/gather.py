@@ -17,13 +17,13 @@ Pieces = dict[str, tuple[list[Ints], list[Floats]]]
 def gather(rows: Sequence[Any], lineage: Lineage, wanted: set[str], first: int, last: int | None) -> Pieces:
     """Per key the steps and values that count and lie in [first, last], in the order in which they were reported.
 
-    `rows` have epoch, rows, keys, packed. Keys without any point are left out.
+    `rows` have epoch, seq, rows, keys, packed. Keys without any point are left out.
     """
     found: Pieces = {}
-    for (epoch, keys), group in groupby(rows, key=lambda row: (row.epoch, tuple(row.keys))):
+    for (cutoff, keys), group in groupby(rows, key=lambda row: (lineage.cutoff(row.epoch, row.seq), tuple(row.keys))):
         if wanted and wanted.isdisjoint(keys):
             continue
-        upto = min(lineage.cutoff(epoch), math.inf if last is None else last)
+        upto = min(cutoff, math.inf if last is None else last)
         columns = _columns(list(group), len(keys))
         steps = next(columns)
         inside = (steps >= first) & (steps <= upto)

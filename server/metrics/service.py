@@ -27,7 +27,7 @@ def ingest(session: Session, job: Job, attempt: Attempt, frame: Frame) -> dict[s
     """
     columns = checked(frame)
     if attempt.number > 1 and not store.has_epoch(session, job.id, attempt.epoch):
-        _rewind(session, job)
+        rewind(session, job)
     store.add(
         session,
         {
@@ -77,14 +77,14 @@ def _moved(objective: dict[str, Any] | None, columns: Columns, cutoff: float) ->
     return moved
 
 
-def _rewind(session: Session, job: Job) -> None:
-    """Before a later attempt's first points: last values and objective as of the points that still count."""
+def rewind(session: Session, job: Job) -> None:
+    """Before the first points of a stretch that was trained before, by a later attempt or again by the same: last values and objective as of the points that still count."""
     lineage = lineage_of(session, job.id)
     last: dict[str, float | str] = {}
     objective = {k: job.objective[k] for k in ("key", "mode")} if job.objective else None
     for row in store.chunks(session, job.id, 0, None, store.newest(session, job.id)):
         columns = unpack(row.keys, row.rows, row.packed)
-        cutoff = lineage.cutoff(row.epoch)
+        cutoff = lineage.cutoff(row.epoch, row.seq)
         kept = int(np.searchsorted(columns.steps, min(cutoff, 2**62), "right"))
         last |= _last_values(Columns(columns.keys, columns.steps[:kept], [v[:kept] for v in columns.values]))
         objective = _moved(objective, columns, cutoff)

@@ -37,7 +37,9 @@ def span_after(session: Session, job_id: str, epoch: int, seq: int) -> tuple[int
 
 def chunks(session: Session, job_id: str, first: int, last: int | None, upto: tuple[int, int]) -> Sequence[Row[Any]]:
     """Chunks with points in [first, last], in the order in which they were reported, up to a chunk."""
-    query = select(CHUNKS.c.epoch, CHUNKS.c.rows, CHUNKS.c["keys"], CHUNKS.c.packed).where(CHUNKS.c.job_id == job_id)
+    query = select(CHUNKS.c.epoch, CHUNKS.c.seq, CHUNKS.c.rows, CHUNKS.c["keys"], CHUNKS.c.packed).where(
+        CHUNKS.c.job_id == job_id
+    )
     query = query.where((CHUNKS.c.epoch < upto[0]) | ((CHUNKS.c.epoch == upto[0]) & (CHUNKS.c.seq <= upto[1])))
     if first > 0:
         query = query.where(CHUNKS.c.last_step >= first)

@@ -18,7 +18,7 @@ from server.db.migrate import migrate
 from server.serve import options, whole
 from server.settings import Settings
 from server.tokens.service import create, expiry
-from stoker.frames import MEDIA_TYPE, Frame
+from stoker.frames import MEDIA_TYPE, Frame, pack_metrics
 
 CSV = b"a,b,label\n" + b"".join(b"%d,%d,%d\n" % (i, i * i % 7, i % 2) for i in range(200))
 JOB: dict[str, Any] = {
@@ -118,6 +118,18 @@ class Agent:
     def started(self, step: int = 0) -> httpx.Response:
         head = {"step": step, "total_steps": 10, "parameters": 9, "world_size": 1, "device": "cpu"}
         return self.report(("started", head))
+
+    def measure(self, loss: dict[int, float]) -> httpx.Response:
+        """The training loss at some steps, as one frame of metrics."""
+        steps, values = list(loss), list(loss.values())
+        head = {"keys": ["train/loss"], "rows": len(steps), "first_step": min(steps), "last_step": max(steps)}
+        head["last"] = {"train/loss": values[-1]}
+        frame = Frame(self.seq + 1, "metrics", head, pack_metrics(steps, {"train/loss": values}))
+        headers = {"Stoker-Epoch": str(self.epoch), "Content-Type": MEDIA_TYPE}
+        answer = self.post("report", content=frame.encode(), headers=headers)
+        assert answer.status_code == 200, answer.text
+        self.seq = answer.json()["acked_through"]
+        return answer
 
     def finish(self, reason: str = "completed", **more: Any) -> httpx.Response:
         body = {"epoch": self.epoch, "reason": reason, "last_seq": self.seq, **more}

@@ -120,6 +120,7 @@ class _Attempt:
         self._workspace = workspace
         self._claim = claim
         self._timers = claim.timers
+        self._settings = settings
         self._leave = leave
         self._trace = trace
         self._heartbeat = min(timers.heartbeat, claim.timers.lease / 10)
@@ -259,6 +260,8 @@ class _Attempt:
         """Reports the end once all before it is stored; None when it could not be. Raises Stale."""
         self._spool.sync()
         reporter.disarmed = True
+        if verdict.reason == "disk_full":
+            clear_disk(self._settings)
         reporter.finish(
             Finish(
                 epoch=self._claim.epoch,
@@ -299,6 +302,12 @@ class _Attempt:
             return None
         finally:
             last.close()
+
+
+def clear_disk(settings: WorkerSettings) -> None:
+    """All that this node keeps for convenience: workspaces of ended attempts, and blobs that it could download again."""
+    prune(settings.runs, keep=0)
+    BlobCache(settings.cache, 0).trim()
 
 
 def watchdog_of(spec: Mapping[str, Any], home: Path) -> Watchdog:

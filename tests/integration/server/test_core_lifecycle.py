@@ -155,6 +155,59 @@ def test_the_same_failure_at_the_same_step_is_poison(served: Live, user: httpx.C
     assert (found["reason"], found["error"]["fault"]) == ("poison", "user")
 
 
+def test_a_lack_of_memory_halves_the_micro_batch_and_is_no_poison(served: Live, user: httpx.Client, worker: httpx.Client) -> None:
+    job = submit(user, training={"max_steps": 10, "batch_size": 32})
+    before = user.get(f"/v1/jobs/{job['id']}/spec").json()
+    divisions = [(32, 1), (16, 2), (8, 4), (4, 8), (2, 16)]
+    for micro, accumulation in divisions:
+        agent = claim(served, worker)
+        training = agent.claimed["spec"]["training"]
+        assert (training["micro_batch_size"], training["gradient_accumulation_steps"]) == (micro, accumulation)
+        agent.started()
+        assert agent.finish("cuda_oom", step=5, message="out of memory").json() == {"state": "queued"}
+    agent = claim(served, worker)
+    assert agent.claimed["spec"]["training"]["micro_batch_size"] == 2, "four times at most"
+    assert user.get(f"/v1/jobs/{job['id']}/spec").json() == before, "the spec stays what was submitted"
+    told = [e["data"]["data"] for e in events(user, job) if e["data"].get("code") == "micro_batch_halved"]
+    assert [(each["micro_batch_size"], each["halvings"]) for each in told] == [(16, 1), (8, 2), (4, 3), (2, 4)]
+    tried = user.get(f"/v1/jobs/{job['id']}/attempts").json()["data"]
+    assert [each["overrides"].get("training", {}).get("micro_batch_size") for each in tried] == [None, 16, 8, 4, 2, 2]
+    assert agent.finish("cuda_oom", step=5).json() == {"state": "failed"}
+    assert user.get(f"/v1/jobs/{job['id']}").json()["reason"] == "poison", "no remedy is left, and it fails the same way again"
+
+
+def test_a_full_disk_is_tried_once_more_and_then_waited_for(served: Live, user: httpx.Client, worker: httpx.Client) -> None:
+    job = submit(user)
+    for expected in ("queued", "paused"):
+        agent = claim(served, worker)
+        agent.started()
+        assert agent.finish("disk_full", step=5, message="No space left on device").json() == {"state": expected}
+    found = user.get(f"/v1/jobs/{job['id']}").json()
+    assert found["reason"] == "disk_full"
+    paused = [e["data"] for e in events(user, job) if e["type"] == "state" and e["data"]["to"] == "paused"]
+    assert "stoker resume" in paused[-1]["message"]
+    assert user.post(f"/v1/jobs/{job['id']}/resume").status_code == 202
+    agent = claim(served, worker)
+    agent.started()
+    assert agent.finish("disk_full", step=5).json() == {"state": "queued"}, "somebody made room, so it has another try"
+    agent = claim(served, worker)
+    assert agent.finish().json() == {"state": "succeeded"}
+
+
+def test_points_of_a_stretch_that_was_rolled_back_no_longer_count(served: Live, user: httpx.Client, worker: httpx.Client) -> None:
+    job = submit(user)
+    agent = claim(served, worker)
+    agent.started()
+    agent.measure({1: 1.0, 2: 2.0, 3: 3.0, 4: 4.0})
+    back = {"level": "warning", "code": "rolled_back", "message": "…", "step": 2, "data": {"from": 4, "to": 2}}
+    assert agent.report(("notice", back)).status_code == 200
+    agent.measure({3: 30.0})
+    series = user.get(f"/v1/jobs/{job['id']}/metrics").json()["keys"]["train/loss"]
+    assert (series["steps"], series["last"]) == ([1, 2, 3], [1.0, 2.0, 30.0])
+    assert user.get(f"/v1/jobs/{job['id']}").json()["metrics"]["train/loss"] == 30.0
+    agent.finish(step=10)
+
+
 def test_finish_waits_for_every_frame_and_gaps_are_not_crossed(served: Live, user: httpx.Client, worker: httpx.Client) -> None:
     submit(user)
     agent = claim(served, worker)

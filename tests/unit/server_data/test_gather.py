@@ -27,6 +27,7 @@ def bits(value: float) -> int:
     st.lists(chunk, max_size=8),
     st.dictionaries(st.integers(1, 3), st.integers(-1, 20)),
     st.sets(st.sampled_from("ab")),
+    st.dictionaries(st.integers(1, 3), st.lists(st.tuples(st.integers(1, 9), st.integers(0, 20)), max_size=2)),
     st.integers(0, 10),
     st.one_of(st.none(), st.integers(5, 20)),
 )
@@ -34,21 +35,23 @@ def test_every_point_that_counts_and_no_other(
     chunks: list[tuple[int, tuple[str, ...], list[tuple[int, float, float]]]],
     cutoffs: dict[int, int],
     wanted: set[str],
+    rewinds: dict[int, list[tuple[int, int]]],
     first: int,
     last: int | None,
 ) -> None:
     chunks = sorted(chunks, key=lambda c: c[0])
     rows, expected = [], dict[str, list[tuple[int, int]]]()
-    for epoch, keys, points in chunks:
+    for seq, (epoch, keys, points) in enumerate(chunks, start=1):
         columns = {key: [point[1 + at] for point in points] for at, key in enumerate(keys)}
         packed = pack_metrics([point[0] for point in points], columns)
-        rows.append(SimpleNamespace(epoch=epoch, keys=list(keys), rows=len(points), packed=packed))
+        rows.append(SimpleNamespace(epoch=epoch, seq=seq, keys=list(keys), rows=len(points), packed=packed))
         for at, key in enumerate(keys):
             for point in points:
                 counts = point[0] <= cutoffs.get(epoch, math.inf) and first <= point[0] <= (math.inf if last is None else last)
+                counts = counts and all(point[0] <= step for frame, step in rewinds.get(epoch, ()) if seq < frame)
                 if counts and bits(point[1 + at]) != MISSING_BITS and (not wanted or key in wanted):
                     expected.setdefault(key, []).append((point[0], bits(point[1 + at])))
-    found = gather(rows, Lineage(dict(cutoffs)), wanted, first, last)
+    found = gather(rows, Lineage(dict(cutoffs), rewinds), wanted, first, last)
     got = {
         key: [(int(s), bits(float(v))) for steps, vals in zip(*pieces, strict=True) for s, v in zip(steps, vals, strict=True)]
         for key, pieces in found.items()

@@ -37,3 +37,29 @@ def test_the_digest_changes_when_something_is_superseded_and_only_then() -> None
     resumed = from_attempts([(1, None, 0), (2, 50, 50)])
     assert one.digest == waiting.digest
     assert resumed.digest != one.digest
+
+
+@given(st.lists(st.tuples(st.sampled_from(["step", "back", "resume"]), st.integers(0, 12)), max_size=25))
+def test_a_stretch_that_a_run_trained_again_by_itself_counts_once(script: list[tuple[str, int]]) -> None:
+    """One frame per move: a step further, a step back in the same attempt, or a new attempt from a step."""
+    attempts: list[tuple[int, int | None, int | None]] = [(1, None, 0)]
+    rewinds: dict[int, list[list[int]]] = {}
+    board: dict[int, tuple[int, int]] = {}
+    written: set[tuple[int, int, int]] = set()
+    epoch, at = 1, 0
+    for seq, (move, far) in enumerate(script, start=1):
+        if move == "step":
+            at += 1
+            board[at] = (epoch, seq)
+            written.add((epoch, seq, at))
+            continue
+        at = min(at, far)
+        board = {step: who for step, who in board.items() if step <= at}
+        if move == "back":
+            rewinds.setdefault(epoch, []).append([seq, at])
+        else:
+            epoch += 1
+            attempts.append((epoch, at or None, at))
+    lineage = from_attempts(attempts, rewinds)
+    assert {(s, (e, f)) for e, f, s in written if s <= lineage.cutoff(e, f)} == set(board.items())
+    assert (lineage.digest == from_attempts(attempts).digest) is not bool(rewinds)

@@ -1,0 +1,58 @@
+"""What the server tries when an attempt ran out of memory: the next one takes its batches in smaller pieces.
+
+The spec stays what the user submitted. The global batch stays too: half the micro-batch, twice the accumulation.
+"""
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from stoker.spec import JobSpec
+from stoker.spec.arithmetic import batch_of
+
+OUT_OF_MEMORY = ("cuda_oom", "host_oom")
+MOST = 4
+"""Times that a job's micro-batch is halved; after that a lack of memory is a failure as any other."""
+
+
+class SmallerBatches(BaseModel):
+    """How attempts divide the batch, in the place of what the spec says."""
+
+    model_config = ConfigDict(frozen=True, strict=True)
+
+    micro_batch_size: int
+    gradient_accumulation_steps: int
+    halvings: int
+
+    @property
+    def overrides(self) -> dict[str, Any]:
+        """In the shape of a spec."""
+        return {"training": self.model_dump(exclude={"halvings"})}
+
+
+def smaller(spec: str, before: dict[str, Any] | None) -> SmallerBatches | None:
+    """The next division after one that needed too much memory; None when it cannot be, or was, divided any further.
+
+    `spec`: the resolved spec, JSON text; `before`: a SmallerBatches as JSON, when there was one. Where a half does not divide
+    the batch, it is the largest part below it that does.
+    """
+    job = JobSpec.model_validate_json(spec)
+    training, parts = job.training, job.distributed.data_parts
+    known = None if before is None else SmallerBatches.model_validate(before)
+    micro = training.micro_batch_size if known is None else known.micro_batch_size
+    accumulation = training.gradient_accumulation_steps if known is None else known.gradient_accumulation_steps
+    batch = batch_of(training.batch_size, micro, accumulation, parts)
+    done = 0 if known is None else known.halvings
+    if batch is None or batch.micro == 1 or done == MOST:
+        return None
+    part = batch.micro * batch.accumulation
+    size = next(n for n in range(batch.micro // 2, 0, -1) if part % n == 0)
+    return SmallerBatches(micro_batch_size=size, gradient_accumulation_steps=part // size, halvings=done + 1)
+
+
+def applied(spec: dict[str, Any], remedy: dict[str, Any] | None) -> dict[str, Any]:
+    """A resolved spec as an attempt runs it."""
+    if remedy is None:
+        return spec
+    overrides = SmallerBatches.model_validate(remedy).overrides
+    return {**spec, **{section: {**spec[section], **values} for section, values in overrides.items()}}
