@@ -154,6 +154,13 @@ STACK = [
     {"type": "linear", "units": 3},
 ]
 SMALL_GPT = {"type": "transformer_decoder", "num_layers": 1, "hidden_size": 16, "num_heads": 2}
+ONCE: dict[str, Any] = {"interval": {"steps": 1}}
+INSIDE = {
+    "histograms": ONCE,
+    "gradients": ONCE,
+    "probes": [ONCE | {"module": "0"}],
+    "profiler": {"start_step": 1, "active_steps": 1},
+}
 SCORES = ["accuracy", {"type": "accuracy", "top_k": 2}, "precision", "recall", "f1", "auroc"]
 
 JOBS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -212,6 +219,8 @@ JOBS: dict[str, tuple[str, dict[str, Any]]] = {
             "data": _source("arrays"),
             "schedule": {"type": "step", "step_size": {"epochs": 1}},
             "training": {"max_steps": 2, "batch_size": 8},
+            "debug": INSIDE,
+            "logging": {"timing": True},
         },
     ),
     "pictures": (

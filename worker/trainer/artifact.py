@@ -32,6 +32,10 @@ class Shelf:
         """A file of this name that holds a text."""
         self.keep(name, lambda path: path.write_text(text, encoding="utf-8"))
 
+    def data(self, name: str, data: bytes) -> None:
+        """A file of this name that holds these bytes."""
+        self.keep(name, lambda path: path.write_bytes(data))
+
     def tell(self, name: str) -> None:
         """A file that was written to its `path` is whole."""
         self.journal.write(Artifact(name=name, path=(Path("artifacts") / name).as_posix()))

@@ -19,9 +19,10 @@ from worker.trainer.distributed import Replica, arrange, meetings, replicate
 from worker.trainer.distributed.timed import timed
 from worker.trainer.errors import SpecProblem
 from worker.trainer.evaluation import Examiner, Text, build_examiner
-from worker.trainer.flops import cost_of
+from worker.trainer.flops import Hollow, cost_of
 from worker.trainer.guard import Backoff, together
 from worker.trainer.habit import Ending, Habit
+from worker.trainer.inspection import build_inspection, show_model, watched
 from worker.trainer.journal import Journal
 from worker.trainer.logging import Log, build_endings, build_figures, build_log, build_watch, parts_of
 from worker.trainer.loss import SummedCrossEntropy, build_loss
@@ -130,7 +131,8 @@ def assemble(
         world=world,
     )
     tokens = data.train.tokens_per_sample
-    flops = cost_of(model, data.train.slice(0, 1, torch.device("cpu"))[0])
+    shelf, hollow = Shelf(home, journal, world.is_lead), Hollow(model, data.train.slice(0, 1, torch.device("cpu"))[0])
+    show_model(spec.debug, model, hollow, shelf)
     total = total_steps(training, per_epoch=feed.per_epoch, samples=feed.samples_per_epoch, tokens_per_sample=tokens)
     arithmetic = Arithmetic(spec.precision, world)
     replica = replicate(spec.distributed, Objective(model, loss), world)
@@ -162,8 +164,19 @@ def assemble(
         world=world,
         autocast=arithmetic.autocast,
     )
+    inspection = build_inspection(
+        spec.debug,
+        model,
+        rows=data.train.slice,
+        mean_loss=lambda outputs, targets: loss(outputs, targets) / loss.sample_weights(targets).sum(),
+        autocast=arithmetic.autocast,
+        rhythm=lambda interval: rhythm(interval, feed.per_epoch, training.batch_size * tokens),
+        world=world,
+        shelf=shelf,
+        journal=journal,
+    )
     peak = peak_of(world.device, spec.precision.mode)
-    figures = build_figures(spec.logging, watch, world, flops=flops, tokens_per_sample=tokens, peak_tflops=peak)
+    figures = build_figures(spec.logging, watch, world, flops=cost_of(hollow), tokens_per_sample=tokens, peak_tflops=peak)
     run = Run(
         spec=spec,
         home=home,
@@ -176,7 +189,7 @@ def assemble(
         model=model,
         params=params,
         replica=replica,
-        passes=build_passes(replica, Accumulated(timed(replica, watch), arithmetic)),
+        passes=watched(build_passes(replica, Accumulated(timed(replica, watch), arithmetic)), spec.debug.detect_anomaly),
         optimizer=optimizer,
         update=update,
         backoff=backoff,
@@ -197,13 +210,13 @@ def assemble(
         judge=build_judge(training.early_stopping, _validation_modes(examiner, data)),
         staging=build_staging(spec.checkpoint, world.device),
         saving=rhythm(spec.checkpoint.interval, feed.per_epoch, training.batch_size * tokens),
-        habits=(),
-        endings=build_endings(figures, Shelf(home, journal, world.is_lead)),
+        habits=inspection.habits,
+        endings=(*inspection.endings, *build_endings(figures, shelf)),
         stateful={**parts_of(figures), "backoff": backoff, **guard.parts(), **arithmetic.parts(), **met, **averages},
         total=total,
         seconds=training.max_seconds or math.inf,
     )
-    torch.manual_seed(seeds.noise(world.data_index, 0))
+    torch.manual_seed(seeds.noise(world.stream, 0))
     return run
 
 

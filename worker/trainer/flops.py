@@ -3,7 +3,8 @@
 import copy
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from functools import cached_property
+from functools import cache
+from typing import TypeVar
 
 import torch
 from torch import nn
@@ -13,49 +14,48 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 SAMPLES = 2
-"""Counted at once: one alone has no batch statistics."""
+"""Played at once: one alone has no batch statistics."""
+T = TypeVar("T")
 
 
-def cost_of(model: nn.Module, sample: torch.Tensor) -> Callable[[], float | None]:
-    """FLOPs of one sample, counted when they are first asked for."""
-    cost = Cost(model, sample)
-    return lambda: cost.per_sample
-
-
-class Cost:
-    """Counts when it is first asked, of the model as it is when this is made: before ranks share it out."""
+class Hollow:
+    """A copy of a model that weighs nothing, as it is when this is made: before ranks share it out."""
 
     def __init__(self, model: nn.Module, sample: torch.Tensor) -> None:
         """`sample`: (n, *shape) inputs of the model; only their shape and type count."""
-        self._model, self._shape, self._dtype = _hollow(model), (SAMPLES, *sample.shape[1:]), sample.dtype
+        self._model, self._shape, self._dtype = _emptied(model), (SAMPLES, *sample.shape[1:]), sample.dtype
 
-    @cached_property
-    def per_sample(self) -> float | None:
-        """FLOPs of forward and backward pass; None where a model cannot run without numbers.
+    def play(self, act: Callable[[nn.Module, torch.Tensor], T]) -> T | None:
+        """What `act` makes of the model and a batch of `SAMPLES`; None where a model cannot run without numbers.
 
         On no device at first, which is quick; what asks for a device (autocast, some kernels) is given a pretended CPU.
         """
         for pretended in (False, True):
+            mode: AbstractContextManager[object] = FakeTensorMode(allow_non_fake_inputs=True) if pretended else nullcontext()
+            device, model = torch.device("cpu" if pretended else "meta"), copy.deepcopy(self._model)
             try:
-                return self._count(pretended) / SAMPLES
+                # Attention by its textbook kernel: the fused ones of a CPU are not counted.
+                with mode, sdpa_kernel(SDPBackend.MATH):
+                    return act(model.to_empty(device=device), torch.zeros(self._shape, dtype=self._dtype, device=device))
             except (RuntimeError, NotImplementedError, TypeError, ValueError):
                 continue
         return None
 
-    def _count(self, pretended: bool) -> int:
-        mode: AbstractContextManager[object] = FakeTensorMode(allow_non_fake_inputs=True) if pretended else nullcontext()
-        device = torch.device("cpu" if pretended else "meta")
-        model = copy.deepcopy(self._model)
-        # Attention by its textbook kernel: the fused ones of a CPU are not counted.
-        with mode, sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-            outputs = model.to_empty(device=device)(torch.zeros(self._shape, dtype=self._dtype, device=device))
-            sums = [leaf.sum() for leaf in tree_leaves(outputs) if isinstance(leaf, torch.Tensor) and leaf.requires_grad]
-            torch.stack(sums).sum().backward()  # type: ignore[no-untyped-call]  # torch has no types here
-        return int(counter.get_total_flops())
+
+def cost_of(hollow: Hollow) -> Callable[[], float | None]:
+    """FLOPs of forward and backward pass of one sample, counted when they are first asked for."""
+    return cache(lambda: hollow.play(_counted))
 
 
-def _hollow(model: nn.Module) -> nn.Module:
-    """A copy whose weights and buffers have shapes alone; weights that do not learn stay so."""
+def _counted(model: nn.Module, batch: torch.Tensor) -> float:
+    with FlopCounterMode(display=False) as counter:
+        sums = [leaf.sum() for leaf in tree_leaves(model(batch)) if isinstance(leaf, torch.Tensor) and leaf.requires_grad]
+        torch.stack(sums).sum().backward()  # type: ignore[no-untyped-call]  # torch has no types here
+    return float(counter.get_total_flops()) / len(batch)
+
+
+def _emptied(model: nn.Module) -> nn.Module:
+    """Weights and buffers have shapes alone; weights that do not learn stay so."""
     replaced: dict[int, object] = {}
     for weight in model.parameters():
         replaced[id(weight)] = nn.Parameter(torch.empty_like(weight, device="meta"), requires_grad=weight.requires_grad)

@@ -8,10 +8,13 @@ from stoker.spec.i18n import Lang
 from stoker.spec.job import JobSpec
 from stoker.spec.rules._rule import Case, Hit, Level, Rule
 from stoker.spec.rules.architecture import ARCHITECTURE_RULES
+from stoker.spec.rules.averages import AVERAGE_RULES
 from stoker.spec.rules.batches import BATCH_RULES
+from stoker.spec.rules.contexts import CONTEXT_RULES
 from stoker.spec.rules.failures import FAILURE_RULES
 from stoker.spec.rules.formats import FORMAT_RULES
 from stoker.spec.rules.goals import GOAL_RULES
+from stoker.spec.rules.insight import INSIGHT_RULES
 from stoker.spec.rules.lengths import LENGTH_RULES
 from stoker.spec.rules.machines import MACHINE_RULES
 from stoker.spec.rules.meetings import MEETING_RULES
@@ -24,12 +27,15 @@ RULES: tuple[Rule, ...] = (
     *RECURRENCE_RULES,
     *SAMPLE_RULES,
     *GOAL_RULES,
+    *INSIGHT_RULES,
     *LENGTH_RULES,
     *BATCH_RULES,
     *MACHINE_RULES,
     *MEETING_RULES,
+    *CONTEXT_RULES,
     *SHARDING_RULES,
     *FORMAT_RULES,
+    *AVERAGE_RULES,
     *FAILURE_RULES,
 )
 """Every rule, by what it is about."""

@@ -5,9 +5,11 @@ from collections.abc import Iterator
 from stoker.spec._base import Duration
 from stoker.spec.arithmetic import in_steps, steps_per_epoch
 from stoker.spec.data import Text
+from stoker.spec.debug import Debug
 from stoker.spec.merge import LENGTHS
 from stoker.spec.rules._rule import Case, Hit, Rule, hit
 from stoker.spec.schedule import Cosine, Step
+from stoker.spec.training import Training
 
 DURATION_READS = tuple(f"/training/{key}" for key in LENGTHS)
 RUN_READS = (*DURATION_READS, "/training/batch_size", "/data", "/task")
@@ -37,6 +39,27 @@ def durations(case: Case) -> Iterator[tuple[str, Duration]]:
     yield "/logging/interval", spec.logging.interval
     if isinstance(spec.schedule, Step):
         yield "/schedule/step_size", spec.schedule.step_size
+    yield from averaging(spec.training)
+    yield from inspections(spec.debug)
+
+
+def inspections(debug: Debug) -> Iterator[tuple[str, Duration]]:
+    """How often the inside of a run is looked at."""
+    if debug.histograms is not None:
+        yield "/debug/histograms/interval", debug.histograms.interval
+    if debug.gradients is not None:
+        yield "/debug/gradients/interval", debug.gradients.interval
+    for index, probe in enumerate(debug.probes):
+        yield f"/debug/probes/{index}/interval", probe.interval
+
+
+def averaging(training: Training) -> Iterator[tuple[str, Duration]]:
+    """When weights are averaged."""
+    if training.ema is not None and training.ema.start is not None:
+        yield "/training/ema/start", training.ema.start
+    if training.swa is not None:
+        yield "/training/swa/start", training.swa.start
+        yield "/training/swa/every", training.swa.every
 
 
 def tokens_need_text(case: Case) -> Iterator[Hit]:
@@ -146,7 +169,7 @@ LENGTH_RULES = (
         "`training.{key}` and `training.{first}` both end the run", "keep one of them",
     ),
     Rule(
-        "tokens-need-text", "R", ("/data/source", "/training/max_tokens", "/evaluation", "/checkpoint", "/logging", "/schedule"),
+        "tokens-need-text", "R", ("/data/source", "/training/max_tokens", "/evaluation", "/checkpoint", "/logging", "/schedule", "/debug", "/training/ema", "/training/swa"),
         tokens_need_text, "`{path}` counts tokens, and only text has tokens", "use steps or epochs",
     ),
     Rule(

@@ -47,6 +47,10 @@ CONV, FLAT, END = {"type": "conv", "channels": 8, "padding": 1}, {"type": "flatt
 NORM = {"type": "norm", "kind": "batch"}
 
 BROKEN: dict[str, Broken] = {
+    "probes-need-whole-model": Broken("table", "/debug/probes", {"debug.probes": [{"module": "0"}], "distributed": {"strategy": "fsdp", "processes_per_node": 2}}),
+    "probe-twice": Broken("table", "/debug/probes/1", {"debug.probes": [{"module": "0"}, {"module": "0", "what": "output"}]}),
+    "histograms-of-nothing": Broken("table", "/debug/histograms", {"debug.histograms": {"weights": False, "gradients": False}}),
+    "profiler-after-end": Broken("table", "/debug/profiler", {"debug.profiler": {"start_step": 100_000}}),
     "model-fits-task": Broken("table", "/model/type", {"model": {"type": "transformer_decoder"}}),
     "heads-divide": Broken("text", "/model/num_heads", {"model.num_heads": 5}),
     "kv-heads-divide": Broken("text", "/model/num_kv_heads", {"model.num_kv_heads": 3}),
@@ -129,6 +133,11 @@ BROKEN: dict[str, Broken] = {
     "loss-scale-needs-fp16": Broken("table", "/precision/loss_scale", {"precision": {"mode": "bf16_mixed", "loss_scale": {"mode": "dynamic"}}}),
     "fp16-on-cpu": Broken("table", "/precision/mode", {"precision": {"mode": "fp16_mixed"}, "resources": {"device": "cpu"}}),
     "fp16-moments": Broken("table", "/optimizer/eps", {"precision": {"mode": "fp16_pure"}}),
+    "context-degree-divides-ranks": Broken("text", "/distributed/context_parallel/degree", {"distributed": {"strategy": "ddp", "processes_per_node": 4, "context_parallel": {"degree": 3}}, "data.sequence": {"length": 18}}),
+    "context-crosses-nodes": Broken("text", "/distributed/context_parallel/degree", {"distributed": {"strategy": "ddp", "nodes": 4, "processes_per_node": 1, "context_parallel": {}}}),
+    "context-parallel-fits-model": Broken("table", "/distributed/context_parallel", {"distributed": {"strategy": "ddp", "context_parallel": {}}}),
+    "context-parallel-length": Broken("text", "/data/sequence/length", {"distributed": {"strategy": "ddp", "context_parallel": {}}, "data.sequence": {"length": 18}}),
+    "context-parallel-alone": Broken("text", "/distributed/context_parallel", {"distributed": {"strategy": "ddp", "processes_per_node": 4, "context_parallel": {}, "tensor_parallel": {}}}),
     "ddp-one-rank": Broken("table", "/distributed/processes_per_node", {"distributed": {"strategy": "ddp", "processes_per_node": 1}}),
     "fsdp-replicas-divide": Broken("table", "/distributed/replicate", {"distributed": {"strategy": "fsdp", "processes_per_node": 4, "replicate": 3}}),
     "fsdp-one-shard": Broken("table", "/distributed/replicate", {"distributed": {"strategy": "fsdp", "replicate": 2}}),
