@@ -64,13 +64,16 @@ def run(answer, homes):
     Path(answer).write_text(json.dumps({"codes": codes, "reads": sorted(reads)}))
     os._exit(0)
 
-# argv: where answers go, a job for two ranks, and jobs for one. Ranks are forked, so that torch is imported once.
-answers, together, *alone = sys.argv[1:]
-for rank in ("0", "1"):
-    if os.fork() == 0:
-        os.environ.update(RANK=rank, LOCAL_RANK=rank, WORLD_SIZE="2", LOCAL_WORLD_SIZE="2")
-        run(f"{answers}/rank{rank}.json", [together])
-os.wait(), os.wait()
+# argv: where answers go, how many jobs are for two ranks, these with a port each, and jobs for one rank. Ranks are forked, so
+# that torch is imported once.
+answers, count, *rest = sys.argv[1:]
+together, alone = rest[: 2 * int(count)], rest[2 * int(count) :]
+for home, port in zip(together[::2], together[1::2]):
+    for rank in ("0", "1"):
+        if os.fork() == 0:
+            os.environ.update(RANK=rank, LOCAL_RANK=rank, WORLD_SIZE="2", LOCAL_WORLD_SIZE="2", MASTER_PORT=port)
+            run(f"{answers}/{Path(home).name}-rank{rank}.json", [home])
+    os.wait(), os.wait()
 run(f"{answers}/alone.json", alone)
 """
 
@@ -263,7 +266,12 @@ JOBS: dict[str, tuple[str, dict[str, Any]]] = {
         },
     ),
 }
-BOTH = {"distributed": {"strategy": "ddp", "processes_per_node": 2}}
+TOGETHER: dict[str, dict[str, Any]] = {
+    "ddp": {"strategy": "ddp", "processes_per_node": 2},
+    "fsdp": {"strategy": "fsdp", "processes_per_node": 2},
+    "tensor": {"strategy": "ddp", "processes_per_node": 2, "tensor_parallel": {"degree": 2}},
+}
+"""Strategies for two ranks, each with the job `char`."""
 
 
 def _workspace(home: Path, kind: str, document: dict[str, Any]) -> str:
@@ -278,18 +286,21 @@ def _workspace(home: Path, kind: str, document: dict[str, Any]) -> str:
 
 @pytest.fixture(scope="module")
 def reads(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
-    """What is read by one process that runs every job, and by two that run one job together."""
+    """What is read by one process that runs every job, and by two that run some jobs together."""
     root = tmp_path_factory.mktemp("spied")
     homes = [_workspace(root / name, kind, document) for name, (kind, document) in JOBS.items()]
-    together = _workspace(root / "together", JOBS["char"][0], JOBS["char"][1] | BOTH)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = str(probe.getsockname()[1])
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    command = [sys.executable, "-c", SPY, str(root), together, *homes]
+    kind, document = JOBS["char"]
+    together: list[str] = []
+    for name, distributed in TOGETHER.items():
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = str(probe.getsockname()[1])
+        together += [_workspace(root / name, kind, document | {"distributed": distributed}), port]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1"}
+    command = [sys.executable, "-c", SPY, str(root), str(len(TOGETHER)), *together, *homes]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=250)
     found: set[str] = set()
-    for name in ("rank0", "rank1", "alone"):
+    for name in (*(f"{name}-rank{rank}" for name in TOGETHER for rank in (0, 1)), "alone"):
         assert (root / f"{name}.json").exists(), done.stdout + done.stderr
         said = json.loads((root / f"{name}.json").read_text())
         assert set(said["codes"]) == {0}, f"{said['codes']}\n{done.stdout}{done.stderr}"

@@ -1,5 +1,8 @@
 """A model in shards, or with its layers cut, computes what one process computes, and resumes to the bit."""
 
+import json
+import random
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -7,15 +10,20 @@ from typing import Any
 import numpy as np
 import pytest
 
+from stoker.events import Started
 from tests.support.trainer_runs import (
     Nursery,
     blobs,
+    events,
     final_checkpoint,
+    finished,
     log,
+    same_bits,
     series,
     tensors,
     workspace,
 )
+from worker.trainer.predict import load
 
 Json = dict[str, Any]
 
@@ -158,3 +166,66 @@ def test_any_decoder_can_be_cut(model: Json, name: str, nursery: Nursery, alone:
     ranks, distributed = TENSOR[name]
     spec = GPT | {"model": model}
     _same(alone(spec), _train(nursery, tmp_path / "run", _with(spec, distributed), ranks))
+
+
+NOISY: Json = GPT | {
+    "model": {**GPT["model"], "dropout": 0.1, "embedding_dropout": 0.1},
+    "training": GPT["training"] | {"max_steps": 24, "early_stopping": {"patience": 99}},
+}
+QUIET: Json = GPT | {"training": NOISY["training"]}
+RESUMED: dict[str, tuple[int, Json]] = {
+    "fsdp": (2, _with(NOISY, _fsdp(2), micro_batch_size=4)),
+    "hsdp": (4, _with(NOISY, _fsdp(4, replicate=2))),
+    "tp": (2, _with(NOISY, _ddp(2, tensor_parallel={"degree": 2}), micro_batch_size=8)),
+    "fsdp-sp": (4, _with(QUIET, _fsdp(4, tensor_parallel={"degree": 2, "sequence_parallel": True}))),
+}
+
+
+@pytest.mark.parametrize("name", RESUMED)
+def test_a_killed_run_goes_on_with_the_bits_of_one_that_never_was(name: str, nursery: Nursery, tmp_path: Path) -> None:
+    ranks, spec = RESUMED[name]
+    whole, broken = _train(nursery, tmp_path / "whole", spec, ranks), _prepared(tmp_path / "broken", spec)
+    running = nursery.start(broken, ranks)
+    running.reached(random.Random(name).randrange(6, 18))
+    running.signal(signal.SIGKILL)
+    running.wait()
+    assert nursery.run(broken, ranks) == [0] * ranks, log(broken)
+    assert [e.step for e in events(broken) if isinstance(e, Started)][1] > 0, "it began anew"
+    assert finished(broken).metrics == finished(whole).metrics
+    assert series(broken) == series(whole)
+    files = sorted(path.name for path in final_checkpoint(whole).glob("*.safetensors"))
+    assert len(files) >= 2 + ranks, "each rank writes what it holds"
+    for file in files:
+        assert same_bits(final_checkpoint(broken) / file, final_checkpoint(whole) / file), file
+
+
+def test_a_run_goes_on_with_other_ranks_and_another_strategy(
+    nursery: Nursery, alone: Callable[[Json], Path], tmp_path: Path
+) -> None:
+    """One leg after another, each stopped at some step; every sample is seen once, and dropout is off."""
+    spec = GPT | {"training": GPT["training"] | {"max_steps": 24, "micro_batch_size": 4}}
+    legs: list[tuple[int, Json]] = [
+        (4, _fsdp(4)),
+        (2, _fsdp(2)),
+        (1, {"strategy": "single"}),
+        (4, _ddp(4, tensor_parallel={"degree": 2})),
+        (2, _ddp(2)),
+        (4, _fsdp(4, tensor_parallel={"degree": 2})),
+    ]
+    home = _prepared(tmp_path / "run", spec)
+    for leg, (ranks, distributed) in enumerate(legs):
+        (home / "spec.json").write_text(json.dumps(_with(spec, distributed)))
+        running = nursery.start(home, ranks)
+        if leg + 1 < len(legs):
+            running.reached(3 * leg + 3)
+            running.signal(signal.SIGTERM)
+        assert set(running.wait()) <= {0, 75}, log(home)
+    assert len([e for e in events(home) if isinstance(e, Started)]) > 1, "the first leg made the whole run"
+    assert finished(home).reason == "completed"
+    _same(alone(spec), home)
+
+
+def test_a_sharded_run_can_be_used(nursery: Nursery, alone: Callable[[Json], Path], tmp_path: Path) -> None:
+    home = _train(nursery, tmp_path / "run", _with(GPT, _fsdp(2)), 2)
+    one, other = load(final_checkpoint(home)), load(final_checkpoint(alone(GPT)))
+    assert one.generate("the", tokens=20, temperature=0) == other.generate("the", tokens=20, temperature=0)
