@@ -7,10 +7,11 @@ from stoker.plan.decoder import play_decoder
 from stoker.plan.known import Known
 from stoker.plan.layers import play_layers
 from stoker.plan.mlp import play_mlp
+from stoker.plan.recurrent import play_recurrent
 from stoker.plan.tape import Tape, Value
 from stoker.spec import JobSpec
 from stoker.spec.loss import MeanSquaredError
-from stoker.spec.model import MLP, Layers, TransformerDecoder
+from stoker.spec.model import GRU, LSTM, MLP, RNN, Layers, TransformerDecoder
 from stoker.spec.model.shapes import Misfit
 from stoker.spec.task import Regression
 
@@ -24,6 +25,8 @@ def draw(spec: JobSpec, known: Known, batch: int) -> Tape:
             out = play_mlp(tape, spec.model, samples, known.outputs)
         case Layers():
             out = _stack(tape, spec.model, samples)
+        case RNN() | LSTM() | GRU():
+            out = play_recurrent(tape, spec.model, samples, known.outputs, text=known.text)
         case TransformerDecoder():
             out = play_decoder(tape, spec.model, known.shape[0], known.outputs)
         case _:

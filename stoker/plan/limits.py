@@ -6,7 +6,7 @@ from stoker.errors import Finding, SpecError
 from stoker.plan.prediction import MemoryView
 from stoker.plan.tape import Tape, Weight
 from stoker.spec import JobSpec
-from stoker.spec.model import MLP, Layers, TransformerDecoder
+from stoker.spec.model import GRU, LSTM, MLP, RNN, Layers, TransformerDecoder
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,9 @@ def _blame(spec: JobSpec, tape: Tape) -> tuple[str, str]:
             sizes |= {"num_heads": model.num_heads, "key_dim": model.key_dim}
             named = ", ".join(f"model.{name} = {value}" for name, value in sizes.items() if value is not None)
             return "/model/num_layers", named
+        case RNN() | LSTM() | GRU() as model:
+            named = f"model.num_layers = {model.num_layers}, model.hidden_size = {model.hidden_size}"
+            return "/model/hidden_size", named
         case MLP() as model:
             widest = max(range(len(model.hidden_sizes)), key=lambda i: model.hidden_sizes[i], default=0)
             return f"/model/hidden_sizes/{widest}", f"model.hidden_sizes, widest {max(model.hidden_sizes, default=0)}"

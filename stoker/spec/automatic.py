@@ -10,7 +10,7 @@ from stoker.spec.data.tokenizer import ByteTokenizer
 from stoker.spec.evaluation import Accuracy, Evaluation, Mae, Perplexity, Rmse
 from stoker.spec.job import JobSpec
 from stoker.spec.loss import CrossEntropy, MeanSquaredError
-from stoker.spec.model import MLP, Layers, TransformerDecoder
+from stoker.spec.model import GRU, LSTM, MLP, RNN, Layers, TransformerDecoder
 from stoker.spec.model.layers import Layer, Norm, Pool, Residual
 from stoker.spec.model.transformer_decoder import RotaryPosition
 from stoker.spec.precision import Precision
@@ -130,6 +130,9 @@ def _model(spec: JobSpec) -> Any:
             return _decoder(spec.model)
         case Layers(layers=layers):
             return _with(spec.model, layers=_stack(layers))
+        case RNN() | LSTM() | GRU() as model:
+            text = isinstance(spec.data.source, Text)
+            return _with(model, embedding_size=model.embedding_size or (model.hidden_size if text else None))
         case MLP():
             return spec.model
 

@@ -166,6 +166,17 @@ INSIDE = {
 }
 SCORES = ["accuracy", {"type": "accuracy", "top_k": 2}, "precision", "recall", "f1", "auroc"]
 
+
+
+def _text_job(model: dict[str, Any], **training: Any) -> dict[str, Any]:
+    return {
+        "task": {"type": "causal_lm"},
+        "model": model,
+        "data": _source("text") | {"sequence": {"length": 16}},
+        "training": {"max_steps": 2, "batch_size": 8} | training,
+    }
+
+
 JOBS: dict[str, tuple[str, dict[str, Any]]] = {
     "csv": (
         "rows.csv",
@@ -255,6 +266,9 @@ JOBS: dict[str, tuple[str, dict[str, Any]]] = {
             "training": {"max_steps": 2, "batch_size": 8},
         },
     ),
+    "rnn": ("words.txt", _text_job({"type": "rnn", "hidden_size": 8})),
+    "lstm": ("words.txt", _text_job({"type": "lstm", "hidden_size": 8, "proj_size": 4, "forget_bias": 1.0})),
+    "gru": ("words.txt", _text_job({"type": "gru", "hidden_size": 8, "tie_embeddings": True})),
     "bpe": (
         "words.txt",
         {

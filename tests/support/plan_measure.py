@@ -34,7 +34,7 @@ class Kept:
 def model_of(spec: JobSpec, content: DatasetFacts, device: str = "meta") -> nn.Module:
     known = known_of(spec, content)
     with torch.device(device):
-        return narrowed(build_model(spec.model, known.shape, known.outputs), spec.precision)
+        return narrowed(build_model(spec.model, known.shape, known.outputs, text=known.text), spec.precision)
 
 
 def batch_of_samples(spec: JobSpec, known: Known, batch: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -86,7 +86,7 @@ def peak_of_training(spec: JobSpec, content: DatasetFacts, steps: int = 2) -> in
     known, batch = known_of(spec, content), plan(spec, content).batch
     samples = batch_of_samples(spec, known, batch.micro)
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
-        model = narrowed(build_model(spec.model, known.shape, known.outputs), spec.precision)
+        model = narrowed(build_model(spec.model, known.shape, known.outputs, text=known.text), spec.precision)
         optimizer = build_optimizer(spec.optimizer, model.parameters())
         for _ in range(steps):
             optimizer.zero_grad()

@@ -84,7 +84,7 @@ def load(checkpoint: Path | str) -> Predictor:
     """From a checkpoint directory alone. Raises OSError, ValueError or RuntimeError when it is not a whole checkpoint."""
     path = Path(checkpoint)
     spec, about = JobSpec.model_validate_json((path / "spec.json").read_bytes()), Description.load(path)
-    model = narrowed(build_model(spec.model, about.shape, about.outputs), spec.precision)
+    model = narrowed(build_model(spec.model, about.shape, about.outputs, text=about.codec is not None), spec.precision)
     with Stored(path) as stored:
         model.load_state_dict(stored.all("model"))
     return Predictor(spec, model.eval(), about)

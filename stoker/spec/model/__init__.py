@@ -6,8 +6,9 @@ from pydantic import Field
 
 from stoker.spec.model.layers import Layers
 from stoker.spec.model.mlp import MLP
+from stoker.spec.model.recurrent import GRU, LSTM, RNN
 from stoker.spec.model.transformer_decoder import TransformerDecoder
 
-Model = Annotated[MLP | Layers | TransformerDecoder, Field(discriminator="type")]
+Model = Annotated[MLP | Layers | RNN | LSTM | GRU | TransformerDecoder, Field(discriminator="type")]
 
-__all__ = ["Layers", "MLP", "Model", "TransformerDecoder"]
+__all__ = ["GRU", "LSTM", "MLP", "RNN", "Layers", "Model", "TransformerDecoder"]

@@ -19,11 +19,13 @@ from stoker.spec.rules.lengths import LENGTH_RULES
 from stoker.spec.rules.machines import MACHINE_RULES
 from stoker.spec.rules.meetings import MEETING_RULES
 from stoker.spec.rules.recurrence import RECURRENCE_RULES
+from stoker.spec.rules.recurrence import RECURRENCE_RULES
 from stoker.spec.rules.samples import SAMPLE_RULES
 from stoker.spec.rules.sharding import SHARDING_RULES
 
 RULES: tuple[Rule, ...] = (
     *ARCHITECTURE_RULES,
+    *RECURRENCE_RULES,
     *RECURRENCE_RULES,
     *SAMPLE_RULES,
     *GOAL_RULES,

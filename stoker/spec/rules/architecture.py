@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 
-from stoker.spec.model import MLP, Layers, TransformerDecoder
+from stoker.spec.model import GRU, LSTM, MLP, RNN, Layers, TransformerDecoder
 from stoker.spec.model.layers import Dropout, Layer, Norm, Pool, Residual
 from stoker.spec.model.parts import NormalInit
 from stoker.spec.model.shapes import Misfit, infer, written
@@ -13,8 +13,11 @@ from stoker.spec.task import CausalLM
 
 def model_fits_task(case: Case) -> Iterator[Hit]:
     decoder, language = isinstance(case.spec.model, TransformerDecoder), isinstance(case.spec.task, CausalLM)
+    if isinstance(case.spec.model, RNN | LSTM | GRU):
+        return
     if decoder != language:
-        fitting = ("transformer_decoder",) if language else ("mlp", "layers")
+        recurrent = ("rnn", "lstm", "gru")
+        fitting = ("transformer_decoder", *recurrent) if language else ("mlp", "layers", *recurrent)
         yield hit("/model/type", fitting, model=case.spec.model.type, task=case.spec.task.type, fitting=", ".join(fitting))
 
 
@@ -56,7 +59,7 @@ def high_dropout(case: Case) -> Iterator[Hit]:
 
 def _dropouts(case: Case) -> Iterator[tuple[str, float]]:
     match case.spec.model:
-        case MLP(dropout=p):
+        case MLP(dropout=p) | RNN(dropout=p) | LSTM(dropout=p) | GRU(dropout=p):
             yield "/model/dropout", p
         case TransformerDecoder() as model:
             for key in ("dropout", "attention_dropout", "embedding_dropout"):

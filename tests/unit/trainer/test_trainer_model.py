@@ -22,7 +22,7 @@ SPEC: TypeAdapter[Any] = TypeAdapter(Model)
 
 def build(spec: dict[str, Any], shape: tuple[int, ...], outputs: int) -> nn.Module:
     torch.manual_seed(0)
-    return build_model(SPEC.validate_json(json.dumps(spec)), shape, outputs)
+    return build_model(SPEC.validate_json(json.dumps(spec)), shape, outputs, text=False)
 
 
 def decoder(**fields: Any) -> nn.Module:

@@ -4,16 +4,17 @@ from typing import assert_never
 
 from torch import nn
 
-from stoker.spec.model import MLP, Layers, Model, TransformerDecoder
+from stoker.spec.model import GRU, LSTM, MLP, RNN, Layers, Model, TransformerDecoder
 from worker.trainer.model.layers import build_layers
 from worker.trainer.model.mlp import build_mlp
+from worker.trainer.model.recurrent import build_recurrent
 from worker.trainer.model.transformer_decoder import build_transformer_decoder
 
 __all__ = ["build_model"]
 
 
-def build_model(spec: Model, shape: tuple[int, ...], outputs: int) -> nn.Module:
-    """The architecture for samples of a shape; for text, shape is (length,) and outputs the vocabulary.
+def build_model(spec: Model, shape: tuple[int, ...], outputs: int, *, text: bool) -> nn.Module:
+    """The architecture for samples of a shape; for `text`, shape is (length,) and outputs the vocabulary.
 
     Works under `torch.device("meta")`. Raises SpecProblem naming the field that does not fit.
     """
@@ -22,6 +23,8 @@ def build_model(spec: Model, shape: tuple[int, ...], outputs: int) -> nn.Module:
             return build_mlp(spec, shape, outputs)
         case Layers():
             return build_layers(spec, shape, outputs)
+        case RNN() | LSTM() | GRU():
+            return build_recurrent(spec, shape, outputs, text=text)
         case TransformerDecoder():
             return build_transformer_decoder(spec, shape[0], outputs)
         case _:
