@@ -75,6 +75,10 @@ class Debug(Spec):
     """Time without a step of some rank after which every rank says where it is and the attempt ends; null for never."""
     hang_grace_seconds: Annotated[Positive, Knob("seconds", ("speed",))] = 3600.0
     """The same for anything but steps: loading, the first step with what it compiles, a batch of evaluation, a checkpoint."""
+    straggler_factor: Annotated[Annotated[float, Field(gt=1, le=1000)] | None, Knob("x median", ("speed",))] = 2.0
+    """Multiple of the usual time of ranks, without waiting for others, above which one is slow; null for no watch; needs logging.performance."""
+    straggler_reports: Annotated[Count, Knob("reports in a row")] = 5
+    """Reports in which a rank is slow before a notice names it."""
     model_summary: Annotated[bool, Knob(rows=("DBG-01",))] = False
     """Keep a table of all layers with shapes, parameters and FLOPs as model_summary.json and model_summary.txt."""
     histograms: Annotated[Histograms | None, Knob(affects=("speed",), rows=("DBG-01",))] = None

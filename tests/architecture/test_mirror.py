@@ -21,6 +21,7 @@ MACHINERY = {
     "passes": "the forward and backward passes of a step, whatever the strategy",
     "update": "precision and clipping in the order that the step needs",
     "heart": "the pulse that the agent watches",
+    "stragglers": "the part of debug that names ranks which hold up the others",
     "guard": "the judgement of each step that debug asks for",
     "statistics": "what averaged weights ask of BatchNorm",
     "habit": "what is done between steps on a rhythm of its own",

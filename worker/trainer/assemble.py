@@ -14,7 +14,7 @@ from worker.trainer.artifact import Shelf
 from worker.trainer.average import Average, InTurn, build_average, in_run, settled_rate
 from worker.trainer.control import Control, StopSignal
 from worker.trainer.data import Dataset, Description, Feed, Wanted, build_data
-from worker.trainer.debug import build_guard, watches
+from worker.trainer.debug import build_guard, build_stragglers, watches
 from worker.trainer.distributed import Replica, arrange, meetings, replicate
 from worker.trainer.distributed.timed import timed
 from worker.trainer.errors import SpecProblem
@@ -177,6 +177,7 @@ def assemble(
     )
     peak = peak_of(world.device, spec.precision.mode)
     figures = build_figures(spec.logging, watch, world, flops=cost_of(hollow), tokens_per_sample=tokens, peak_tflops=peak)
+    figures = (*figures, *build_stragglers(spec.debug, figures, world, journal))
     run = Run(
         spec=spec,
         home=home,

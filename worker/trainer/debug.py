@@ -1,13 +1,15 @@
 """Debug spec into the guard of each step."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 
 import torch
 
 from stoker.spec.debug import Debug, Fail, Rollback
+from worker.trainer.figures import Figures, Performance
 from worker.trainer.guard import Guard, OpenGuard, Sentinel
 from worker.trainer.journal import Journal
+from worker.trainer.stragglers import Stragglers
 from worker.trainer.world import World
 
 
@@ -35,3 +37,11 @@ def build_guard(
     if not watches(spec):
         return OpenGuard()
     return Sentinel(world, journal, norm, spec.nan_policy, spec.spike, overflowed)
+
+
+def build_stragglers(spec: Debug, figures: Sequence[Figures], world: World, journal: Journal) -> tuple[Stragglers, ...]:
+    """To be read after the figures; nothing where ranks are not measured, or where there is one."""
+    measured = [each for each in figures if isinstance(each, Performance)]
+    if spec.straggler_factor is None or world.size == 1 or not measured:
+        return ()
+    return (Stragglers(measured[0], journal, spec.straggler_factor, spec.straggler_reports),)

@@ -145,6 +145,10 @@ BROKEN: dict[str, Broken] = {
     "context-parallel-fits-model": Broken("table", "/distributed/context_parallel", {"distributed": {"strategy": "ddp", "context_parallel": {}}}),
     "context-parallel-length": Broken("text", "/data/sequence/length", {"distributed": {"strategy": "ddp", "context_parallel": {}}, "data.sequence": {"length": 18}}),
     "context-parallel-alone": Broken("text", "/distributed/context_parallel", {"distributed": {"strategy": "ddp", "processes_per_node": 4, "context_parallel": {}, "tensor_parallel": {}}}),
+    "one-average": Broken("table", "/training/swa", {"training": {"epochs": 5, "ema": {}, "swa": {"start": {"epochs": 2}}}}),
+    "average-in-seconds": Broken("table", "/training/ema/start/seconds", {"training": {"epochs": 5, "ema": {"start": {"seconds": 3}}}}),
+    "average-never-begins": Broken("table", "/training/swa/start", {"training": {"epochs": 5, "swa": {"start": {"epochs": 6}}}}),
+    "average-of-several": Broken("table", "/training/ema", {"training": {"epochs": 5, "ema": {}}, "distributed": {"strategy": "local_sgd"}}),
     "ddp-one-rank": Broken("table", "/distributed/processes_per_node", {"distributed": {"strategy": "ddp", "processes_per_node": 1}}),
     "fsdp-replicas-divide": Broken("table", "/distributed/replicate", {"distributed": {"strategy": "fsdp", "processes_per_node": 4, "replicate": 3}}),
     "fsdp-one-shard": Broken("table", "/distributed/replicate", {"distributed": {"strategy": "fsdp", "replicate": 2}}),
@@ -155,6 +159,8 @@ BROKEN: dict[str, Broken] = {
     "sequence-parallel-length": Broken("text", "/data/sequence/length", {"data.sequence": {"length": 15}, "distributed": {"strategy": "ddp", "tensor_parallel": {"degree": 2, "sequence_parallel": True}}}),
     "tensor-parallel-dropout": Broken("text", "/model/attention_dropout", {"model.attention_dropout": 0.1, "distributed": {"strategy": "ddp", "tensor_parallel": {"degree": 2}}}),
     "rollback-repeats": Broken("table", "/debug/nan_policy/lr_factor", {"debug": {"nan_policy": {"type": "rollback", "lr_factor": 1}}}),
+    "anomaly-ends-first": Broken("table", "/debug/detect_anomaly", {"debug": {"detect_anomaly": True, "nan_policy": {"type": "skip_step"}}}),
+    "hang-grace-too-short": Broken("table", "/debug/hang_grace_seconds", {"debug": {"hang_timeout_seconds": 90, "hang_grace_seconds": 60}}),
     "spike-window-too-long": Broken("table", "/debug/spike/window", {"debug": {"spike": {"window": 25}}}),
 }  # fmt: skip
 
