@@ -46,13 +46,20 @@ def keeps_best(spec: JobSpec) -> bool:
     return spec.training.early_stopping is not None and spec.training.early_stopping.restore_best
 
 
+def average_bytes(spec: JobSpec, tape: Tape) -> int:
+    """Of an average of the weights, in float32 at least; with it go statistics of its own where those are computed anew."""
+    if spec.training.ema is None and spec.training.swa is None:
+        return 0
+    return tape.parameters * FP32 + (0 if spec.training.swa is None else buffers_bytes(tape))
+
+
 def checkpoint_of(spec: JobSpec, facts: DatasetFacts, known: Known, tape: Tape, ranks: int) -> CheckpointSizeView:
     content = tape.weight_bytes + buffers_bytes(tape)
     model = content + _header(_entries((*tape.weights, *tape.buffers), ("",)), content)
     best = model if keeps_best(spec) else 0
     optimizer = optimizer_bytes(spec, tape)
     optimizer += _header(_optimizer_entries(spec, tape), optimizer)
-    state = _ranks(ranks, tape.gpu) + _apart(spec, tape) + _documents(spec, facts, known)
+    state = _ranks(ranks, tape.gpu) + _apart(spec, tape) + _average(spec, tape) + _documents(spec, facts, known)
     total = model + best + optimizer + state
     kept = spec.checkpoint.keep_last + spec.checkpoint.keep_best + 1
     return CheckpointSizeView(
@@ -125,6 +132,13 @@ def _apart(spec: JobSpec, tape: Tape) -> int:
             return content + _header([(names, (), 0), *shapes], content) + FILE_BYTES if kinds else 0
         case _:
             return 0
+
+
+def _average(spec: JobSpec, tape: Tape) -> int:
+    """parts.safetensors where weights are averaged."""
+    content = average_bytes(spec, tape)
+    tensors = (*tape.weights, *(() if spec.training.swa is None else tape.buffers))
+    return content + _header([(n + len("average/") * c, s, c) for n, s, c in _entries(tensors, ("",))], content) + FILE_BYTES if content else 0
 
 
 def _documents(spec: JobSpec, facts: DatasetFacts, known: Known) -> int:

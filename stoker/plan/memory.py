@@ -2,7 +2,7 @@
 
 import math
 
-from stoker.plan.checkpoint import buffers_bytes, keeps_best, optimizer_bytes
+from stoker.plan.checkpoint import average_bytes, buffers_bytes, keeps_best, optimizer_bytes
 from stoker.plan.known import Known
 from stoker.plan.prediction import MemoryView
 from stoker.plan.spread import apart_bytes, communication_bytes, gradient_shards, shards
@@ -31,7 +31,8 @@ def memory_of(spec: JobSpec, known: Known, tape: Tape, batch: Batch) -> MemoryVi
     dataset, loading = _dataset(known, batch)
     communication = communication_bytes(spec.distributed, weights, tape)
     runtime = RUNTIME_BYTES + (GPU_RUNTIME_BYTES if tape.gpu else 0)
-    standing = runtime + dataset + weights + buffers + best + optimizer
+    average = average_bytes(spec, tape)
+    standing = runtime + dataset + weights + buffers + best + average + optimizer
     # Gradients of one backward pass come as activations go; where they outlive it, both are there at once.
     lasting = batch.accumulation > 1 or spec.distributed.world_size > 1
     backward = gradients + activations if lasting else max(gradients, activations + tape.largest_weight)
@@ -39,7 +40,7 @@ def memory_of(spec: JobSpec, known: Known, tape: Tape, batch: Batch) -> MemoryVi
     saving = weights + apart_bytes(spec.distributed, weights, optimizer)
     fresh = max(standing + max(training, saving), runtime + dataset + loading)
     # A checkpoint's model and optimizer are read whole, and copied, before the first gradient is there.
-    resumed = max(fresh, standing + weights + buffers + best + optimizer)
+    resumed = max(fresh, standing + weights + buffers + best + average + optimizer)
     return MemoryView(
         weights_bytes=weights,
         gradients_bytes=gradients,
@@ -48,6 +49,7 @@ def memory_of(spec: JobSpec, known: Known, tape: Tape, batch: Batch) -> MemoryVi
         workspace_bytes=workspace,
         buffers_bytes=buffers,
         best_bytes=best,
+        average_bytes=average,
         dataset_bytes=dataset,
         loading_bytes=loading,
         communication_bytes=communication,

@@ -90,6 +90,8 @@ class MemoryView(View):
     buffers_bytes: int
     best_bytes: int
     """Copy of the weights of the best evaluation, where early stopping is to restore them."""
+    average_bytes: int = 0
+    """Average of the weights that is judged in their place."""
     dataset_bytes: int
     """Samples held by each rank."""
     loading_bytes: int

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from stoker.spec._base import Count, Knob, MetricKey, NonNegative, Positive, Spec
+from stoker.spec.average import EMA, SWA
 
 
 class ClipByNorm(Spec):
@@ -68,3 +69,7 @@ class Training(Spec):
     """Bound on gradients, after accumulation; null for none."""
     early_stopping: Annotated[EarlyStopping | None, Knob(affects=("speed", "quality"), rows=("REG-06",))] = None
     """Stop before the end when validation stalls; null for never."""
+    ema: Annotated[EMA | None, Knob(affects=("memory", "quality"))] = None
+    """Judge and keep an exponential moving average of the weights; null for the weights themselves."""
+    swa: Annotated[SWA | None, Knob(affects=("memory", "quality"))] = None
+    """Judge and keep the mean of weights along the run; null for the weights themselves."""

@@ -38,6 +38,7 @@ from worker.trainer.schedule import LearningRate, build_schedule
 from worker.trainer.staging import Staging, build_staging
 from worker.trainer.state import Stateful
 from worker.trainer.statistics import renew
+from worker.trainer.statistics import renew
 from worker.trainer.task import build_task
 from worker.trainer.training import Judge, build_clip, build_judge, micro_size, total_steps
 from worker.trainer.update import Update
@@ -143,6 +144,15 @@ def assemble(
     guard = build_guard(spec.debug, world, journal, norm=clip.norm, overflowed=lambda: arithmetic.scaler.overflowed)
     backoff = Backoff()
     update = Update(optimizer, arithmetic.scaler, clip, guard)
+    steps = in_run(feed.per_epoch, training.batch_size * tokens)
+    average, averages = build_average(
+        training.ema,
+        training.swa,
+        model,
+        steps=steps,
+        statistics=lambda: renew(model, replica.outputs, feed.inputs(), arithmetic.autocast, world),
+    )
+    rate = build_schedule(spec.schedule, spec.optimizer.lr, total=total, per_epoch=feed.per_epoch)
     steps = in_run(feed.per_epoch, training.batch_size * tokens)
     average, averages = build_average(
         training.ema,

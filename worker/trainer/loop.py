@@ -117,7 +117,7 @@ def finish(run: Run, reason: str) -> None:
             if run.evaluated < run.step:
                 evaluate(run)
             with run.log.watch.during("evaluation"):
-                _restore_best(run)
+                run.average.end(restored=_restore_best(run))
                 _report(run, "test")
             with run.log.watch.during("checkpoint"):
                 checkpoint.save(run, final=True)
@@ -155,12 +155,15 @@ def _report(run: Run, split: Literal["validation", "test"]) -> None:
     run.journal.write(Metrics(step=run.step, values=values, t=time.time()))
 
 
-def _restore_best(run: Run) -> None:
-    if run.judge.weights and run.judge.best_step != run.step:
+def _restore_best(run: Run) -> bool:
+    """Whether the model was given other weights than those of the last step."""
+    other = bool(run.judge.weights) and run.judge.best_step != run.step
+    if other:
         run.model.load_state_dict(run.judge.weights)
         run.metrics = dict(run.judge.best_metrics)
         message = f"the run ends with the weights of step {run.judge.best_step}, its best evaluation"
         run.journal.write(Notice(level="info", code="best_restored", message=message, step=run.judge.best_step))
+    return other
 
 
 def _check(loss: float, step: int) -> None:

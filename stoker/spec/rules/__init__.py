@@ -9,6 +9,7 @@ from stoker.spec.job import JobSpec
 from stoker.spec.rules._rule import Case, Hit, Level, Rule
 from stoker.spec.rules.architecture import ARCHITECTURE_RULES
 from stoker.spec.rules.averages import AVERAGE_RULES
+from stoker.spec.rules.averages import AVERAGE_RULES
 from stoker.spec.rules.batches import BATCH_RULES
 from stoker.spec.rules.contexts import CONTEXT_RULES
 from stoker.spec.rules.failures import FAILURE_RULES
@@ -37,6 +38,7 @@ RULES: tuple[Rule, ...] = (
     *CONTEXT_RULES,
     *SHARDING_RULES,
     *FORMAT_RULES,
+    *AVERAGE_RULES,
     *AVERAGE_RULES,
     *FAILURE_RULES,
 )

@@ -10,6 +10,7 @@ from stoker.spec.merge import LENGTHS
 from stoker.spec.rules._rule import Case, Hit, Rule, hit
 from stoker.spec.schedule import Cosine, Step
 from stoker.spec.training import Training
+from stoker.spec.training import Training
 
 DURATION_READS = tuple(f"/training/{key}" for key in LENGTHS)
 RUN_READS = (*DURATION_READS, "/training/batch_size", "/data", "/task")
@@ -40,6 +41,7 @@ def durations(case: Case) -> Iterator[tuple[str, Duration]]:
     if isinstance(spec.schedule, Step):
         yield "/schedule/step_size", spec.schedule.step_size
     yield from averaging(spec.training)
+    yield from averaging(spec.training)
     yield from inspections(spec.debug)
 
 
@@ -51,6 +53,15 @@ def inspections(debug: Debug) -> Iterator[tuple[str, Duration]]:
         yield "/debug/gradients/interval", debug.gradients.interval
     for index, probe in enumerate(debug.probes):
         yield f"/debug/probes/{index}/interval", probe.interval
+
+
+def averaging(training: Training) -> Iterator[tuple[str, Duration]]:
+    """When weights are averaged."""
+    if training.ema is not None and training.ema.start is not None:
+        yield "/training/ema/start", training.ema.start
+    if training.swa is not None:
+        yield "/training/swa/start", training.swa.start
+        yield "/training/swa/every", training.swa.every
 
 
 def averaging(training: Training) -> Iterator[tuple[str, Duration]]:

@@ -45,6 +45,8 @@ CASES: dict[str, tuple[JobSpec, DatasetFacts]] = {
     "sgd": (classifier({"type": "mlp", "hidden_sizes": []}, training=ONCE, optimizer={"type": "sgd"}), TABLE),
     "momentum": (classifier(MLP, training=STOPPING, data=normalized(), optimizer={"type": "sgd", "momentum": 0.9}), TABLE),
     "amsgrad": (classifier(MLP, training=ONCE, optimizer={"type": "adam", "amsgrad": True}), TABLE),
+    "ema": (classifier(MLP, training=ONCE | {"ema": {}}, precision={"mode": "bf16_pure"}), TABLE),
+    "swa": (classifier(MLP, training=ONCE | {"swa": {"start": {"steps": 1}, "every": {"steps": 1}}}), TABLE),
     "16-bits": (classifier(MLP, training=STOPPING, data=normalized(), precision={"mode": "bf16_pure"}), TABLE),
     "layers": (pictures(LAYERS, training=ONCE), PICTURES),
     "bytes": (language({"num_layers": 12, "hidden_size": 32, "num_heads": 2}, training=ONCE), TEXT),

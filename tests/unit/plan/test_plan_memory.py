@@ -99,6 +99,18 @@ def test_every_rank_counts() -> None:
     assert memory.communication_bytes == 25 << 20
 
 
+@pytest.mark.parametrize("mode", ["fp32", "bf16_pure"])
+def test_an_average_is_held_beside_the_weights(mode: str) -> None:
+    def planned(**more: Any) -> Any:
+        return plan(resolved(classifier(DEEP, precision={"mode": mode}, **steps(64, **more)), TABLE), TABLE)
+
+    plain, ema, swa = planned(), planned(ema={}), planned(swa={"start": {"steps": 1}})
+    assert plain.memory.average_bytes == 0
+    assert ema.memory.average_bytes == 4 * plain.parameters.total
+    assert swa.memory.average_bytes == ema.memory.average_bytes + plain.memory.buffers_bytes
+    assert ema.memory.fresh_bytes == plain.memory.fresh_bytes + ema.memory.average_bytes
+
+
 def test_the_best_weights_are_held_where_early_stopping_restores_them() -> None:
     def best(**stopping: bool) -> int:
         return plan(resolved(classifier(WIDE, **steps(64, early_stopping=stopping)), TABLE), TABLE).memory.best_bytes

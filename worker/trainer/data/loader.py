@@ -1,6 +1,6 @@
 """Loader specs into batches. Batch k of the run is a pure function of the data, the seed and k, for any number of ranks."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -66,6 +66,12 @@ class Feed:
         if self._held != (epoch, block):
             self._batches, self._held = self._gather(epoch, block), (epoch, block)
         return self._batches[at]
+
+    def inputs(self) -> Iterator[torch.Tensor]:
+        """This rank's part of every batch of the first epoch, as they stand."""
+        for step in range(self.per_epoch):
+            for inputs, _ in self.batch(step).micros:
+                yield inputs
 
     def samples_after(self, steps: int) -> int:
         """Samples that the first steps of the run consume, over all ranks."""

@@ -102,6 +102,9 @@ class Meeting:
         """What is judged is in the model already: see `Apart.settle`."""
         return nullcontext()
 
+    def end(self, *, restored: bool) -> None:
+        """The mean is in the model already."""
+
     def _states(self) -> list[tuple[str, torch.Tensor]]:
         """Tensors of the optimizer that ranks do not share; counts of steps they do."""
         return [
