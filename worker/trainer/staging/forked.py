@@ -30,19 +30,19 @@ class Forked:
 
     def __init__(self, job: Job) -> None:
         ready = Job(job.into, [Entry(entry.path, _in_place(entry.content)) for entry in job.entries], job.present)
-        self._deadline, self._answer = deadline(job), b""
+        self.deadline, self._answer = deadline(job), b""
         self._end: list[Written] | OSError | None = None
         self._pipe, write = os.pipe()
         parent = os.getpid()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12: threads do not come along; none is needed
             try:
-                self._pid = os.fork()
+                self.pid = os.fork()
             except OSError:
                 os.close(self._pipe)
                 os.close(write)
                 raise
-        if self._pid == 0:
+        if self.pid == 0:
             _child(ready, write, parent)
         os.close(write)
 
@@ -53,7 +53,7 @@ class Forked:
 
     def outcome(self) -> list[Written]:
         while self._end is None:
-            self._listen(max(0.0, self._deadline - time.monotonic()))
+            self._listen(max(0.0, self.deadline - time.monotonic()))
         if isinstance(self._end, OSError):
             raise self._end
         return self._end
@@ -69,14 +69,14 @@ class Forked:
                 self._reap()
                 return
             self._answer += piece
-        if time.monotonic() >= self._deadline:
-            os.kill(self._pid, signal.SIGKILL)
+        if time.monotonic() >= self.deadline:
+            os.kill(self.pid, signal.SIGKILL)
             self._reap()
             self._end = OSError(errno.ETIMEDOUT, "the process that wrote it did not end")
 
     def _reap(self) -> None:
         os.close(self._pipe)
-        status = os.waitstatus_to_exitcode(os.waitpid(self._pid, 0)[1])
+        status = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
         try:
             said = json.loads(self._answer)
         except ValueError:
