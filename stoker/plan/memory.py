@@ -5,7 +5,7 @@ import math
 from stoker.plan.checkpoint import average_bytes, buffers_bytes, keeps_best, optimizer_bytes
 from stoker.plan.known import Known
 from stoker.plan.prediction import MemoryView
-from stoker.plan.spread import apart_bytes, communication_bytes, gradient_shards, shards
+from stoker.plan.spread import activation_bytes, apart_bytes, communication_bytes, gradient_shards, shards
 from stoker.plan.tape import FP32, INT64, Tape
 from stoker.spec import JobSpec
 from stoker.spec.arithmetic import Batch
@@ -26,7 +26,8 @@ def memory_of(spec: JobSpec, known: Known, tape: Tape, batch: Batch) -> MemoryVi
     whole, held, buffers = tape.weight_bytes, shards(spec.distributed), buffers_bytes(tape)
     weights, optimizer = -(-whole // held), -(-optimizer_bytes(spec, tape) // held)
     gradients = -(-whole // gradient_shards(spec.distributed, batch.accumulation))
-    activations, workspace = tape.activation_bytes, max(0, tape.high - tape.activation_bytes)
+    activations = activation_bytes(spec, known, tape)
+    workspace = max(0, tape.high - tape.activation_bytes)
     best = weights + buffers if keeps_best(spec) else 0
     dataset, loading = _dataset(known, batch)
     communication = communication_bytes(spec.distributed, weights, tape)

@@ -2,8 +2,11 @@
 
 from typing import assert_never
 
-from stoker.plan.tape import Tape
+from stoker.plan.known import Known
+from stoker.plan.tape import BF16, FP32, Tape
+from stoker.spec import JobSpec
 from stoker.spec.distributed import DDP, FSDP, Distributed, LocalSGD, Single
+from stoker.spec.model import TransformerDecoder
 
 MIB = 1 << 20
 LOCAL_BUCKET_BYTES = 32 * MIB
@@ -14,7 +17,7 @@ def shards(spec: Distributed) -> int:
     """Ranks that hold one copy of the weights, and what belongs to them, together."""
     match spec:
         case FSDP(replicate=replicas):
-            return max(1, spec.data_parts // replicas) * spec.tensor_degree
+            return max(1, spec.data_parts * spec.context_degree // replicas) * spec.tensor_degree
         case DDP():
             return spec.tensor_degree
         case Single() | LocalSGD():
@@ -53,6 +56,19 @@ def communication_bytes(spec: Distributed, weights: int, tape: Tape) -> int:
             return (gathered if resharded else weights) + gathered
         case _:
             assert_never(spec)
+
+
+def activation_bytes(spec: JobSpec, known: Known, tape: Tape) -> int:
+    """What one rank keeps of a forward pass. Of sequences in parts it keeps its own, and the keys and values of all tokens."""
+    match spec.distributed, spec.model:
+        case DDP(context_degree=degree) | FSDP(context_degree=degree), TransformerDecoder() as model if degree > 1:
+            length, item = known.shape[0], BF16 if tape.mixed or tape.pure else FP32
+            width = model.key_dim or model.hidden_size // model.num_heads
+            pairs = 2 * (model.num_kv_heads or model.num_heads) * width * length * item * model.num_layers * tape.batch
+            mask = (2 * degree + 1) * (length // (2 * degree)) ** 2 * item
+            return tape.activation_bytes // degree + pairs - pairs // degree + mask
+        case _:
+            return tape.activation_bytes
 
 
 def apart_bytes(spec: Distributed, weights: int, optimizer: int) -> int:

@@ -283,6 +283,8 @@ JOBS: dict[str, tuple[str, dict[str, Any]]] = {
 TOGETHER: dict[str, dict[str, Any]] = {
     "ddp": {"strategy": "ddp", "processes_per_node": 2},
     "fsdp": {"strategy": "fsdp", "processes_per_node": 2},
+    "local_sgd": {"strategy": "local_sgd", "processes_per_node": 2},
+    "context": {"strategy": "ddp", "processes_per_node": 2, "context_parallel": {"degree": 2}},
     "tensor": {"strategy": "ddp", "processes_per_node": 2, "tensor_parallel": {"degree": 2}},
 }
 """Strategies for two ranks, each with the job `char`."""

@@ -24,14 +24,16 @@ class World:
     """In how many parts a batch is taken; the number of ranks where each holds a whole model."""
     data_group: dist.ProcessGroup | None = None
     """One rank of each part, among them this one; None for all ranks."""
+    stream: int = 0
+    """Which stream of random numbers this rank draws from: its own, or that of its part where ranks must draw alike."""
 
     @property
     def is_lead(self) -> bool:
         return self.rank == 0
 
-    def arranged(self, index: int, parts: int, group: dist.ProcessGroup | None) -> "World":
-        """The same ranks, taking the batch in other parts."""
-        return replace(self, data_index=index, data_parts=parts, data_group=group)
+    def arranged(self, index: int, parts: int, group: dist.ProcessGroup | None, stream: int | None = None) -> "World":
+        """The same ranks, taking the batch in other parts. `stream`: of random numbers; unset, ranks of one part draw alike."""
+        return replace(self, data_index=index, data_parts=parts, data_group=group, stream=index if stream is None else stream)
 
     def sum(self, value: torch.Tensor) -> torch.Tensor:
         """The sum over all parts of the batch, in place, the same on all ranks."""
@@ -94,4 +96,4 @@ def join_world(device: Literal["auto", "cpu", "cuda"], cpus: int | None, patienc
             os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # the host's own name need not resolve
         dist.init_process_group("nccl" if on_gpu else "gloo", timeout=patience)
     rank = rank_from_environment()
-    return World(rank, size, place, data_index=rank, data_parts=size)
+    return World(rank, size, place, data_index=rank, data_parts=size, stream=rank)

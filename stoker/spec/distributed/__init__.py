@@ -4,6 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from stoker.spec.distributed.context_parallel import ContextParallel
 from stoker.spec.distributed.ddp import DDP
 from stoker.spec.distributed.fsdp import FSDP
 from stoker.spec.distributed.local_sgd import LocalSGD
@@ -12,4 +13,4 @@ from stoker.spec.distributed.tensor_parallel import Cuttable, TensorParallel
 
 Distributed = Annotated[Single | DDP | FSDP | LocalSGD, Field(discriminator="strategy")]
 
-__all__ = ["DDP", "FSDP", "Cuttable", "Distributed", "LocalSGD", "Single", "TensorParallel"]
+__all__ = ["DDP", "FSDP", "ContextParallel", "Cuttable", "Distributed", "LocalSGD", "Single", "TensorParallel"]

@@ -6,6 +6,7 @@ from pydantic import Field
 
 from stoker.spec._base import Knob, Spec
 from stoker.spec.distributed._ranks import Ranks
+from stoker.spec.distributed.context_parallel import ContextParallel
 
 
 class TensorParallel(Spec):
@@ -22,12 +23,18 @@ class Cuttable(Ranks):
 
     tensor_parallel: Annotated[TensorParallel | None, Knob(affects=("memory", "speed"), rows=("DIST-06",))] = None
     """Cut each layer over several ranks; null to keep layers whole."""
+    context_parallel: Annotated[ContextParallel | None, Knob(affects=("memory", "speed"), rows=("DIST-06",))] = None
+    """Cut each sequence over several ranks; null to keep sequences whole."""
 
     @property
     def tensor_degree(self) -> int:
         return 1 if self.tensor_parallel is None else self.tensor_parallel.degree
 
     @property
+    def context_degree(self) -> int:
+        return 1 if self.context_parallel is None else self.context_parallel.degree
+
+    @property
     def data_parts(self) -> int:
-        """Ranks that compute a layer together take the same part; never less than one, so that rules can say what is wrong."""
-        return max(1, self.world_size // self.tensor_degree)
+        """Ranks that share a layer or a sequence take the same part; never less than one, so that rules can say what is wrong."""
+        return max(1, self.world_size // (self.tensor_degree * self.context_degree))

@@ -12,6 +12,7 @@ from stoker.spec.rules.averages import AVERAGE_RULES
 from stoker.spec.rules.averages import AVERAGE_RULES
 from stoker.spec.rules.batches import BATCH_RULES
 from stoker.spec.rules.contexts import CONTEXT_RULES
+from stoker.spec.rules.contexts import CONTEXT_RULES
 from stoker.spec.rules.failures import FAILURE_RULES
 from stoker.spec.rules.formats import FORMAT_RULES
 from stoker.spec.rules.goals import GOAL_RULES
@@ -35,6 +36,7 @@ RULES: tuple[Rule, ...] = (
     *BATCH_RULES,
     *MACHINE_RULES,
     *MEETING_RULES,
+    *CONTEXT_RULES,
     *CONTEXT_RULES,
     *SHARDING_RULES,
     *FORMAT_RULES,

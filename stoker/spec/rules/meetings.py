@@ -16,7 +16,20 @@ def never_averaged(case: Case) -> Iterator[Hit]:
             return
 
 
+def averages_apart(case: Case) -> Iterator[Hit]:
+    training = case.spec.training
+    if isinstance(case.spec.distributed, LocalSGD):
+        for name in ("ema", "swa"):
+            if getattr(training, name) is not None:
+                yield hit(f"/training/{name}", name=name)
+
+
 MEETING_RULES = (
+    Rule(
+        "local-sgd-averages", "R", ("/distributed", "/training"), averages_apart,
+        "`{name}` averages the weights of one model over steps, and with local_sgd each rank has its own",
+        "remove `training.{name}`, or use strategy: ddp",
+    ),
     Rule(
         "local-sgd-never-averaged", "W", ("/distributed", *RUN_READS), never_averaged,
         "weights are averaged every {every} steps, and the run has {total}: ranks learn apart to the end",

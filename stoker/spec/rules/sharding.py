@@ -24,7 +24,7 @@ def replicas_divide(case: Case) -> Iterator[Hit]:
 
 def one_shard(case: Case) -> Iterator[Hit]:
     spec = case.spec.distributed
-    if isinstance(spec, FSDP) and spec.data_parts == spec.replicate:
+    if isinstance(spec, FSDP) and spec.data_parts * spec.context_degree == spec.replicate:
         yield hit("/distributed/replicate" if spec.replicate > 1 else "/distributed/processes_per_node")
 
 

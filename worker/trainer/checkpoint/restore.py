@@ -123,7 +123,7 @@ def _restore_rank(run: Run, path: Path) -> None:
         first = {part: rank for rank, part in reversed(list(enumerate(before)))}
         total = sum(float(ranks["loss"][rank]) for rank in sorted(first.values()))
         meter.fill_(total if world.data_index == 0 else 0.0)
-        torch.manual_seed(run.seeds.noise(world.data_index, run.step))
+        torch.manual_seed(run.seeds.noise(world.stream, run.step))
         ways = "another strategy" if len(before) == len(now) else f"{world.size} ranks after {len(before)}"
         message = f"continues with {ways}: the same samples, other dropout"
         run.journal.write(Notice(level="info", code="world_size_changed", message=message, step=run.step))

@@ -4,7 +4,8 @@ from typing import assert_never
 
 import torch
 
-from stoker.spec.distributed import DDP, FSDP, Distributed, LocalSGD, Single, TensorParallel
+from stoker.spec.distributed import DDP, FSDP, ContextParallel, Distributed, LocalSGD, Single, TensorParallel
+from worker.trainer.distributed.context_parallel import arrange_context_parallel, in_context
 from worker.trainer.distributed.ddp import Replicated
 from worker.trainer.distributed.fsdp import Sharded
 from worker.trainer.distributed.local_sgd import Apart, Meeting
@@ -22,6 +23,8 @@ def arrange(spec: Distributed, world: World) -> World:
     match spec:
         case DDP(tensor_parallel=TensorParallel(degree=degree)) | FSDP(tensor_parallel=TensorParallel(degree=degree)):
             return arrange_tensor_parallel(world, degree)
+        case DDP(context_parallel=ContextParallel(degree=degree)) | FSDP(context_parallel=ContextParallel(degree=degree)):
+            return arrange_context_parallel(world, degree)
         case Single() | DDP() | FSDP() | LocalSGD():
             return world
         case _:
@@ -30,6 +33,11 @@ def arrange(spec: Distributed, world: World) -> World:
 
 def replicate(spec: Distributed, objective: Objective, world: World) -> Replica:
     """For as many ranks as there are, which may differ from what the spec asked for: the batch is the same for any number."""
+    match spec:
+        case DDP(context_parallel=ContextParallel(degree=degree)) | FSDP(context_parallel=ContextParallel(degree=degree)):
+            objective = objective if world.size == 1 else in_context(objective, world, degree)
+        case _:
+            pass
     match spec:
         case Single():
             return Alone(objective) if world.size == 1 else Replicated(objective, world, DDP().bucket_cap_mb)
