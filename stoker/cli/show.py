@@ -104,8 +104,8 @@ def _rows(job: JobView) -> Iterator[tuple[str, str]]:
 
 def _resources(needs: dict[str, Any]) -> str:
     parts = [str(needs.get("device") or "any device")]
-    for name, unit in (("ranks", "rank"), ("cpus", "CPU"), ("gpus", "GPU")):
-        if count := needs.get(name):
+    for name, unit in (("nodes", "node"), ("ranks", "rank"), ("cpus", "CPU"), ("gpus", "GPU")):
+        if (count := needs.get(name)) and (name != "nodes" or count > 1):
             parts.append(f"{count} {unit}{'' if count == 1 else 's'}")
     if needs.get("memory_bytes"):
         parts.append(words.size(needs["memory_bytes"]))
@@ -118,4 +118,5 @@ def _attempt(attempt: AttemptView) -> str:
     took = words.duration(words.between(attempt.started_at, attempt.ended_at))
     resumed = f"  from step {attempt.resumed_from}" if attempt.resumed_from else ""
     reason = f"  {attempt.reason}" if attempt.reason else ""
-    return f"#{attempt.number} {attempt.state} on {attempt.worker or '–'}  {took}{resumed}{reason}"
+    where = ", ".join(node.worker for node in attempt.nodes) or attempt.worker or "–"
+    return f"#{attempt.number} {attempt.state} on {where}  {took}{resumed}{reason}"

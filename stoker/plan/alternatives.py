@@ -54,7 +54,9 @@ def _micro_batches(kind: str, spec: JobSpec, batch: Batch) -> Iterator[Candidate
 
 
 def _ranks(spec: JobSpec, batch: Batch) -> Iterator[Candidate]:
-    """Fewer ranks need less on the machine, more ranks less on each."""
+    """Fewer ranks need less on the machine, more ranks less on each. Where ranks do not hold whole models on one node, none."""
+    if not isinstance(spec.distributed, Single | DDP) or spec.distributed.nodes > 1 or batch.ranks != spec.distributed.world_size:
+        return
     per_rank = batch.micro * batch.accumulation
     fewer = batch.ranks
     while fewer > 1:
@@ -76,7 +78,7 @@ def _divided(spec: JobSpec, batch: Batch, micro: int, ranks: int) -> tuple[Patch
     sizes = {"micro_batch_size": micro, "gradient_accumulation_steps": batch.size // (micro * ranks)}
     patch: Patch = {f"training.{name}": value for name, value in sizes.items()}
     update: Mapping[str, Any] = {"training": spec.training.model_copy(update=sizes)}
-    if ranks != spec.distributed.world_size:
+    if ranks != batch.ranks:
         distributed = DDP(processes_per_node=ranks) if ranks > 1 else Single()
         patch["distributed.strategy"] = distributed.strategy
         if ranks > 1:

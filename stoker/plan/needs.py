@@ -7,16 +7,20 @@ from stoker.spec import JobSpec
 
 
 def needs(spec: JobSpec, plan: Plan) -> dict[str, Any]:
-    """{"device": auto|cpu|cuda, "ranks": n, "cpus": n, "memory_bytes": n, "nodes": n}, of all nodes together.
+    """{"device": auto|cpu|cuda, "ranks": n, "cpus": n, "memory_bytes": n, "nodes": n}, of all nodes together;
+    "min_nodes" where fewer will do.
 
     A reservation in the spec, which is that of each node, overrides the estimate. Every node gets an equal share.
     """
     ranks = spec.distributed.world_size
-    reserved, nodes = spec.resources.memory_gb, spec.distributed.nodes
+    reserved, nodes, fewest = spec.resources.memory_gb, spec.distributed.nodes, spec.distributed.fewest_nodes
+    elastic = {"min_nodes": fewest} if fewest < nodes else {}
+    each = max(-(-plan.memory.total_bytes // nodes), -(-plan.fewest_total_bytes // fewest) if plan.fewest_total_bytes else 0)
     return {
         "device": spec.resources.device,
         "ranks": ranks,
         "cpus": spec.resources.cpus or ranks,
-        "memory_bytes": plan.memory.total_bytes if reserved is None else nodes * int(reserved * 2**30),
+        "memory_bytes": nodes * (each if reserved is None else int(reserved * 2**30)),
         "nodes": nodes,
+        **elastic,
     }

@@ -13,6 +13,7 @@ from stoker.plan.steps import samples_of, steps_of
 from stoker.plan.tape import Tape
 from stoker.spec import JobSpec
 from stoker.spec.arithmetic import Batch, batch_of
+from stoker.spec.distributed import Single
 
 
 def plan(
@@ -23,7 +24,7 @@ def plan(
     device_bytes: int | None = None,
     limits: Limits = LIMITS,
 ) -> Plan:
-    """Predict a run. `worker_bytes` is the memory all ranks share, `device_bytes` that of the GPU under each.
+    """Predict a run. `worker_bytes` is the memory of a node, which its ranks share, `device_bytes` that of the GPU under each.
 
     Where the run does not fit in those, or in resources.memory_gb, the plan offers alternatives. Raises SpecError with code
     `estimate_exceeds_limit` for what no machine will ever hold; nothing is allocated before.
@@ -36,7 +37,8 @@ def plan(
     samples = samples_of(known)
     steps = steps_of(spec, samples, batch)
     limit = _smaller(_reserved(spec), worker_bytes)
-    fits = _fits(memory, limit, device_bytes) if limit is not None or device_bytes is not None else None
+    nodes = spec.distributed.nodes
+    fits = _fits(memory, nodes, limit, device_bytes) if limit is not None or device_bytes is not None else None
     return Plan(
         model=spec.model.type,
         parameters=_parameters(tape),
@@ -45,13 +47,16 @@ def plan(
         batch=BatchView(size=batch.size, micro=batch.micro, accumulation=batch.accumulation, ranks=batch.ranks),
         steps=steps,
         memory=memory,
+        fewest_total_bytes=_on_fewest_nodes(spec, known, tape, batch),
         checkpoint=checkpoint_of(spec, facts, known, tape, spec.distributed.world_size),
         limit_bytes=limit,
         device_limit_bytes=device_bytes,
         fits=fits,
         alternatives=()
         if fits is not False
-        else alternatives_of(spec, batch, lambda changed: _memory(changed, known), lambda then: _fits(then, limit, device_bytes)),
+        else alternatives_of(
+            spec, batch, lambda changed: _memory(changed, known), lambda then: _fits(then, nodes, limit, device_bytes)
+        ),
     )
 
 
@@ -78,8 +83,19 @@ def _smaller(*limits: int | None) -> int | None:
     return min((limit for limit in limits if limit is not None), default=None)
 
 
-def _fits(memory: MemoryView, worker: int | None, device: int | None) -> bool:
-    return (worker is None or memory.total_bytes <= worker) and (device is None or memory.rank_bytes <= device)
+def _fits(memory: MemoryView, nodes: int, worker: int | None, device: int | None) -> bool:
+    """Every node holds an equal part of the ranks."""
+    return (worker is None or memory.total_bytes <= nodes * worker) and (device is None or memory.rank_bytes <= device)
+
+
+def _on_fewest_nodes(spec: JobSpec, known: Known, tape: Tape, batch: Batch) -> int | None:
+    """Micro-batches stay as they are; each rank makes more of them."""
+    if isinstance(spec.distributed, Single) or spec.distributed.fewest_nodes >= spec.distributed.nodes:
+        return None
+    fewer = spec.distributed.model_copy(update={"nodes": spec.distributed.fewest_nodes})
+    ranks = fewer.data_parts
+    larger = Batch(batch.size, batch.micro, -(-batch.size // (batch.micro * ranks)), ranks)
+    return memory_of(spec.model_copy(update={"distributed": fewer}), known, tape, larger).total_bytes
 
 
 def _parameters(tape: Tape) -> ParametersView:

@@ -144,6 +144,8 @@ class Plan(View):
     batch: BatchView
     steps: StepsView
     memory: MemoryView
+    fewest_total_bytes: int | None = None
+    """Memory of all ranks on distributed.min_nodes, each of which then takes a larger share; null where all nodes are needed."""
     checkpoint: CheckpointSizeView
     limit_bytes: int | None = None
     """Memory the plan was held against: resources.memory_gb or a worker's; null when none is known."""

@@ -30,6 +30,7 @@ ELSEWHERE = {
     "JobSpec.project": "filing",
     "JobSpec.labels": "filing",
     "JobSpec.priority": "the scheduler's order",
+    **{f"{strategy}.min_nodes": "what the scheduler places" for strategy in ("DDP", "FSDP", "LocalSGD")},
     "Resources.memory_gb": "what the scheduler places",
     "Resources.max_retries": "the server's retries",
     "Resources.time_limit_seconds": "the server's time limit",
@@ -165,7 +166,6 @@ INSIDE = {
     "profiler": {"start_step": 1, "active_steps": 1},
 }
 SCORES = ["accuracy", {"type": "accuracy", "top_k": 2}, "precision", "recall", "f1", "auroc"]
-
 
 
 def _text_job(model: dict[str, Any], **training: Any) -> dict[str, Any]:

@@ -16,6 +16,10 @@ class Single(Spec):
         return 1
 
     @property
+    def fewest_nodes(self) -> int:
+        return 1
+
+    @property
     def processes_per_node(self) -> int:
         return 1
 

@@ -9,9 +9,7 @@ from stoker.spec.job import JobSpec
 from stoker.spec.rules._rule import Case, Hit, Level, Rule
 from stoker.spec.rules.architecture import ARCHITECTURE_RULES
 from stoker.spec.rules.averages import AVERAGE_RULES
-from stoker.spec.rules.averages import AVERAGE_RULES
 from stoker.spec.rules.batches import BATCH_RULES
-from stoker.spec.rules.contexts import CONTEXT_RULES
 from stoker.spec.rules.contexts import CONTEXT_RULES
 from stoker.spec.rules.failures import FAILURE_RULES
 from stoker.spec.rules.formats import FORMAT_RULES
@@ -20,7 +18,7 @@ from stoker.spec.rules.insight import INSIGHT_RULES
 from stoker.spec.rules.lengths import LENGTH_RULES
 from stoker.spec.rules.machines import MACHINE_RULES
 from stoker.spec.rules.meetings import MEETING_RULES
-from stoker.spec.rules.recurrence import RECURRENCE_RULES
+from stoker.spec.rules.nodes import NODE_RULES
 from stoker.spec.rules.recurrence import RECURRENCE_RULES
 from stoker.spec.rules.samples import SAMPLE_RULES
 from stoker.spec.rules.sharding import SHARDING_RULES
@@ -28,19 +26,17 @@ from stoker.spec.rules.sharding import SHARDING_RULES
 RULES: tuple[Rule, ...] = (
     *ARCHITECTURE_RULES,
     *RECURRENCE_RULES,
-    *RECURRENCE_RULES,
     *SAMPLE_RULES,
     *GOAL_RULES,
     *INSIGHT_RULES,
     *LENGTH_RULES,
     *BATCH_RULES,
     *MACHINE_RULES,
+    *NODE_RULES,
     *MEETING_RULES,
-    *CONTEXT_RULES,
     *CONTEXT_RULES,
     *SHARDING_RULES,
     *FORMAT_RULES,
-    *AVERAGE_RULES,
     *AVERAGE_RULES,
     *FAILURE_RULES,
 )

@@ -48,3 +48,24 @@ def test_json_numbers_fit_64_bits() -> None:
             assert abs(value) < 2**63
 
     check(predicted.model_dump(mode="json"))
+
+
+def test_several_nodes_share_what_the_run_needs() -> None:
+    spread = {"strategy": "ddp", "nodes": 2, "processes_per_node": 2}
+    spec = resolved(classifier(SMALL, resources={"memory_gb": 1.5}, distributed=spread), CONTENT)
+    given = needs(spec, plan(spec, CONTENT))
+    assert (given["nodes"], given["ranks"], given["cpus"]) == (2, 4, 4)
+    assert given["memory_bytes"] == 2 * (3 << 29), "memory_gb is that of each node"
+    assert "min_nodes" not in given
+
+
+def test_fewer_nodes_are_held_to_the_larger_share_of_each() -> None:
+    """Model shards of one node alone are twice those of two, and its ranks make twice the passes of a step."""
+    wide, training = {"type": "mlp", "hidden_sizes": [2048, 2048]}, {"max_steps": 2, "batch_size": 16}
+    spread = {"strategy": "fsdp", "processes_per_node": 2}
+    pair = classifier(wide, distributed=spread | {"nodes": 2, "min_nodes": 1}, training=training)
+    alone = classifier(wide, distributed=spread, training=training | {"gradient_accumulation_steps": 2})
+    given = needs(spec := resolved(pair, CONTENT), plan(spec, CONTENT))
+    assert (given["nodes"], given["min_nodes"]) == (2, 1)
+    assert given["memory_bytes"] == 2 * plan(resolved(alone, CONTENT), CONTENT).memory.total_bytes
+    assert given["memory_bytes"] > plan(spec, CONTENT).memory.total_bytes
