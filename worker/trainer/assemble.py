@@ -15,7 +15,7 @@ from worker.trainer.average import Average, InTurn, build_average, in_run, settl
 from worker.trainer.control import Control, StopSignal
 from worker.trainer.data import Dataset, Description, Feed, Wanted, build_data
 from worker.trainer.debug import build_guard, build_stragglers, watches
-from worker.trainer.distributed import Replica, arrange, meetings, replicate
+from worker.trainer.distributed import Replica, arrange, meetings, memories, replicate
 from worker.trainer.distributed.timed import timed
 from worker.trainer.errors import SpecProblem
 from worker.trainer.evaluation import Examiner, Text, build_examiner
@@ -223,7 +223,7 @@ def assemble(
         saving=rhythm(spec.checkpoint.interval, feed.per_epoch, training.batch_size * tokens),
         habits=inspection.habits,
         endings=(*inspection.endings, *build_endings(figures, shelf)),
-        stateful={**parts_of(figures), "backoff": backoff, **guard.parts(), **arithmetic.parts(), **met, **averages},
+        stateful={**parts_of(figures), "backoff": backoff, **guard.parts(), **arithmetic.parts(), **memories(replica), **met, **averages},
         total=total,
         seconds=training.max_seconds or math.inf,
     )

@@ -7,10 +7,23 @@ from pydantic import Field
 from stoker.spec.distributed.context_parallel import ContextParallel
 from stoker.spec.distributed.ddp import DDP
 from stoker.spec.distributed.fsdp import FSDP
+from stoker.spec.distributed.hook import Halved, Hook, PowerSGD
 from stoker.spec.distributed.local_sgd import LocalSGD
 from stoker.spec.distributed.single import Single
 from stoker.spec.distributed.tensor_parallel import Cuttable, TensorParallel
 
 Distributed = Annotated[Single | DDP | FSDP | LocalSGD, Field(discriminator="strategy")]
 
-__all__ = ["DDP", "FSDP", "ContextParallel", "Cuttable", "Distributed", "LocalSGD", "Single", "TensorParallel"]
+__all__ = [
+    "DDP",
+    "FSDP",
+    "ContextParallel",
+    "Cuttable",
+    "Distributed",
+    "Halved",
+    "Hook",
+    "LocalSGD",
+    "PowerSGD",
+    "Single",
+    "TensorParallel",
+]

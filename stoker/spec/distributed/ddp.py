@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from stoker.spec._base import Knob
+from stoker.spec.distributed.hook import Hook
 from stoker.spec.distributed.tensor_parallel import Cuttable
 
 
@@ -15,3 +16,5 @@ class DDP(Cuttable):
     """Which strategy this is."""
     bucket_cap_mb: Annotated[Annotated[int, Field(ge=1, le=1024)], Knob("MiB", ("memory", "speed"), ("DIST-04",))] = 25
     """Gradients are exchanged in buckets of this size."""
+    communication_hook: Annotated[Hook | None, Knob(affects=("speed", "quality"), rows=("DIST-04",))] = None
+    """Send gradients in fewer bytes; null to send them exactly."""

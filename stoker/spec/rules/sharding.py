@@ -2,9 +2,10 @@
 
 from collections.abc import Iterator
 
-from stoker.spec.distributed import FSDP, Cuttable, TensorParallel
+from stoker.spec.distributed import DDP, FSDP, Cuttable, PowerSGD, TensorParallel
 from stoker.spec.model import TransformerDecoder
 from stoker.spec.rules._rule import Case, Hit, Rule, hit
+from stoker.spec.rules.lengths import RUN_READS, total_steps
 
 DEGREE = "/distributed/tensor_parallel/degree"
 READS = ("/distributed", "/model")
@@ -80,7 +81,30 @@ def dropout_of_cut_layers(case: Case) -> Iterator[Hit]:
             yield hit(f"/model/{name}", name=name)
 
 
+def hook_of_cut_layers(case: Case) -> Iterator[Hit]:
+    spec = case.spec.distributed
+    if isinstance(spec, DDP) and spec.communication_hook is not None and spec.tensor_parallel is not None:
+        yield hit("/distributed/communication_hook")
+
+
+def compression_never_starts(case: Case) -> Iterator[Hit]:
+    total = total_steps(case)
+    match case.spec.distributed:
+        case DDP(communication_hook=PowerSGD(start_step=start)) if total is not None and start >= total:
+            yield hit("/distributed/communication_hook/start_step", start=start, total=total)
+        case _:
+            return
+
+
 SHARDING_RULES = (
+    Rule(
+        "hook-of-cut-layers", "R", ("/distributed",), hook_of_cut_layers,
+        "gradients of layers that are cut over ranks are exchanged without communication hooks", "remove one of both",
+    ),
+    Rule(
+        "compression-never-starts", "W", ("/distributed", *RUN_READS), compression_never_starts,
+        "compression begins after {start} steps, and the run has {total}", "lower `distributed.communication_hook.start_step`",
+    ),
     Rule(
         "fsdp-replicas-divide", "R", ("/distributed",), replicas_divide,
         "{replicas} copies of the model do not divide {ranks} ranks", "set `distributed.replicate` to {nearest}",

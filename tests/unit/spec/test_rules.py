@@ -162,6 +162,8 @@ BROKEN: dict[str, Broken] = {
     "tensor-degree-divides-layers": Broken("text", "/model/ffn_size", {"model.ffn_size": 33, "distributed": {"strategy": "ddp", "tensor_parallel": {"degree": 2}}}),
     "sequence-parallel-length": Broken("text", "/data/sequence/length", {"data.sequence": {"length": 15}, "distributed": {"strategy": "ddp", "tensor_parallel": {"degree": 2, "sequence_parallel": True}}}),
     "tensor-parallel-dropout": Broken("text", "/model/attention_dropout", {"model.attention_dropout": 0.1, "distributed": {"strategy": "ddp", "tensor_parallel": {"degree": 2}}}),
+    "hook-of-cut-layers": Broken("text", "/distributed/communication_hook", {"distributed": {"strategy": "ddp", "tensor_parallel": {"degree": 2}, "communication_hook": {"type": "bf16"}}}),
+    "compression-never-starts": Broken("table", "/distributed/communication_hook/start_step", {"distributed": {"strategy": "ddp", "communication_hook": {"type": "powersgd"}}}),
     "rollback-repeats": Broken("table", "/debug/nan_policy/lr_factor", {"debug": {"nan_policy": {"type": "rollback", "lr_factor": 1}}}),
     "anomaly-ends-first": Broken("table", "/debug/detect_anomaly", {"debug": {"detect_anomaly": True, "nan_policy": {"type": "skip_step"}}}),
     "hang-grace-too-short": Broken("table", "/debug/hang_grace_seconds", {"debug": {"hang_timeout_seconds": 90, "hang_grace_seconds": 60}}),

@@ -1,5 +1,6 @@
 """Distributed specs: first into which rank takes which samples, then applied to the objective."""
 
+from collections.abc import Mapping
 from typing import assert_never
 
 import torch
@@ -13,9 +14,10 @@ from worker.trainer.distributed.replica import Replica
 from worker.trainer.distributed.single import Alone
 from worker.trainer.distributed.tensor_parallel import Cut, arrange_tensor_parallel
 from worker.trainer.objective import Objective
+from worker.trainer.state import Stateful
 from worker.trainer.world import World
 
-__all__ = ["Apart", "Meeting", "Replica", "arrange", "meetings", "replicate"]
+__all__ = ["Apart", "Meeting", "Replica", "arrange", "meetings", "memories", "replicate"]
 
 
 def arrange(spec: Distributed, world: World) -> World:
@@ -40,17 +42,22 @@ def replicate(spec: Distributed, objective: Objective, world: World) -> Replica:
             pass
     match spec:
         case Single():
-            return Alone(objective) if world.size == 1 else Replicated(objective, world, DDP().bucket_cap_mb)
+            return Alone(objective) if world.size == 1 else Replicated(objective, world, DDP())
         case DDP(tensor_parallel=TensorParallel() as tensor):
             return Alone(objective) if world.size == 1 else Cut(objective, world, tensor)
         case DDP():
-            return Alone(objective) if world.size == 1 else Replicated(objective, world, spec.bucket_cap_mb)
+            return Alone(objective) if world.size == 1 else Replicated(objective, world, spec)
         case FSDP():
             return Alone(objective) if world.size == 1 else Sharded(spec, objective, world)
         case LocalSGD():
             return Apart(objective, world, spec.sync_every)
         case _:
             assert_never(spec)
+
+
+def memories(replica: Replica) -> Mapping[str, Stateful]:
+    """Parts of a strategy with a memory of their own, by the name under which the checkpoint keeps it."""
+    return replica.parts if isinstance(replica, Replicated) else {}
 
 
 def meetings(spec: Distributed, replica: Replica, optimizer: torch.optim.Optimizer, world: World) -> dict[str, Meeting]:

@@ -8,6 +8,8 @@ import torch
 import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
+from stoker.spec.distributed import DDP
+from worker.trainer.distributed.hook import register
 from worker.trainer.distributed.replica import Outputs
 from worker.trainer.objective import Objective
 from worker.trainer.world import World
@@ -26,15 +28,17 @@ class Replicated:
     so one pass over nothing comes first, and a resumed run adds in the same order as one that was never interrupted.
     """
 
-    def __init__(self, objective: Objective, world: World, bucket_cap_mb: int) -> None:
+    def __init__(self, objective: Objective, world: World, spec: DDP) -> None:
         self._world, self._buffers = world, [b for b in objective.model.buffers()]
-        options: dict[str, Any] = {"bucket_cap_mb": bucket_cap_mb, "gradient_as_bucket_view": True, SYNC_BUFFERS: False}
+        options: dict[str, Any] = {"bucket_cap_mb": spec.bucket_cap_mb, "gradient_as_bucket_view": True, SYNC_BUFFERS: False}
         self._ddp = DistributedDataParallel(objective, **options)
         self._nothing = nullcontext()
         self.outputs: Outputs = objective.model
         nothing = torch.empty(0, device=world.device)
         self._ddp(nothing, nothing).backward()
         objective.zero_grad(set_to_none=True)
+        self.parts = register(spec.communication_hook, self._ddp, world)
+        """Parts with a memory of their own, by name."""
 
     def __call__(self, inputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         return self._ddp(inputs, targets)  # type: ignore[no-any-return]  # modules return Any
