@@ -1,5 +1,6 @@
 """Counts that follow from a spec by arithmetic alone. Plan and trainer both take them from here, so they cannot differ."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -66,6 +67,11 @@ def batch_of(batch_size: int, micro: int | None, accumulation: int | None, ranks
 def steps_per_epoch(samples: int, batch_size: int, drop_last: bool) -> int:
     """Optimizer steps in one pass; a partial last batch counts unless it is dropped."""
     return samples // batch_size if drop_last else -(-samples // batch_size)
+
+
+def share_of(ratio: float, total: int) -> int:
+    """A share of the steps of a run, rounded up: 0.1 x 30 is 3, whatever binary fractions say."""
+    return math.ceil(ratio * total - 1e-9)
 
 
 def in_steps(length: Duration, per_epoch: int, tokens_per_step: int | None) -> int | None:

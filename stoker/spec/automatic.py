@@ -15,6 +15,7 @@ from stoker.spec.model.layers import Layer, Norm, Pool, Residual
 from stoker.spec.model.transformer_decoder import RotaryPosition
 from stoker.spec.precision import Precision
 from stoker.spec.problem import class_total
+from stoker.spec.schedule import WSD
 from stoker.spec.task import CausalLM, Classification, Regression
 from stoker.spec.training import Training
 
@@ -31,7 +32,7 @@ def completed(spec: JobSpec, facts: DatasetFacts | None) -> JobSpec:
     parts = spec.distributed.data_parts
     spec = _with(spec, training=_batch(spec.training, parts), resources=_with(spec.resources, cpus=spec.resources.cpus or ranks))
     spec = _with(spec, evaluation=_evaluation(spec), reproducibility=_seeds(spec))
-    return _with(spec, training=_stopping(spec), checkpoint=_checkpoint(spec), precision=_precision(spec.precision))
+    return _with(spec, training=_stopping(spec), checkpoint=_checkpoint(spec), precision=_precision(spec.precision), schedule=_schedule(spec.schedule))
 
 
 P = TypeVar("P", bound=Spec)
@@ -174,6 +175,14 @@ def _batch(training: Training, ranks: int) -> Training:
     if batch is None:
         return training  # a rule says why
     return _with(training, micro_batch_size=batch.micro, gradient_accumulation_steps=batch.accumulation)
+
+
+def _schedule(part: Any) -> Any:
+    match part:
+        case WSD(decay_steps=None, decay_ratio=None):
+            return _with(part, decay_ratio=0.2)
+        case _:
+            return part
 
 
 def _precision(part: Precision) -> Precision:

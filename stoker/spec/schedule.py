@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from stoker.spec._base import Duration, Fraction, Knob, Natural, NonNegative, Spec
+from stoker.spec._base import Count, Duration, Fraction, Knob, Natural, NonNegative, Spec
 
 
 class Warmup(Spec):
@@ -51,4 +51,19 @@ class Step(Warmup):
     """Floor under the learning rate."""
 
 
-Schedule = Annotated[Constant | Cosine | Step, Field(discriminator="type")]
+class WSD(Warmup):
+    """Warm-up, a long stable stretch at the peak, and a decay at the end (Hu et al. 2024): a run may go on from its stable stretch."""
+
+    type: Literal["wsd"] = "wsd"
+    """Which schedule this is."""
+    decay_steps: Annotated[Count | None, Knob("optimizer steps", ("quality",), ("SCHED-01", "SCHED-09"))] = None
+    """Last steps, over which the learning rate falls from its peak to min_lr; unset, decay_ratio says it."""
+    decay_ratio: Annotated[Fraction | None, Knob("share of the run", ("quality",), ("SCHED-01", "SCHED-09"))] = None
+    """The same as a share of all steps, rounded up; unset without decay_steps, 0.2."""
+    decay_shape: Annotated[Literal["linear", "cosine", "sqrt"], Knob(affects=("quality",), rows=("SCHED-09",))] = "linear"
+    """How it falls: in a line, along half a cosine, or as 1 minus the root of the share of the decay that is over."""
+    min_lr: Annotated[NonNegative, Knob("learning rate", ("quality",), ("SCHED-09",))] = 0.0
+    """Learning rate of the last step."""
+
+
+Schedule = Annotated[Constant | Cosine | Step | WSD, Field(discriminator="type")]

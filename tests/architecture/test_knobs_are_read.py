@@ -264,6 +264,7 @@ JOBS: dict[str, tuple[str, dict[str, Any]]] = {
             "model": SMALL_GPT | {"position": {"type": "sinusoidal"}},
             "data": _source("text") | {"tokenizer": {"type": "char"}, "sequence": {"length": 16}},
             "training": {"max_steps": 2, "batch_size": 8},
+            "schedule": {"type": "wsd", "decay_ratio": 0.5},
         },
     ),
     "rnn": ("words.txt", _text_job({"type": "rnn", "hidden_size": 8})),

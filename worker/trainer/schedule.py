@@ -4,10 +4,12 @@ import math
 from collections.abc import Callable
 from typing import assert_never
 
-from stoker.spec.arithmetic import in_steps
-from stoker.spec.schedule import Constant, Cosine, Schedule, Step
+from stoker.spec.arithmetic import in_steps, share_of
+from stoker.spec.schedule import WSD, Constant, Cosine, Schedule, Step
 from worker.trainer.errors import SpecProblem
 
+DECAY = 0.2
+"""Share of a run that wsd decays over, where nothing says otherwise."""
 LearningRate = Callable[[int], float]
 """Step, from 0, to learning rate."""
 
@@ -33,7 +35,7 @@ def _warmup(spec: Schedule, total: int | None) -> int:
         raise SpecProblem(
             "schedule.warmup_ratio needs a number of steps, but training.max_seconds ends the run; use warmup_steps"
         )
-    return math.ceil(spec.warmup_ratio * total - 1e-9)  # 0.1 x 30 is 3, whatever binary fractions say
+    return share_of(spec.warmup_ratio, total)
 
 
 def _shape(spec: Schedule, peak: float, warmup: int, total: int | None, per_epoch: int) -> LearningRate:
@@ -54,5 +56,34 @@ def _shape(spec: Schedule, peak: float, warmup: int, total: int | None, per_epoc
                 raise SpecProblem("schedule.step_size: set it in steps or epochs")
             gamma, least = spec.gamma, spec.min_lr
             return lambda k: max(least, peak * gamma ** (k // size))
+        case WSD():
+            return _decayed(spec, peak, warmup, total)
         case _:
             assert_never(spec)
+
+
+def _decayed(spec: WSD, peak: float, warmup: int, total: int | None) -> LearningRate:
+    """The peak, and at the end of the run the decay, whose last step has min_lr."""
+    if total is None:
+        raise SpecProblem("schedule.type: wsd needs a number of steps, but training.max_seconds ends the run; use constant")
+    length = share_of(DECAY if spec.decay_ratio is None else spec.decay_ratio, total) if spec.decay_steps is None else spec.decay_steps
+    begin, floor = total - warmup - length, spec.min_lr
+
+    def rate(k: int) -> float:
+        over = min(1.0, (k - begin + 1) / length) if k >= begin and length else 0.0
+        return floor + (peak - floor) * _left(spec, over)
+
+    return rate
+
+
+def _left(spec: WSD, over: float) -> float:
+    """Share of the way from the peak to the floor that is left, from the share of the decay that is over."""
+    match spec.decay_shape:
+        case "linear":
+            return 1 - over
+        case "cosine":
+            return 0.5 * (1 + math.cos(math.pi * over))
+        case "sqrt":
+            return 1 - math.sqrt(over)
+        case _:
+            assert_never(spec.decay_shape)

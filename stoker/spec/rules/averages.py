@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 
-from stoker.spec.distributed import LocalSGD
 from stoker.spec.rules._rule import Case, Hit, Rule, hit
 from stoker.spec.rules.lengths import RUN_READS, averaging, steps_of, total_steps
 
@@ -30,15 +29,6 @@ def average_never_begins(case: Case) -> Iterator[Hit]:
             yield hit(pointer, start=steps, total=total)
 
 
-def average_of_several(case: Case) -> Iterator[Hit]:
-    """An average per rank is an average of nothing."""
-    if not isinstance(case.spec.distributed, LocalSGD):
-        return
-    for key in ("ema", "swa"):
-        if getattr(case.spec.training, key) is not None:
-            yield hit(f"/training/{key}", strategy=case.spec.distributed.strategy)
-
-
 AVERAGES = ("/training/ema", "/training/swa")
 
 AVERAGE_RULES = (
@@ -53,10 +43,5 @@ AVERAGE_RULES = (
     Rule(
         "average-never-begins", "R", (*AVERAGES, *RUN_READS), average_never_begins,
         "the average begins after {start} steps, and the run has {total}", "start earlier or train longer",
-    ),
-    Rule(
-        "average-of-several", "R", (*AVERAGES, "/distributed"), average_of_several,
-        "with {strategy} ranks hold different weights between two meetings, and each would average its own",
-        "remove it, or use ddp or fsdp",
     ),
 )  # fmt: skip

@@ -3,12 +3,12 @@
 from collections.abc import Iterator
 
 from stoker.spec._base import Duration
-from stoker.spec.arithmetic import in_steps, steps_per_epoch
+from stoker.spec.arithmetic import in_steps, share_of, steps_per_epoch
 from stoker.spec.data import Text
 from stoker.spec.debug import Debug
 from stoker.spec.merge import LENGTHS
 from stoker.spec.rules._rule import Case, Hit, Rule, hit
-from stoker.spec.schedule import Cosine, Step
+from stoker.spec.schedule import WSD, Cosine, Step
 from stoker.spec.training import Training
 from stoker.spec.training import Training
 
@@ -124,11 +124,28 @@ def warmup_beyond_end(case: Case) -> Iterator[Hit]:
         yield hit("/schedule/warmup_steps", warmup=warmup, total=total)
 
 
+def decay_twice(case: Case) -> Iterator[Hit]:
+    schedule = case.spec.schedule
+    if isinstance(schedule, WSD) and schedule.decay_steps is not None and schedule.decay_ratio is not None:
+        yield hit("/schedule/decay_ratio")
+
+
+def decay_before_warmup_ends(case: Case) -> Iterator[Hit]:
+    schedule, total = case.spec.schedule, total_steps(case)
+    if not isinstance(schedule, WSD) or total is None:
+        return
+    warmup = schedule.warmup_steps if schedule.warmup_ratio is None else share_of(schedule.warmup_ratio, total)
+    decay = schedule.decay_steps or share_of(schedule.decay_ratio or 0.0, total)
+    if warmup <= total < warmup + decay:
+        key = "decay_ratio" if schedule.decay_steps is None else "decay_steps"
+        yield hit(f"/schedule/{key}", warmup=warmup, decay=decay, total=total)
+
+
 def schedule_needs_steps(case: Case) -> Iterator[Hit]:
     if case.spec.training.max_seconds is None:
         return
-    if isinstance(case.spec.schedule, Cosine):
-        yield hit("/schedule/type", what="cosine")
+    if isinstance(case.spec.schedule, Cosine | WSD):
+        yield hit("/schedule/type", what=case.spec.schedule.type)
     elif case.spec.schedule.warmup_ratio is not None:
         yield hit("/schedule/warmup_ratio", what="warmup_ratio")
 
@@ -150,7 +167,7 @@ def step_beyond_end(case: Case) -> Iterator[Hit]:
 
 def min_lr_above_lr(case: Case) -> Iterator[Hit]:
     schedule, lr = case.spec.schedule, case.spec.optimizer.lr
-    if isinstance(schedule, Cosine | Step) and schedule.min_lr > lr:
+    if isinstance(schedule, Cosine | Step | WSD) and schedule.min_lr > lr:
         yield hit("/schedule/min_lr", min_lr=f"{schedule.min_lr:g}", lr=f"{lr:g}")
 
 
@@ -190,6 +207,14 @@ LENGTH_RULES = (
     Rule(
         "warmup-beyond-end", "R", ("/schedule", *RUN_READS), warmup_beyond_end,
         "the warm-up takes {warmup} steps, the whole run {total}", "lower `schedule.warmup_steps` or train longer",
+    ),
+    Rule(
+        "decay-twice", "R", ("/schedule",), decay_twice,
+        "`schedule.decay_steps` and `schedule.decay_ratio` both set the decay", "keep one of them",
+    ),
+    Rule(
+        "decay-beyond-end", "R", ("/schedule", *RUN_READS), decay_before_warmup_ends,
+        "a warm-up of {warmup} steps and a decay of {decay} do not fit into {total}", "shorten one of them or train longer",
     ),
     Rule(
         "schedule-needs-steps", "R", ("/schedule", *DURATION_READS), schedule_needs_steps,

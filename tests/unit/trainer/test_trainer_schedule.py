@@ -1,11 +1,12 @@
 """Schedules against their closed forms at the steps that matter."""
 
 import math
+from typing import Any
 
 import pytest
 
 from stoker.spec import Duration
-from stoker.spec.schedule import Constant, Cosine, Step
+from stoker.spec.schedule import WSD, Constant, Cosine, Step
 from worker.trainer.errors import SpecProblem
 from worker.trainer.schedule import build_schedule
 
@@ -45,9 +46,40 @@ def test_step_drops_after_each_interval_and_stops_at_the_floor() -> None:
     assert [rate(k) for k in (3, 12, 13, 22, 23, 33)] == [1.0, 1.0, 0.5, 0.5, 0.25, 0.2]
 
 
+@pytest.mark.parametrize("shape", ["linear", "cosine", "sqrt"])
+def test_wsd_is_flat_and_then_falls_to_min_lr_at_the_last_step(shape: Any) -> None:
+    spec = WSD(warmup_steps=5, decay_steps=10, decay_shape=shape, min_lr=0.1)
+    rate = build_schedule(spec, 1.0, total=40, per_epoch=10)
+    assert [rate(k) for k in range(4)] == pytest.approx([0.2, 0.4, 0.6, 0.8])
+    assert {rate(k) for k in range(4, 30)} == {1.0}
+    curves = {"linear": lambda t: 1 - t, "cosine": lambda t: (1 + math.cos(math.pi * t)) / 2, "sqrt": lambda t: 1 - t**0.5}
+    for k in range(30, 40):
+        assert rate(k) == pytest.approx(0.1 + 0.9 * curves[shape]((k - 29) / 10), abs=1e-12)
+    assert rate(39) == pytest.approx(0.1)
+
+
+def test_wsd_decays_over_a_share_of_the_run() -> None:
+    def decaying(spec: WSD, total: int) -> int:
+        rate = build_schedule(spec, 1.0, total=total, per_epoch=10)
+        return sum(rate(k) < 1.0 for k in range(total))
+
+    assert decaying(WSD(), 50) == 10
+    assert decaying(WSD(decay_ratio=0.1), 31) == 4
+    assert decaying(WSD(decay_ratio=0.0), 31) == 0
+    assert decaying(WSD(decay_ratio=1.0), 31) == 31
+
+
+def test_a_longer_run_has_the_same_rates_up_to_the_decay_of_the_shorter() -> None:
+    """So a run that goes on from the stable stretch continues as if it had been planned longer."""
+    short, long = (build_schedule(WSD(warmup_steps=3, decay_steps=5), 0.7, total=total, per_epoch=10) for total in (30, 300))
+    assert [short(k) for k in range(25)] == [long(k) for k in range(25)]
+
+
 def test_shapes_that_need_a_total_refuse_runs_that_time_ends() -> None:
     with pytest.raises(SpecProblem, match="max_seconds"):
         build_schedule(Cosine(), 1.0, total=None, per_epoch=5)
+    with pytest.raises(SpecProblem, match="max_seconds"):
+        build_schedule(WSD(decay_steps=5), 1.0, total=None, per_epoch=5)
     with pytest.raises(SpecProblem, match="warmup_ratio"):
         build_schedule(Constant(warmup_ratio=0.1), 1.0, total=None, per_epoch=5)
     with pytest.raises(SpecProblem, match="step_size"):
