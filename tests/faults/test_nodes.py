@@ -72,6 +72,46 @@ def test_two_nodes_run_as_one(pair: Stack, on_one_node: Outcome) -> None:
         assert "[1] " in http.get(f"/v1/jobs/{job}/logs", headers={"Accept": "text/plain"}).text, "node 1's output is kept"
 
 
+def test_a_model_in_shards_over_two_nodes_continues_from_pieces_of_both(pair: Stack) -> None:
+    spread = {"strategy": "fsdp", "processes_per_node": 1, "nodes": 2}
+    job = pair.submit(JOB | {"distributed": spread})
+    pair.wait_step(job, 250)
+    pieces = [f["path"] for f in pair.get(f"/v1/jobs/{job}/checkpoints/last")["files"] if f["path"].startswith("shard-")]
+    assert len(pieces) == 2, "each node stored its own"
+    os.kill(agents(pair, job)["node-2"], signal.SIGKILL)
+    assert pair.wait(job)["state"] == "succeeded"
+    attempts = pair.get(f"/v1/jobs/{job}/attempts")["data"]
+    assert [a["reason"] for a in attempts] == ["agent_lost", "completed"]
+    assert attempts[1]["resumed_from"]
+    twin = pair.submit(JOB | {"distributed": spread | {"nodes": 1, "processes_per_node": 2}})
+    pair.wait(twin)
+    assert outcome(pair, job)[1] == outcome(pair, twin)[1], "the same losses as on one node that nothing interrupted"
+
+
+def test_fewer_nodes_when_one_is_gone_and_all_when_it_is_back(pair: Stack, on_one_node: Outcome) -> None:
+    """The batch stays the same, so an interrupted elastic run learns as well; sums of other shares differ in the last bits."""
+    spread = {"strategy": "ddp", "nodes": 2, "min_nodes": 1, "processes_per_node": 1}
+    job = pair.submit(PAIR | {"distributed": spread})
+    pair.wait_step(job, 120)
+    (agent,) = [pid for worker, pid in agents(pair, job).items() if worker == "node-2"]
+    pair.kill("node-2")
+    os.kill(agent, signal.SIGKILL)
+    until(lambda: newest(pair, job)["number"] == 2, timeout=90, what="a second attempt")
+    assert [n["worker"] for n in newest(pair, job)["nodes"]] == ["node-1"]
+    pair.start_worker("node-2", STOKER_WORKER_ADDRESS="127.0.0.2")
+    pair.wait_step(job, (newest(pair, job)["resumed_from"] or 0) + 50)
+    assert newest(pair, job)["number"] == 2, "a healthy run is not interrupted for a node more"
+    pair.post(f"/v1/jobs/{job}/pause", {})
+    pair.wait(job, "paused")
+    pair.post(f"/v1/jobs/{job}/resume", {})
+    assert pair.wait(job)["state"] == "succeeded"
+    attempts = pair.get(f"/v1/jobs/{job}/attempts")["data"]
+    assert [len(a["nodes"]) for a in attempts] == [2, 1, 2]
+    ours, theirs = outcome(pair, job)[1]["validation/loss"], on_one_node[1]["validation/loss"]
+    assert ours["steps"] == theirs["steps"]
+    assert ours["last"][-1] == pytest.approx(theirs["last"][-1], abs=0.1)
+
+
 @pytest.mark.parametrize("victim", [0, 1])
 @pytest.mark.parametrize("number", ROUNDS)
 def test_kill_the_agent_of_a_node(pair: Stack, on_one_node: Outcome, victim: int, number: int) -> None:

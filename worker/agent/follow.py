@@ -9,7 +9,7 @@ from worker.agent.logs import LogTail
 from worker.agent.sealer import Sealer
 from worker.agent.spool import Spool
 from worker.agent.trace import Trace
-from worker.agent.upload import Delivery, Uploader, pack_artifact, pack_checkpoint
+from worker.agent.upload import SHARDS, Delivery, Parcel, Uploader, pack_artifact, pack_checkpoint, pack_shards
 
 STREAMS = ("out", "err")
 NOTICE_EVERY = 30.0
@@ -20,9 +20,18 @@ CORRUPT = "checkpoint_corrupt"
 
 class Follower:
     def __init__(
-        self, home: Path, ranks: range, spool: Spool, sealer: Sealer, uploader: Uploader, trace: Trace, spool_limit: int
+        self,
+        home: Path,
+        ranks: range,
+        spool: Spool,
+        sealer: Sealer,
+        uploader: Uploader,
+        trace: Trace,
+        spool_limit: int,
+        nodes: int = 1,
     ) -> None:
         self._home = home
+        self._ranks, self._nodes = ranks, nodes
         self._spool = spool
         self._sealer = sealer
         self._uploader = uploader
@@ -75,6 +84,8 @@ class Follower:
                     self.corrupt.append(step)
                 self._sealer.notice(event, rank)
                 return False
+        if rank != 0 and rank == self._ranks.start and isinstance(event, Saved):
+            self._send(event)
         return rank == 0 and self._hear_first(event, at)
 
     def _hear_first(self, event: Started | Phase | Metrics | Progress | Saved | Artifact, at: float) -> bool:
@@ -97,22 +108,27 @@ class Follower:
     def _send(self, event: Saved | Artifact) -> None:
         self._parcels += 1
         try:
-            if isinstance(event, Saved):
-                parcel = pack_checkpoint(self._home, event, self._parcels)
-            else:
-                parcel = pack_artifact(self._home, event, self._parcels)
+            parcel = self._pack(event) if isinstance(event, Saved) else pack_artifact(self._home, event, self._parcels)
         except (OSError, ValueError, TypeError) as error:
             what = f"the checkpoint of step {event.step}" if isinstance(event, Saved) else f"artifact {event.name}"
             self._lost(f"{what} could not be read: {error}", event.step if isinstance(event, Saved) else None)
             if isinstance(event, Saved) and event.final:
                 self.failed_final = str(error)
             return
-        self._uploader.send(parcel)
+        if parcel.files:
+            self._uploader.send(parcel)
+
+    def _pack(self, event: Saved) -> Parcel:
+        """All of a checkpoint for node 0; for the others, what they have of it."""
+        if self._ranks.start == 0:
+            return pack_checkpoint(self._home, event, self._parcels, nodes=self._nodes)
+        return pack_shards(self._home, event, self._parcels)
 
     def _delivered(self, delivery: Delivery) -> None:
         parcel = delivery.parcel
         if delivery.error is None:
-            self._sealer.stored(parcel.kind, parcel.header)
+            if parcel.kind != SHARDS:
+                self._sealer.stored(parcel.kind, parcel.header)
             return
         self._lost(f"{parcel.kind} was not stored: {delivery.error}", parcel.step)
         if parcel.final:

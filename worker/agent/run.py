@@ -249,7 +249,7 @@ class _Attempt:
         sealer = Sealer(self._spool, self._timers.report_interval)
         self._uploader = Uploader(self._open(), self._cache, Backoff(self._timers.report_interval, self._heartbeat))
         self._uploader.start()
-        follower = Follower(home, self._numbers, self._spool, sealer, self._uploader, self._trace, SPOOL_LIMIT)
+        follower = Follower(home, self._numbers, self._spool, sealer, self._uploader, self._trace, SPOOL_LIMIT, self._claim.nodes)
         watchdog = watchdog_of(self._claim.spec, home)
         supervisor = Supervisor(self._ranks, follower, reporter, self._uploader, self._timers, self._leave, watchdog)
         verdict = supervisor.deliver(supervisor.watch())

@@ -80,6 +80,8 @@ class Supervisor:
         give_up = now() + self._timers.stop_grace if verdict.reason == "cancelled_by_user" else None
         while self._uploader.waiting and not (give_up and now() > give_up):
             self._check_stale()
+            if give_up is None and self._reporter.orders.stop_reason == "peer_lost":
+                give_up = now() + self._timers.stop_grace  # What a node that is gone was to store never comes.
             self._reporter.done.wait(TICK)
             if self._follower.turn():
                 self._reporter.hurry()

@@ -5,7 +5,8 @@ import logging
 import queue
 import shutil
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,12 @@ from worker.agent.cache import BlobCache, confined, digest, link
 from worker.agent.sealer import json_number
 
 MANIFEST = "manifest.json"
+SHARDS = "shards"
+"""Kind of a parcel that no frame follows."""
 CLOSING = 5.0
 """Seconds to wait for the thread at the end."""
+ELSEWHERE = 300.0
+"""Seconds to wait for what another node is to store of a checkpoint."""
 REJECTIONS = 5
 """Times a blob may be refused before its upload counts as failed."""
 log = logging.getLogger(__name__)
@@ -34,6 +39,8 @@ class Parcel:
     root: Path
     """Holds hard links of the files, so that the trainer may delete its own."""
     files: tuple[BlobFile, ...]
+    elsewhere: tuple[BlobFile, ...] = ()
+    """Files on other nodes, which store them; the frame waits for them too."""
     final: bool = False
     step: int | None = None
 
@@ -44,19 +51,36 @@ class Delivery:
     error: str | None = None
 
 
-def pack_checkpoint(home: Path, event: Saved, number: int) -> Parcel:
-    """A parcel of a saved checkpoint; sizes and digests are those of its manifest. Raises OSError, ValueError."""
+def pack_checkpoint(home: Path, event: Saved, number: int, *, nodes: int = 1) -> Parcel:
+    """A parcel of a saved checkpoint; sizes and digests are those of its manifest. Raises OSError, ValueError.
+
+    With several nodes, each of which has a disk of its own, files that are not here are left to the node that has them.
+    """
     source = confined(home, event.path)
+    vouched, files = _vouched(source), tuple(_listed(source))
+    here = {file.path for file in files}
+    elsewhere = tuple(file for name, file in vouched.items() if name not in here) if nodes > 1 else ()
+    metrics = {key: json_number(value) for key, value in event.metrics.items()}
+    listed = [file.model_dump() for file in (*files, *elsewhere)]
+    header = {"step": event.step, "metrics": metrics, "final": event.final, "files": listed}
+    root = _linked(source, files, home, number)
+    return Parcel("checkpoint", header, root, files, elsewhere, event.final, event.step)
+
+
+def pack_shards(home: Path, event: Saved, number: int) -> Parcel:
+    """What a node other than node 0 has of a checkpoint: blobs for node 0's frame, and none of its own. Raises as above."""
+    source = confined(home, event.path)
+    files = tuple(file for file in _listed(source) if file.path != MANIFEST)
+    return Parcel(SHARDS, {}, _linked(source, files, home, number), files, step=event.step)
+
+
+def _linked(source: Path, files: Iterable[BlobFile], home: Path, number: int) -> Path:
     root = home / "outbox" / f"{number:06d}"
-    files = tuple(_listed(source))
     for file in files:
         target = confined(root, file.path)
         target.parent.mkdir(parents=True, exist_ok=True)
         link(confined(source, file.path), target)
-    metrics = {key: json_number(value) for key, value in event.metrics.items()}
-    listed = [file.model_dump() for file in files]
-    header = {"step": event.step, "metrics": metrics, "final": event.final, "files": listed}
-    return Parcel("checkpoint", header, root, files, event.final, event.step)
+    return root
 
 
 def pack_artifact(home: Path, event: Artifact, number: int) -> Parcel:
@@ -72,16 +96,21 @@ def pack_artifact(home: Path, event: Artifact, number: int) -> Parcel:
 
 def _listed(source: Path) -> Iterator[BlobFile]:
     """Every file of a checkpoint, the manifest last. What the manifest does not vouch for is hashed here."""
-    manifest = json.loads((source / MANIFEST).read_bytes())
-    vouched: dict[str, BlobFile] = {}
-    if isinstance(manifest, dict) and isinstance(manifest.get("files"), list):
-        vouched = {f.path: f for f in (BlobFile.model_validate(entry) for entry in manifest["files"])}
+    vouched = _vouched(source)
     for path in sorted(source.rglob("*")):
         name = path.relative_to(source).as_posix()
         if path.is_file() and name != MANIFEST:
             yield vouched.get(name) or BlobFile(path=name, bytes=path.stat().st_size, sha256=digest(path))
     path = source / MANIFEST
     yield BlobFile(path=MANIFEST, bytes=path.stat().st_size, sha256=digest(path))
+
+
+def _vouched(source: Path) -> dict[str, BlobFile]:
+    """What the manifest lists, by path."""
+    manifest = json.loads((source / MANIFEST).read_bytes())
+    if not isinstance(manifest, dict) or not isinstance(manifest.get("files"), list):
+        return {}
+    return {f.path: f for f in (BlobFile.model_validate(entry) for entry in manifest["files"])}
 
 
 class Uploader:
@@ -131,6 +160,8 @@ class Uploader:
         try:
             for file in parcel.files:
                 self._store(parcel.root / file.path, file)
+            for file in parcel.elsewhere:
+                self._wait_for(file)
         except Stale:
             self.stale = True
             return Delivery(parcel, "the attempt is another's")
@@ -158,6 +189,19 @@ class Uploader:
                     raise
             if self._stop.wait(self._backoff.next()):
                 raise Refused("given up", 0, "closed")
+
+    def _wait_for(self, file: BlobFile) -> None:
+        """Until another node has stored a file. Raises Refused when it does not, or when this thread is to end."""
+        until = time.monotonic() + ELSEWHERE
+        while True:
+            try:
+                if self._api.stored(file.sha256).complete:
+                    self._backoff.reset()
+                    return
+            except Unreachable as error:
+                log.info("upload: %s", error)
+            if time.monotonic() > until or self._stop.wait(self._backoff.next()):
+                raise Refused(f"{file.path} was not stored by the node that has it", 0, "elsewhere")
 
     def _push(self, path: Path, file: BlobFile) -> None:
         stored = self._api.stored(file.sha256)

@@ -7,7 +7,7 @@ from stoker.spec.rules._rule import Case, Hit, Rule, hit
 from stoker.spec.rules.lengths import RUN_READS, total_steps
 
 
-def _rollbacks(case: Case) -> Iterator[tuple[str, Rollback]]:
+def rollbacks(case: Case) -> Iterator[tuple[str, Rollback]]:
     debug = case.spec.debug
     if isinstance(debug.nan_policy, Rollback):
         yield "/debug/nan_policy", debug.nan_policy
@@ -16,7 +16,7 @@ def _rollbacks(case: Case) -> Iterator[tuple[str, Rollback]]:
 
 
 def rollback_repeats(case: Case) -> Iterator[Hit]:
-    for pointer, policy in _rollbacks(case):
+    for pointer, policy in rollbacks(case):
         if policy.lr_factor == 1:
             yield hit(f"{pointer}/lr_factor")
 

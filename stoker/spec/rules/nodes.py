@@ -2,11 +2,21 @@
 
 from collections.abc import Iterator
 
-from stoker.spec.distributed import FSDP
+from stoker.spec.distributed import FSDP, Cuttable
 from stoker.spec.distributed._ranks import Ranks
 from stoker.spec.rules._rule import Case, Hit, Rule, hit
+from stoker.spec.rules.failures import rollbacks
 
 MIN = "/distributed/min_nodes"
+
+
+def rollback_of_shards(case: Case) -> Iterator[Hit]:
+    """A run steps back by itself to what is on its disks, and there no node has the whole checkpoint."""
+    spec = case.spec.distributed
+    in_pieces = isinstance(spec, FSDP) or (isinstance(spec, Cuttable) and spec.tensor_parallel is not None)
+    if spec.nodes > 1 and in_pieces:
+        for pointer, _ in rollbacks(case):
+            yield hit(pointer, nodes=spec.nodes)
 
 
 def more_than_all(case: Case) -> Iterator[Hit]:
@@ -38,6 +48,10 @@ def uneven_shares(case: Case) -> Iterator[Hit]:
 
 
 NODE_RULES = (
+    Rule(
+        "rollback-of-shards", "R", ("/distributed", "/debug"), rollback_of_shards,
+        "no disk of {nodes} nodes has a whole checkpoint of a model in pieces to roll back to", "choose another policy, or nodes: 1",
+    ),
     Rule(
         "min-nodes-above-nodes", "R", ("/distributed",), more_than_all,
         "`min_nodes` {fewest} is more than `nodes` {nodes}", "set `min_nodes` to {nodes} or less",

@@ -48,6 +48,13 @@ NORM = {"type": "norm", "kind": "batch"}
 
 BROKEN: dict[str, Broken] = {
     "probes-need-whole-model": Broken("table", "/debug/probes", {"debug.probes": [{"module": "0"}], "distributed": {"strategy": "fsdp", "processes_per_node": 2}}),
+    "interpretability-needs-whole-model": Broken("table", "/interpretability", {"interpretability": {"split": "train"}, "distributed": {"strategy": "fsdp", "processes_per_node": 2}}),
+    "interpretability-text": Broken("text", "/interpretability/method", {"interpretability": {"method": "saliency", "split": "train"}}),
+    "interpretability-split": Broken("table", "/interpretability/split", {"interpretability": {"split": "test"}, "data.split": {"test": 0.0}}),
+    "interpretability-targets": Broken("table", "/interpretability/targets", {"interpretability": {"split": "train", "targets": [7]}}),
+    "interpretability-idle": Broken("table", "/interpretability/baseline", {"interpretability": {"split": "train", "method": "saliency", "baseline": "mean"}}),
+    "interpretability-model": Broken("table", "/interpretability/method", {"interpretability": {"split": "train", "method": "layer_grad_cam"}}),
+    "occlusion-stride": Broken("table", "/interpretability/method/stride", {"interpretability": {"split": "train", "method": {"type": "occlusion", "stride": 4}}}),
     "probe-twice": Broken("table", "/debug/probes/1", {"debug.probes": [{"module": "0"}, {"module": "0", "what": "output"}]}),
     "histograms-of-nothing": Broken("table", "/debug/histograms", {"debug.histograms": {"weights": False, "gradients": False}}),
     "profiler-after-end": Broken("table", "/debug/profiler", {"debug.profiler": {"start_step": 100_000}}),
@@ -152,6 +159,7 @@ BROKEN: dict[str, Broken] = {
     "average-in-seconds": Broken("table", "/training/ema/start/seconds", {"training": {"epochs": 5, "ema": {"start": {"seconds": 3}}}}),
     "average-never-begins": Broken("table", "/training/swa/start", {"training": {"epochs": 5, "swa": {"start": {"epochs": 6}}}}),
     "ddp-one-rank": Broken("table", "/distributed/processes_per_node", {"distributed": {"strategy": "ddp", "processes_per_node": 1}}),
+    "rollback-of-shards": Broken("table", "/debug/nan_policy", {"debug": {"nan_policy": {"type": "rollback"}}, "distributed": {"strategy": "fsdp", "nodes": 2}}),
     "min-nodes-above-nodes": Broken("table", "/distributed/min_nodes", {"distributed": {"strategy": "ddp", "nodes": 2, "min_nodes": 3}}),
     "min-nodes-groups": Broken("table", "/distributed/min_nodes", {"distributed": {"strategy": "fsdp", "nodes": 4, "min_nodes": 3, "processes_per_node": 1, "replicate": 2}, "training.batch_size": 48}, also=("min-nodes-uneven",)),
     "min-nodes-uneven": Broken("table", "/distributed/min_nodes", {"distributed": {"strategy": "ddp", "nodes": 4, "min_nodes": 3, "processes_per_node": 1}, "training.batch_size": 32}),
