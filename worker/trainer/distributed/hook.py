@@ -49,13 +49,22 @@ class Owed:
             getattr(self._state, name)[int(bucket)] = own.to(self._world.device, copy=True)
 
 
+def in_bf16(
+    state: Any,
+    bucket: dist.GradBucket,  # type: ignore[name-defined]  # PyTorch does not export it to type checkers
+) -> torch.futures.Future[torch.Tensor]:
+    """PyTorch's hook. By its own name DDP refuses it where there is no NCCL, but gloo adds bfloat16 too."""
+    sent: torch.futures.Future[torch.Tensor] = bf16_compress_hook(state, bucket)
+    return sent
+
+
 def register(spec: Hook | None, wrapped: DistributedDataParallel, world: World) -> dict[str, Stateful]:
     """Have gradients sent as the spec says; parts with a memory of their own, by name."""
     match spec:
         case None:
             return {}
         case Halved():
-            wrapped.register_comm_hook(None, fp16_compress_hook if spec.type == "fp16" else bf16_compress_hook)
+            wrapped.register_comm_hook(None, fp16_compress_hook if spec.type == "fp16" else in_bf16)
             return {}
         case PowerSGD():
             state = PowerSGDState(None, spec.rank, start_powerSGD_iter=spec.start_step)
