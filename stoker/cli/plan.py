@@ -60,6 +60,8 @@ def draw(console: Console, predicted: Plan, digest: str) -> None:
         "checkpoint": f"{words.size(predicted.checkpoint.total_bytes)}, at most {words.size(predicted.checkpoint.kept_bytes)} kept",
         "digest": digest[:16],
     }
+    if predicted.strategy is not None:
+        rows["strategy"] = predicted.strategy
     for name, text in rows.items():
         say(f"  {name:<13} {text}")
         if name == "memory":

@@ -4,6 +4,7 @@ from stoker.errors import Finding, SpecError
 from stoker.facts import DatasetFacts
 from stoker.plan.alternatives import alternatives_of
 from stoker.plan.checkpoint import checkpoint_of
+from stoker.plan.choice import choose, rank_limit
 from stoker.plan.draw import draw
 from stoker.plan.known import Known, known_of
 from stoker.plan.limits import LIMITS, Limits, refuse_memory, refuse_parameters
@@ -13,7 +14,7 @@ from stoker.plan.steps import samples_of, steps_of
 from stoker.plan.tape import Tape
 from stoker.spec import JobSpec
 from stoker.spec.arithmetic import Batch, batch_of
-from stoker.spec.distributed import Single
+from stoker.spec.distributed import Auto, Single
 
 
 def plan(
@@ -29,7 +30,10 @@ def plan(
     Where the run does not fit in those, or in resources.memory_gb, the plan offers alternatives. Raises SpecError with code
     `estimate_exceeds_limit` for what no machine will ever hold; nothing is allocated before.
     """
-    known, batch = known_of(spec, facts), _batch(spec)
+    known, batch, strategy = known_of(spec, facts), _batch(spec), None
+    if isinstance(spec.distributed, Auto):
+        choice = choose(spec, known, rank_limit(spec, worker_bytes=worker_bytes, device_bytes=device_bytes))
+        spec, strategy = choice.spec, choice.reason
     tape = draw(spec, known, batch.micro)
     refuse_parameters(spec, tape, limits)
     memory = memory_of(spec, known, tape, batch)
@@ -52,6 +56,7 @@ def plan(
         limit_bytes=limit,
         device_limit_bytes=device_bytes,
         fits=fits,
+        strategy=strategy,
         alternatives=()
         if fits is not False
         else alternatives_of(

@@ -152,4 +152,6 @@ class Plan(View):
     device_limit_bytes: int | None = None
     """Memory of one GPU that a rank was held against."""
     fits: bool | None = None
+    strategy: str | None = None
+    """Which strategy `auto` is, and why."""
     alternatives: tuple[Alternative, ...] = ()

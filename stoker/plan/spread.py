@@ -5,7 +5,7 @@ from typing import assert_never
 from stoker.plan.known import Known
 from stoker.plan.tape import BF16, FP32, Tape
 from stoker.spec import JobSpec
-from stoker.spec.distributed import DDP, FSDP, Distributed, LocalSGD, Single
+from stoker.spec.distributed import DDP, FSDP, Auto, Distributed, LocalSGD, Single
 from stoker.spec.model import TransformerDecoder
 
 MIB = 1 << 20
@@ -20,7 +20,7 @@ def shards(spec: Distributed) -> int:
             return max(1, spec.data_parts * spec.context_degree // replicas) * spec.tensor_degree
         case DDP():
             return spec.tensor_degree
-        case Single() | LocalSGD():
+        case Auto() | Single() | LocalSGD():
             return 1
         case _:
             assert_never(spec)
@@ -44,7 +44,7 @@ def largest_unit(tape: Tape) -> int:
 def communication_bytes(spec: Distributed, weights: int, tape: Tape) -> int:
     """Buffers for what ranks tell one another in a step."""
     match spec:
-        case Single():
+        case Auto() | Single():
             return 0
         case DDP():
             return min(spec.bucket_cap_mb * MIB, weights)

@@ -287,6 +287,7 @@ TOGETHER: dict[str, dict[str, Any]] = {
     "local_sgd": {"strategy": "local_sgd", "processes_per_node": 2},
     "context": {"strategy": "ddp", "processes_per_node": 2, "context_parallel": {"degree": 2}},
     "tensor": {"strategy": "ddp", "processes_per_node": 2, "tensor_parallel": {"degree": 2}},
+    "auto": {"strategy": "auto", "processes_per_node": 2},
     "halved": {"strategy": "ddp", "processes_per_node": 2, "communication_hook": {"type": "bf16"}},
     "powersgd": {"strategy": "ddp", "processes_per_node": 2, "communication_hook": {"type": "powersgd"}},
 }

@@ -8,14 +8,16 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from stoker.plan.known import Known
 from stoker.spec import JobSpec
+from stoker.spec.arithmetic import Sizes
 from stoker.spec.evaluation import Mode
 from worker.trainer.artifact import Shelf
 from worker.trainer.average import Average, InTurn, build_average, in_run, settled_rate
 from worker.trainer.control import Control, StopSignal
 from worker.trainer.data import Dataset, Description, Feed, Wanted, build_data
 from worker.trainer.debug import build_guard, build_stragglers, watches
-from worker.trainer.distributed import Replica, arrange, meetings, memories, replicate
+from worker.trainer.distributed import Replica, arrange, decided, meetings, memories, replicate
 from worker.trainer.distributed.timed import timed
 from worker.trainer.errors import SpecProblem
 from worker.trainer.evaluation import Examiner, Text, build_examiner
@@ -136,10 +138,11 @@ def assemble(
     show_model(spec.debug, model, hollow, shelf)
     total = total_steps(training, per_epoch=feed.per_epoch, samples=feed.samples_per_epoch, tokens_per_sample=tokens)
     arithmetic = Arithmetic(spec.precision, world)
-    replica = replicate(spec.distributed, Objective(model, loss), world)
+    spread = decided(spec, _known(data, outputs), world, journal)
+    replica = replicate(spread, Objective(model, loss), world)
     params = [p for p in model.parameters() if p.requires_grad]  # those that the strategy left: it may have cut them
     optimizer = build_optimizer(spec.optimizer, params)
-    met = meetings(spec.distributed, replica, optimizer, world)
+    met = meetings(spread, replica, optimizer, world)
     clip = build_clip(training.gradient_clipping, params, measured=spec.logging.gradient_norm or watches(spec.debug))
     guard = build_guard(spec.debug, world, journal, norm=clip.norm, overflowed=lambda: arithmetic.scaler.overflowed)
     backoff = Backoff()
@@ -229,6 +232,13 @@ def assemble(
     )
     torch.manual_seed(seeds.noise(world.stream, 0))
     return run
+
+
+def _known(data: Dataset, outputs: int) -> Known:
+    """What the plan starts from, as it turned out."""
+    sizes = Sizes(len(data.train), len(data.validation), len(data.test))
+    per_sample, text = max(1, data.train.tokens_per_sample), data.about.codec is not None
+    return Known(data.about.shape, outputs, sizes, (sizes.train + sizes.validation + sizes.test) * per_sample, text, False)
 
 
 def _text(loss: nn.Module, about: Description, world: World) -> Text | None:

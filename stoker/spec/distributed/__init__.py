@@ -4,6 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from stoker.spec.distributed.auto import Auto
 from stoker.spec.distributed.context_parallel import ContextParallel
 from stoker.spec.distributed.ddp import DDP
 from stoker.spec.distributed.fsdp import FSDP
@@ -12,11 +13,12 @@ from stoker.spec.distributed.local_sgd import LocalSGD
 from stoker.spec.distributed.single import Single
 from stoker.spec.distributed.tensor_parallel import Cuttable, TensorParallel
 
-Distributed = Annotated[Single | DDP | FSDP | LocalSGD, Field(discriminator="strategy")]
+Distributed = Annotated[Auto | Single | DDP | FSDP | LocalSGD, Field(discriminator="strategy")]
 
 __all__ = [
     "DDP",
     "FSDP",
+    "Auto",
     "ContextParallel",
     "Cuttable",
     "Distributed",

@@ -5,7 +5,8 @@ from typing import assert_never
 
 import torch
 
-from stoker.spec.distributed import DDP, FSDP, ContextParallel, Distributed, LocalSGD, Single, TensorParallel
+from stoker.spec.distributed import Auto, DDP, FSDP, ContextParallel, Distributed, LocalSGD, Single, TensorParallel
+from worker.trainer.distributed.auto import decided
 from worker.trainer.distributed.context_parallel import arrange_context_parallel, in_context
 from worker.trainer.distributed.ddp import Replicated
 from worker.trainer.distributed.fsdp import Sharded
@@ -17,7 +18,7 @@ from worker.trainer.objective import Objective
 from worker.trainer.state import Stateful
 from worker.trainer.world import World
 
-__all__ = ["Apart", "Meeting", "Replica", "arrange", "meetings", "memories", "replicate"]
+__all__ = ["Apart", "Meeting", "Replica", "arrange", "decided", "meetings", "memories", "replicate"]
 
 
 def arrange(spec: Distributed, world: World) -> World:
@@ -27,7 +28,7 @@ def arrange(spec: Distributed, world: World) -> World:
             return arrange_tensor_parallel(world, degree)
         case DDP(context_parallel=ContextParallel(degree=degree)) | FSDP(context_parallel=ContextParallel(degree=degree)):
             return arrange_context_parallel(world, degree)
-        case Single() | DDP() | FSDP() | LocalSGD():
+        case Auto() | Single() | DDP() | FSDP() | LocalSGD():
             return world
         case _:
             assert_never(spec)
@@ -41,6 +42,8 @@ def replicate(spec: Distributed, objective: Objective, world: World) -> Replica:
         case _:
             pass
     match spec:
+        case Auto():
+            raise ValueError("strategy auto is decided before it is built")
         case Single():
             return Alone(objective) if world.size == 1 else Replicated(objective, world, DDP())
         case DDP(tensor_parallel=TensorParallel() as tensor):
