@@ -28,6 +28,8 @@ class Need:
     nodes: int = 1
     fewest: int = 1
     """Nodes that it can do with; `nodes` where it must have all."""
+    spread: bool = False
+    """Whether it goes where most is free; else where least is left over."""
 
 
 @dataclass(frozen=True)
@@ -96,9 +98,9 @@ def place(pending: Sequence[Need], nodes: Sequence[Node], *, patience: float = 6
 
 
 def _best(need: Need, nodes: Sequence[Node]) -> Placement | None:
-    """The tightest fit: warm workers first, then the least left over. GPUs before CPU slots when either will do."""
+    """The tightest fit or the loosest, warm workers first. GPUs before CPU slots when either will do."""
     for device in _devices(need):
-        fitting = sorted((n for n in nodes if not missing(need, n, device)), key=_tightest)
+        fitting = sorted((n for n in nodes if not missing(need, n, device)), key=_loosest if need.spread else _tightest)
         for count in range(need.nodes, need.fewest - 1, -1):
             for together in _reaching(fitting, count):
                 return Placement(need.job_id, tuple(_part(need, n, device) for n in together[:count]))
@@ -107,6 +109,10 @@ def _best(need: Need, nodes: Sequence[Node]) -> Placement | None:
 
 def _tightest(node: Node) -> tuple[bool, int, int, int, str]:
     return not node.warm, len(node.free_gpus), node.free_cpus, node.free_memory_bytes, node.name
+
+
+def _loosest(node: Node) -> tuple[int, int, int, bool, str]:
+    return -len(node.free_gpus), -node.free_cpus, -node.free_memory_bytes, not node.warm, node.name
 
 
 def _reaching(nodes: Sequence[Node], count: int) -> Iterator[list[Node]]:

@@ -156,6 +156,7 @@ def need_of(row: Any, now: datetime) -> Need:
         (now - row.queued_at).total_seconds(),
         nodes,
         needs.get("min_nodes") or nodes,
+        needs.get("placement") == "spread",
     )
 
 

@@ -8,13 +8,15 @@ from stoker.spec import JobSpec
 
 def needs(spec: JobSpec, plan: Plan) -> dict[str, Any]:
     """{"device": auto|cpu|cuda, "ranks": n, "cpus": n, "memory_bytes": n, "nodes": n}, of all nodes together;
-    "min_nodes" where fewer will do.
+    "min_nodes" where fewer will do, "placement" where it is not to pack.
 
     A reservation in the spec, which is that of each node, overrides the estimate. Every node gets an equal share.
     """
     ranks = spec.distributed.world_size
     reserved, nodes, fewest = spec.resources.memory_gb, spec.distributed.nodes, spec.distributed.fewest_nodes
-    elastic = {"min_nodes": fewest} if fewest < nodes else {}
+    wishes: dict[str, Any] = {"min_nodes": fewest} if fewest < nodes else {}
+    if spec.resources.placement != "pack":
+        wishes["placement"] = spec.resources.placement
     each = max(-(-plan.memory.total_bytes // nodes), -(-plan.fewest_total_bytes // fewest) if plan.fewest_total_bytes else 0)
     return {
         "device": spec.resources.device,
@@ -22,5 +24,5 @@ def needs(spec: JobSpec, plan: Plan) -> dict[str, Any]:
         "cpus": spec.resources.cpus or ranks,
         "memory_bytes": nodes * (each if reserved is None else int(reserved * 2**30)),
         "nodes": nodes,
-        **elastic,
+        **wishes,
     }

@@ -12,8 +12,14 @@ class Resources(Spec):
     """Kind of device; auto takes GPUs where a worker has them and CPU slots elsewhere."""
     cpus: Annotated[Annotated[int, Field(ge=1, le=1024)] | None, Knob("CPU slots", ("speed",), ("DIST-08",))] = None
     """CPU slots reserved for all ranks together; each rank computes with cpus / ranks threads; unset, one per rank."""
+    placement: Annotated[Literal["pack", "spread"], Knob(affects=("speed",), rows=("DIST-08",))] = "pack"
+    """Of the workers that fit: the fullest, which leaves others whole for large jobs, or the emptiest, where least runs beside it."""
+    gpu_memory_fraction: Annotated[
+        Annotated[float, Field(ge=0.01, le=1)] | None, Knob("of each GPU's memory", ("memory",), ("DIST-08",))
+    ] = None
+    """Most that a rank may take of its GPU; beyond it the run ends with cuda_oom; unset, all of it."""
     memory_gb: Annotated[Positive | None, Knob("GiB", ("memory",), ("DIST-08",))] = None
-    """Memory reserved on the worker; unset, the plan's estimate."""
+    """Memory reserved on each worker; unset, the plan's estimate."""
     max_retries: Annotated[Annotated[int, Field(ge=0, le=20)], Knob("attempts", ())] = 3
     """Further attempts after failures that count against the job; losses of a node do not."""
     time_limit_seconds: Annotated[Annotated[float, Field(ge=60, le=7_776_000)] | None, Knob("seconds", ())] = None

@@ -32,6 +32,7 @@ ELSEWHERE = {
     "JobSpec.priority": "the scheduler's order",
     **{f"{strategy}.min_nodes": "what the scheduler places" for strategy in ("DDP", "FSDP", "LocalSGD")},
     "Resources.memory_gb": "what the scheduler places",
+    "Resources.placement": "what the scheduler places",
     "Resources.max_retries": "the server's retries",
     "Resources.time_limit_seconds": "the server's time limit",
     "Checkpoint.keep_last": "the server's retention",
@@ -165,6 +166,17 @@ INSIDE = {
     "probes": [ONCE | {"module": "0"}],
     "profiler": {"start_step": 1, "active_steps": 1},
 }
+EXPLAINED = [
+    "integrated_gradients",
+    "saliency",
+    "deep_lift",
+    "gradient_shap",
+    "lrp",
+    "occlusion",
+    "feature_ablation",
+    "permutation_importance",
+]
+"""Methods beside layer_grad_cam, each of which explains a job of its own."""
 SCORES = ["accuracy", {"type": "accuracy", "top_k": 2}, "precision", "recall", "f1", "auroc"]
 
 
@@ -234,6 +246,7 @@ JOBS: dict[str, tuple[str, dict[str, Any]]] = {
             "schedule": {"type": "step", "step_size": {"epochs": 1}},
             "training": {"max_steps": 2, "batch_size": 8},
             "debug": INSIDE,
+            "interpretability": {"method": "layer_grad_cam", "samples": 2},
             "logging": {"timing": True},
         },
     ),

@@ -28,7 +28,7 @@ from worker.trainer.debug import patience
 from worker.trainer.errors import RunError, SpecProblem
 from worker.trainer.journal import Journal
 from worker.trainer.loop import train
-from worker.trainer.world import join_world, rank_from_environment
+from worker.trainer.world import join_world, limit_memory, rank_from_environment
 
 EXIT_CODES = {"completed": 0, "early_stopped": 0, "preempted": 75}
 _KEPT: list[object] = []
@@ -69,6 +69,7 @@ def main(home: Path) -> int:
 def _run(home: Path, journal: Journal, signalled: StopSignal) -> Run:
     spec = read_spec(home)
     world = join_world(spec.resources.device, spec.resources.cpus, patience(spec.debug))
+    limit_memory(world.device, spec.resources.gpu_memory_fraction)
     newest = checkpoint.find(home, world, journal)
     run = assemble(spec, home, world, journal, signalled, Description.load(newest) if newest is not None else None)
     _KEPT.append(run)

@@ -72,6 +72,12 @@ class World:
         return bytes(buffer[: int(size)].cpu().tolist()).decode()
 
 
+def limit_memory(device: torch.device, fraction: float | None) -> None:
+    """Of its GPU's memory this process takes no more than a fraction; beyond it allocations raise torch.OutOfMemoryError."""
+    if fraction is not None and device.type == "cuda":
+        torch.cuda.set_per_process_memory_fraction(fraction, device)
+
+
 def rank_from_environment() -> int:
     return int(os.environ.get("RANK", "0"))
 

@@ -29,7 +29,16 @@ def one_rank(case: Case) -> Iterator[Hit]:
         yield hit("/distributed/processes_per_node", strategy=spec.strategy)
 
 
+def fraction_of_gpu(case: Case) -> Iterator[Hit]:
+    if case.spec.resources.gpu_memory_fraction is not None and case.spec.resources.device != "cuda":
+        yield hit("/resources/gpu_memory_fraction", device=case.spec.resources.device)
+
+
 MACHINE_RULES = (
+    Rule(
+        "gpu-memory-fraction-needs-gpu", "R", ("/resources",), fraction_of_gpu,
+        "a share of a GPU's memory says nothing of device: {device}", "set device: cuda, or remove gpu_memory_fraction",
+    ),
     Rule(
         "pin-memory-needs-gpu", "R", ("/data/loader", "/resources/device"), pinning_needs_gpu,
         "pinned memory speeds up copies to a GPU, and device is cpu", "remove pin_memory, or set `resources.device`",
