@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from stoker.facts import DatasetFacts, ImageFacts, TextFacts
 from stoker.plan.known import Known
 from stoker.plan.prediction import CheckpointSizeView
+from stoker.plan.spread import shards
 from stoker.plan.tape import FP32, INT64, Shape, Tape, Weight
 from stoker.spec import JobSpec
 from stoker.spec.data import Arrays, Bpe, ByteTokenizer, CharTokenizer, Csv, ImageFolder, Parquet
@@ -13,8 +14,10 @@ from stoker.spec.optimizer import SGD, Adam, AdamW
 
 RNG_BYTES = 5056
 """State of PyTorch's generator on a CPU; that on a GPU is 16 bytes beside it."""
-STATE_BYTES, METRIC_BYTES = 320, 35
+STATE_BYTES, METRIC_BYTES = 360, 35
 """Of state.json without metrics, and per metric."""
+HEADER_BYTES = len('"":{"dtype":"F32","shape":[],"data_offsets":[]},')
+"""Per tensor in the header of its file, beside name, shape and offsets."""
 FILE_BYTES = 142
 """Per file in the manifest."""
 BPE_TOKEN_BYTES, BPE_BYTES = 34, 4900
@@ -54,11 +57,12 @@ def average_bytes(spec: JobSpec, tape: Tape) -> int:
 
 
 def checkpoint_of(spec: JobSpec, facts: DatasetFacts, known: Known, tape: Tape, ranks: int) -> CheckpointSizeView:
+    pieces = shards(spec.distributed)
     content = tape.weight_bytes + buffers_bytes(tape)
-    model = content + _header(_entries((*tape.weights, *tape.buffers), ("",)), content)
+    model = content + _headers(_entries((*tape.weights, *tape.buffers), ("",)), content, "model/", pieces)
     best = model if keeps_best(spec) else 0
     optimizer = optimizer_bytes(spec, tape)
-    optimizer += _header(_optimizer_entries(spec, tape), optimizer)
+    optimizer += _headers(_optimizer_entries(spec, tape), optimizer, "optimizer/", pieces)
     state = _ranks(ranks, tape.gpu) + _apart(spec, tape) + _average(spec, tape) + _documents(spec, facts, known)
     total = model + best + optimizer + state
     kept = spec.checkpoint.keep_last + spec.checkpoint.keep_best + 1
@@ -67,6 +71,7 @@ def checkpoint_of(spec: JobSpec, facts: DatasetFacts, known: Known, tape: Tape, 
         optimizer_bytes=optimizer,
         best_bytes=best,
         state_bytes=state,
+        shards=pieces,
         total_bytes=total,
         kept=kept,
         kept_bytes=kept * total,
@@ -107,16 +112,31 @@ def _header(entries: Iterable[Entry], content: int) -> int:
     offsets = 2 * len(str(content)) + 1
     size = 1
     for names, shape, count in entries:
-        size += names + count * (
-            len('"":{"dtype":"F32","shape":[],"data_offsets":[]},') + len(",".join(map(str, shape))) + offsets
-        )
+        size += names + count * (HEADER_BYTES + len(",".join(map(str, shape))) + offsets)
     return 8 + -(-size // 8) * 8
 
 
+PIECE_BYTES, ENTRY_BYTES = 57, 43
+"""Of shards.json, beside names and shapes: per piece of a tensor, and per tensor."""
+
+
+def _headers(entries: list[Entry], content: int, store: str, pieces: int) -> int:
+    """Whole, the header of one file; in pieces, the headers of all shards, and what the index says of each tensor and piece."""
+    if pieces == 1:
+        return _header(entries, content)
+    total, offsets = 0, 2 * len(str(content // pieces)) - 1
+    for names, shape, count in entries:
+        digits = len(",".join(map(str, shape)))
+        parts = min(pieces, shape[0]) if shape else 1
+        total += parts * (names + count * (len(store) + HEADER_BYTES + digits + offsets))
+        total += names + count * (ENTRY_BYTES + digits + parts * (PIECE_BYTES + digits + 2 * len(shape)))
+    return total
+
+
 def _ranks(ranks: int, gpu: bool) -> int:
-    """ranks.safetensors: random states and an unreported loss of each rank."""
-    content = ranks * (RNG_BYTES + INT64 + (16 if gpu else 0))
-    return content + _header([(7, (ranks, RNG_BYTES), 2 + gpu)], content)
+    """ranks.safetensors: random states, an unreported loss and the part of the batch of each rank."""
+    content = ranks * (RNG_BYTES + 2 * INT64 + (16 if gpu else 0))
+    return content + _header([(11, (ranks, RNG_BYTES), 3 + gpu)], content)
 
 
 def _apart(spec: JobSpec, tape: Tape) -> int:
@@ -138,7 +158,11 @@ def _average(spec: JobSpec, tape: Tape) -> int:
     """parts.safetensors where weights are averaged."""
     content = average_bytes(spec, tape)
     tensors = (*tape.weights, *(() if spec.training.swa is None else tape.buffers))
-    return content + _header([(n + len("average/") * c, s, c) for n, s, c in _entries(tensors, ("",))], content) + FILE_BYTES if content else 0
+    return (
+        content + _header([(n + len("average/") * c, s, c) for n, s, c in _entries(tensors, ("",))], content) + FILE_BYTES
+        if content
+        else 0
+    )
 
 
 def _documents(spec: JobSpec, facts: DatasetFacts, known: Known) -> int:

@@ -40,8 +40,8 @@ def memory_of(spec: JobSpec, known: Known, tape: Tape, batch: Batch) -> MemoryVi
     training = backward + workspace + communication
     saving = weights + apart_bytes(spec.distributed, weights, optimizer)
     fresh = max(standing + max(training, saving), runtime + dataset + loading)
-    # A checkpoint's model and optimizer are read whole, and copied, before the first gradient is there.
-    resumed = max(fresh, standing + weights + buffers + best + average + optimizer)
+    # A checkpoint is read into the tensors that are there, one at a time, before the first gradient is.
+    resumed = max(fresh, standing + tape.largest_weight)
     return MemoryView(
         weights_bytes=weights,
         gradients_bytes=gradients,
@@ -57,6 +57,7 @@ def memory_of(spec: JobSpec, known: Known, tape: Tape, batch: Batch) -> MemoryVi
         runtime_bytes=runtime,
         fresh_bytes=fresh,
         resumed_bytes=resumed,
+        saving_bytes=0 if spec.checkpoint.background == "off" else weights + buffers + best + average + optimizer,
         rank_bytes=resumed,
         total_bytes=resumed * spec.distributed.world_size,
     )

@@ -103,7 +103,9 @@ class MemoryView(View):
     fresh_bytes: int
     """One rank of a run that starts from nothing."""
     resumed_bytes: int
-    """One rank of a run that continues from a checkpoint, read while the model stands beside it."""
+    """One rank of a run that continues from a checkpoint, read into the model that stands already."""
+    saving_bytes: int = 0
+    """One rank, beside the rest: what a background save holds until it is written; a run without room for it waits instead."""
     rank_bytes: int
     """One rank, the larger of fresh and resumed."""
     total_bytes: int
@@ -117,6 +119,8 @@ class CheckpointSizeView(View):
     """The weights of the best evaluation, where early stopping is to restore them."""
     state_bytes: int
     """Random states, position, spec, description of the data, and manifest."""
+    shards: int = 1
+    """Files in which model and optimizer are spread, 1 where they are whole; the last checkpoint's model is whole in any case."""
     total_bytes: int
     kept: int
     """Checkpoints that retention keeps at most, and the one being written."""

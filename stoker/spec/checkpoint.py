@@ -14,6 +14,8 @@ class Checkpoint(Spec):
     """How often the run is saved."""
     background: Annotated[Literal["off", "fork", "copy"] | None, Knob(affects=("memory", "speed"), rows=("CKPT-01",))] = None
     """Write while the run goes on: from a forked process (fork), from a copy (copy), or not (off); unset, fork on a CPU and copy on a GPU."""
+    on_exception: Annotated[bool, Knob(rows=("CKPT-03",))] = False
+    """Save the last whole step when the run fails of an error in the job, for one process; not when a weight is no number."""
     keep_last: Annotated[Annotated[int, Field(ge=2, le=1000)], Knob("checkpoints", (), ("CKPT-03",))] = 3
     """Newest checkpoints kept; two at least, so that a damaged one never leaves none."""
     keep_best: Annotated[Natural, Knob("checkpoints", (), ("CKPT-03",))] = 1

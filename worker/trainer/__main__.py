@@ -51,10 +51,12 @@ def main(home: Path) -> int:
         journal.write(Finished(step=run.step, reason=str(run.ended), metrics=run.metrics))
         return EXIT_CODES[str(run.ended)]
     except BaseException as error:
+        verdict = judge(error)
         for kept in _KEPT:
             if isinstance(kept, Run):
                 checkpoint.abandon(kept)
-        verdict = judge(error)
+                if verdict.reason == "user_error":
+                    checkpoint.rescue(kept)
         if verdict.exit_code == 1:
             traceback.print_exc()
         step = max((run.step for run in _KEPT if isinstance(run, Run)), default=0)
@@ -73,6 +75,7 @@ def _run(home: Path, journal: Journal, signalled: StopSignal) -> Run:
     newest = checkpoint.find(home, world, journal)
     run = assemble(spec, home, world, journal, signalled, Description.load(newest) if newest is not None else None)
     _KEPT.append(run)
+    checkpoint.watch(run)
     if newest is not None:
         checkpoint.restore(run, newest)
     if run.ended is None:  # else an earlier attempt saved its end and nobody heard it

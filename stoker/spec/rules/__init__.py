@@ -10,6 +10,7 @@ from stoker.spec.rules._rule import Case, Hit, Level, Rule
 from stoker.spec.rules.architecture import ARCHITECTURE_RULES
 from stoker.spec.rules.averages import AVERAGE_RULES
 from stoker.spec.rules.batches import BATCH_RULES
+from stoker.spec.rules.checkpoints import CHECKPOINT_RULES
 from stoker.spec.rules.contexts import CONTEXT_RULES
 from stoker.spec.rules.failures import FAILURE_RULES
 from stoker.spec.rules.formats import FORMAT_RULES
@@ -32,6 +33,7 @@ RULES: tuple[Rule, ...] = (
     *LENGTH_RULES,
     *BATCH_RULES,
     *MACHINE_RULES,
+    *CHECKPOINT_RULES,
     *NODE_RULES,
     *MEETING_RULES,
     *CONTEXT_RULES,

@@ -75,11 +75,12 @@ def test_parts_add_up() -> None:
     assert memory.rank_bytes == max(memory.fresh_bytes, memory.resumed_bytes)
 
 
-def test_a_resumed_run_holds_the_checkpoint_beside_what_it_fills() -> None:
+def test_a_resumed_run_reads_into_what_stands_and_a_save_in_the_background_holds_it_twice() -> None:
     memory = plan(resolved(classifier(WIDE, **steps(64)), TABLE), TABLE).memory
-    standing = memory.runtime_bytes + memory.dataset_bytes + memory.weights_bytes + memory.optimizer_bytes
-    assert memory.resumed_bytes == standing + memory.weights_bytes + memory.optimizer_bytes
-    assert memory.resumed_bytes > memory.fresh_bytes
+    assert memory.resumed_bytes == memory.fresh_bytes
+    assert memory.saving_bytes == memory.weights_bytes + memory.optimizer_bytes
+    waits = resolved(classifier(WIDE, checkpoint={"background": "off"}, **steps(64)), TABLE)
+    assert plan(waits, TABLE).memory.saving_bytes == 0
 
 
 def test_reading_a_large_data_set_may_be_the_peak() -> None:

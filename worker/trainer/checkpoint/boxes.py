@@ -62,8 +62,8 @@ def held(stores: Stores) -> list[Held]:
     """What this rank has that is not empty."""
     found = [
         Held(store, name, CODES[tensor.dtype], tuple(tensor.shape), box_of(tensor))
-        for store, tensors in stores.items()
-        for name, tensor in tensors.items()
+        for store, tensors in sorted(stores.items())
+        for name, tensor in sorted(tensors.items())  # whatever order the optimizer made them in
     ]
     return [one for one in found if math.prod(one.box.shape) or not math.prod(one.shape)]
 

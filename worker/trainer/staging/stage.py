@@ -28,6 +28,8 @@ class Staging:
     """Free memory in bytes, asked before each background save."""
     flight: object | None = None
     """The save under way; `worker.trainer.checkpoint.save` knows what it is."""
+    moved: int = -1
+    """The step whose update of the weights was begun last, where somebody asks."""
     failed: bool = False
     """The last background save failed: the next one is made while the run waits, so that its trouble is the run's."""
     layout: Any = None
@@ -70,6 +72,6 @@ def _bytes(tensors: Tensors) -> int:
 
 def build_staging(spec: Checkpoint, device: torch.device) -> Staging:
     """Unset: a forked child where tensors are in host memory, else a copy; a child cannot read a GPU's memory."""
-    if spec.background is None or (spec.background == "fork" and device.type != "cpu"):
+    if spec.background is None or (spec.background == "fork" and device.type != "cpu"):  # device: auto found a GPU
         return Staging("fork" if device.type == "cpu" else "copy")
     return Staging(spec.background)

@@ -1,0 +1,273 @@
+"""Checkpoints of whole runs: at exact steps, of exactly those steps, resumed over other ranks and strategies."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from stoker.events import Metrics, Notice, Saved, Started
+from stoker.facts import ArrayFacts, ArrayFile, DatasetFacts
+from stoker.plan import plan
+from stoker.spec import JobSpec
+from stoker.spec.automatic import completed
+from tests.support.trainer_runs import (
+    Nursery,
+    blobs,
+    events,
+    final_checkpoint,
+    finished,
+    log,
+    same_bits,
+    series,
+    tensors,
+    workspace,
+)
+from worker.trainer.predict import load
+
+Json = dict[str, Any]
+
+BASE: Json = {
+    "task": {"type": "classification"},
+    "model": {"type": "mlp", "hidden_sizes": [33, 20], "normalization": {"type": "layer"}},
+    "data": {"source": {"type": "arrays", "dataset": "set@1"}, "split": {"validation": 0.2, "test": 0.1}},
+    "optimizer": {"type": "adamw", "lr": 0.004},
+    "training": {"max_steps": 20, "batch_size": 32, "early_stopping": {"patience": 50}},
+    "evaluation": {"interval": {"steps": 6}},
+    "logging": {"interval": {"steps": 3}},
+    "checkpoint": {"interval": {"steps": 7}},
+}
+STRATEGIES: dict[str, tuple[int, Json]] = {
+    "single": (1, {}),
+    "ddp": (2, {"distributed": {"strategy": "ddp", "processes_per_node": 2}}),
+    "fsdp-2": (2, {"distributed": {"strategy": "fsdp", "processes_per_node": 2}}),
+    "fsdp-4": (4, {"distributed": {"strategy": "fsdp", "processes_per_node": 4}}),
+    "hsdp": (4, {"distributed": {"strategy": "fsdp", "processes_per_node": 4, "replicate": 2}}),
+}
+
+
+def saved(home: Path) -> list[Saved]:
+    return [event for event in events(home) if isinstance(event, Saved)]
+
+
+def notices(home: Path) -> list[Notice]:
+    return [event for event in events(home) if isinstance(event, Notice)]
+
+
+def checkpointed(background: str | None, **more: Any) -> Json:
+    return BASE | {"checkpoint": {"interval": {"steps": 7}, "background": background, **more}}
+
+
+@pytest.mark.parametrize("background", ["fork", "copy", None])
+def test_files_appear_at_exact_steps_with_the_run_of_those_steps(
+    background: str | None, nursery: Nursery, tmp_path: Path
+) -> None:
+    waits = workspace(tmp_path / "waits", checkpointed("off"), **blobs())
+    goes_on = workspace(tmp_path / "goes_on", checkpointed(background), **blobs())
+    assert nursery.run(waits) == [0], log(waits)
+    assert nursery.run(goes_on) == [0], log(goes_on)
+    assert [(event.step, event.final) for event in saved(goes_on)] == [(7, False), (14, False), (20, True)]
+    assert series(goes_on) == series(waits)
+    for event, other in zip(saved(goes_on), saved(waits), strict=True):
+        assert event.metrics == other.metrics
+        for name in ("model", "optimizer", "ranks", "best"):
+            file = f"{name}.safetensors"
+            assert (waits / event.path / file).exists() == (name != "best" or event.step >= 7)
+            assert same_bits(goes_on / event.path / file, waits / event.path / file)
+        states = [json.loads((home / event.path / "state.json").read_text()) | {"seconds": 0} for home in (goes_on, waits)]
+        assert states[0] == states[1]
+    stalls = {
+        e.step: e.values["train/checkpoint_stall_seconds"]
+        for e in events(goes_on)
+        if isinstance(e, Metrics) and "train/checkpoint_stall_seconds" in e.values
+    }
+    assert stalls.keys() == {7, 14, 20}
+    assert all(0 < stalls[event.step] <= event.stall_seconds for event in saved(goes_on))
+
+
+@pytest.fixture(scope="module")
+def origins(nursery: Nursery, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A run of each strategy, from nothing to its end."""
+    root, found = tmp_path_factory.mktemp("origins"), {}
+    for name, (ranks, how) in STRATEGIES.items():
+        home = workspace(root / name, BASE | how, **blobs())
+        assert nursery.run(home, ranks) == [0] * ranks, log(home)
+        found[name] = home
+    return found
+
+
+@pytest.mark.parametrize("name", ["fsdp-2", "fsdp-4", "hsdp"])
+def test_pieces_of_one_run_make_the_model_of_one_process(name: str, origins: dict[str, Path]) -> None:
+    home, single = origins[name], origins["single"]
+    last = final_checkpoint(home)
+    assert not (home / "checkpoints" / "step-00000014" / "model.safetensors").exists()
+    assert (last / "shards.json").exists()
+    whole, reference = load_file(last / "model.safetensors"), load_file(final_checkpoint(single) / "model.safetensors")
+    assert whole.keys() == reference.keys()
+    assert max((whole[key] - reference[key]).abs().max().item() for key in whole) < 1e-6
+    values = torch.randn(8, 12).numpy()
+    early, early_single = (load(origin / "checkpoints" / "step-00000014") for origin in (home, single))
+    assert abs(early.outputs(values) - early_single.outputs(values)).max() < 1e-5
+
+
+FACTS = DatasetFacts(
+    name="set",
+    version=1,
+    digest="0" * 64,
+    bytes=1,
+    content=ArrayFacts(
+        files={
+            "x.npy": ArrayFile(dtype="<f4", shape=(203, 12)),
+            "y.npy": ArrayFile(dtype="<i8", shape=(203,), distinct=4, counts={str(i): 50 + (i == 0) * 3 for i in range(4)}),
+        }
+    ),
+)
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_the_plan_knows_the_bytes_of_a_checkpoint(name: str, origins: dict[str, Path]) -> None:
+    spec = completed(JobSpec.model_validate_json((origins[name] / "spec.json").read_bytes()), FACTS)
+    predicted = plan(spec, FACTS).checkpoint
+    step = origins[name] / "checkpoints" / "step-00000014"
+    assert predicted.total_bytes == pytest.approx(sum(path.stat().st_size for path in step.iterdir()), rel=0.01)
+    assert predicted.shards == len(list(step.glob("shard-*"))) // (2 if name == "hsdp" else 1) or predicted.shards == 1
+
+
+RUN = """
+import resource, sys
+from pathlib import Path
+from worker.trainer.__main__ import main
+code = main(Path(sys.argv[1]))
+print(code, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, flush=True)
+"""
+
+
+def test_a_resumed_run_takes_no_more_memory_than_a_fresh_one(tmp_path: Path) -> None:
+    """200 MB of weights and moments, which would show if they were held twice."""
+    spec = BASE | {"model": {"type": "mlp", "hidden_sizes": [3000, 3000, 2000]}, "training": {"max_steps": 4, "batch_size": 64}}
+    home = workspace(tmp_path / "run", spec | {"checkpoint": {"interval": {"steps": 2}}}, **blobs(features=100))
+    peaks = []
+    for step in (0, 2):
+        done = subprocess.run(
+            [sys.executable, "-c", RUN, str(home)], capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
+        )
+        code, peak = map(int, done.stdout.splitlines()[-1].split())
+        assert code == 0, done.stderr
+        assert [e.step for e in events(home) if isinstance(e, Started)][-1] == step
+        shutil.rmtree(home / "checkpoints" / "step-00000004")
+        peaks.append(peak)
+    assert peaks[1] < peaks[0] + 30e6
+
+
+PAIRS = [("single", "fsdp-2"), ("fsdp-2", "single"), ("fsdp-2", "fsdp-4"), ("fsdp-4", "ddp"), ("ddp", "hsdp"), ("hsdp", "fsdp-2")]
+
+
+@pytest.mark.parametrize(("before", "after"), [*PAIRS, ("fsdp-2", "fsdp-2"), ("hsdp", "hsdp")])
+def test_continues_over_other_ranks_and_strategies(
+    before: str, after: str, origins: dict[str, Path], nursery: Nursery, tmp_path: Path
+) -> None:
+    """From step 14 of one strategy to the end in another: the weights and samples of a run that never changed."""
+    origin, home = origins[before], tmp_path / "run"
+    shutil.copytree(origin, home)
+    shutil.rmtree(home / "checkpoints" / "step-00000020")
+    ranks, how = STRATEGIES[after]
+    (home / "spec.json").write_text(json.dumps(BASE | how))
+    assert nursery.run(home, ranks) == [0] * ranks, log(home)
+    one, other = tensors(final_checkpoint(home) / "model.safetensors"), tensors(final_checkpoint(origin) / "model.safetensors")
+    assert max((one[key] - other[key]).abs().max().item() for key in one) < 1e-6
+    states = [json.loads((final_checkpoint(h) / "state.json").read_text()) for h in (home, origin)]
+    assert [states[0][key] for key in ("step", "samples", "epoch", "batch")] == [
+        states[1][key] for key in ("step", "samples", "epoch", "batch")
+    ]
+    if before == after:
+        assert all(same_bits(final_checkpoint(home) / f.name, f) for f in final_checkpoint(origin).glob("*.safetensors"))
+        assert finished(home).metrics == finished(origin).metrics
+    else:
+        assert [n.code for n in notices(home)].count("world_size_changed") == 1
+        for key, value in finished(origin).metrics.items():
+            assert finished(home).metrics[key] == pytest.approx(value, abs=1e-5)
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_background_save_that_fails_is_told_and_the_next_one_waited_for(ranks: int, nursery: Nursery, tmp_path: Path) -> None:
+    spec = BASE | (STRATEGIES["fsdp-2"][1] if ranks == 2 else {})
+    home = workspace(tmp_path / "run", spec, **blobs())
+    (home / "checkpoints").mkdir()
+    (home / "checkpoints" / ".building-step-00000007").write_text("a file where a directory is to be")
+    assert nursery.run(home, ranks) == [0] * ranks, log(home)
+    assert [event.step for event in saved(home)] == [14, 20]
+    (said,) = [n for n in notices(home) if n.code == "checkpoint_failed"]
+    assert (said.step, said.level) == (7, "warning")
+    assert finished(home).reason == "completed"
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_save_that_is_waited_for_and_fails_ends_the_run(ranks: int, nursery: Nursery, tmp_path: Path) -> None:
+    spec = checkpointed("off") | (STRATEGIES["fsdp-2"][1] if ranks == 2 else {})
+    home = workspace(tmp_path / "run", spec, **blobs())
+    (home / "checkpoints").mkdir()
+    (home / "checkpoints" / ".building-step-00000014").write_text("a file where a directory is to be")
+    assert nursery.run(home, ranks) == [1] * ranks, log(home)
+    assert [event.step for event in saved(home)] == [7]
+    assert sorted(p.name for p in (home / "checkpoints").iterdir() if p.is_dir()) == ["step-00000007"]
+
+
+def test_best_stays_on_the_worker_beside_the_newest(nursery: Nursery, tmp_path: Path) -> None:
+    spec = BASE | {
+        "training": {"max_steps": 40, "batch_size": 32},
+        "optimizer": {"type": "sgd", "lr": 3.0},  # gets worse after its first steps
+        "evaluation": {"interval": {"steps": 5}},
+        "checkpoint": {"interval": {"steps": 5}, "keep_best": 1},
+    }
+    home = workspace(tmp_path / "run", spec, **blobs())
+    assert nursery.run(home) == [0], log(home)
+    by_step = {event.step: event.metrics["validation/loss"] for event in saved(home)}
+    best = min(by_step, key=lambda step: (by_step[step], step))
+    assert best < 30, by_step
+    left = sorted(int(path.name[5:]) for path in (home / "checkpoints").iterdir())
+    assert left == sorted({best, 30, 35, 40})
+
+
+FAILS_AT_10: Json = {"debug": {"histograms": {"interval": {"steps": 10}}}}
+"""With a directory where a file is to be written after step 10: an error of the job's at an exact step."""
+
+
+def failing(home: Path, spec: Json) -> Path:
+    workspace(home, spec | FAILS_AT_10 | {"debug": FAILS_AT_10["debug"] | spec.get("debug", {})}, **blobs())
+    (home / "artifacts" / "histograms" / "step-00000010.json").mkdir(parents=True)
+    return home
+
+
+def test_what_is_there_is_saved_when_the_run_raises(nursery: Nursery, tmp_path: Path) -> None:
+    """And goes on, once the cause is gone, to the bits of a run that never failed."""
+    whole = workspace(tmp_path / "whole", BASE | FAILS_AT_10, **blobs())
+    assert nursery.run(whole) == [0], log(whole)
+    home = failing(tmp_path / "run", checkpointed(None, on_exception=True))
+    assert nursery.run(home) == [1], log(home)
+    assert [(event.step, event.final) for event in saved(home)] == [(7, False), (10, False)]
+    assert finished(home).reason == "user_error"
+    (home / "artifacts" / "histograms" / "step-00000010.json").rmdir()
+    assert nursery.run(home) == [0], log(home)
+    assert [event.step for event in events(home) if isinstance(event, Started)] == [0, 10]
+    assert same_bits(final_checkpoint(home) / "model.safetensors", final_checkpoint(whole) / "model.safetensors")
+
+
+def test_without_the_wish_nothing_is_saved_when_the_run_raises(nursery: Nursery, tmp_path: Path) -> None:
+    home = failing(tmp_path / "run", checkpointed("fork"))
+    assert nursery.run(home) == [1], log(home)
+    assert [event.step for event in saved(home)] == [7]
+
+
+def test_weights_that_are_no_number_are_not_saved(nursery: Nursery, tmp_path: Path) -> None:
+    spec = checkpointed(None, on_exception=True) | {"optimizer": {"type": "sgd", "lr": 1e12, "weight_decay": 1e9}}
+    spec |= {"debug": {"nan_policy": {"type": "notify"}}, "checkpoint": {"interval": {"steps": 50}, "on_exception": True}}
+    home = failing(tmp_path / "run", spec)
+    assert nursery.run(home) == [1], log(home)
+    assert saved(home) == []
+    assert [n.code for n in notices(home)][-1] == "not_rescued"
