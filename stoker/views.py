@@ -85,6 +85,8 @@ class JobView(View):
 class NodeView(View):
     """One worker's part in an attempt."""
 
+    id: str
+    """Names its workspace on the worker."""
     node: int
     worker: str
     state: str

@@ -209,6 +209,7 @@ def _view(nodes: Sequence[Any]) -> AttemptView:
 
 def _node(row: Any) -> NodeView:
     return NodeView(
+        id=row.id,
         node=row.node,
         worker=row.worker_name,
         state=row.state,

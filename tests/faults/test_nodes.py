@@ -52,8 +52,8 @@ def agents(stack: Stack, job: str) -> dict[str, int]:
     """Process id of the newest attempt's agent on each worker."""
     found = {}
     for node in newest(stack, job)["nodes"]:
-        records = [json.loads(path.read_text()) for path in stack.home.glob(f"{node['worker']}/runs/*/agent.json")]
-        (found[node["worker"]],) = [r["pid"] for r in records if alive(r["pid"])]
+        path = stack.home / node["worker"] / "runs" / node["id"] / "agent.json"
+        found[node["worker"]] = int(json.loads(path.read_text())["pid"])
     return found
 
 
@@ -75,7 +75,7 @@ def test_two_nodes_run_as_one(pair: Stack, on_one_node: Outcome) -> None:
 def test_a_model_in_shards_over_two_nodes_continues_from_pieces_of_both(pair: Stack) -> None:
     spread = {"strategy": "fsdp", "processes_per_node": 1, "nodes": 2}
     job = pair.submit(JOB | {"distributed": spread})
-    pair.wait_step(job, 250)
+    until(lambda: pair.get(f"/v1/jobs/{job}/checkpoints")["data"], timeout=90, what="a checkpoint")
     pieces = [f["path"] for f in pair.get(f"/v1/jobs/{job}/checkpoints/last")["files"] if f["path"].startswith("shard-")]
     assert len(pieces) == 2, "each node stored its own"
     os.kill(agents(pair, job)["node-2"], signal.SIGKILL)

@@ -234,7 +234,8 @@ class Stack:
 
     def agents(self, job_id: str) -> list[int]:
         """Process ids of the agents of a job's live attempts, from their workspaces."""
-        live = {a["id"] for a in self.get(f"/v1/jobs/{job_id}/attempts")["data"] if a["state"] != "ended"}
+        attempts = self.get(f"/v1/jobs/{job_id}/attempts")["data"]
+        live = {node["id"] for a in attempts for node in a["nodes"] if node["state"] != "ended"}
         found = []
         for path in self.home.glob("*/runs/*/agent.json"):
             if path.parent.name in live:
