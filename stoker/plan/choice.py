@@ -9,6 +9,7 @@ from stoker.plan.memory import memory_of
 from stoker.spec import JobSpec
 from stoker.spec.arithmetic import batch_of
 from stoker.spec.distributed import DDP, FSDP, Auto, Single
+from stoker.spec.distributed._ranks import Ranks
 
 
 @dataclass(frozen=True)
@@ -24,13 +25,13 @@ class Choice:
 
 def candidates(auto: Auto) -> Iterator[DDP | FSDP | Single]:
     """The fastest first."""
-    ranks = {"nodes": auto.nodes, "min_nodes": auto.min_nodes, "processes_per_node": auto.processes_per_node}
     if auto.world_size == 1:
         yield Single()
         return
-    yield DDP(**ranks)
-    yield FSDP(**ranks, reshard_after_forward=False)
-    yield FSDP(**ranks)
+    ranks = {name: getattr(auto, name) for name in Ranks.model_fields}
+    yield DDP.model_validate(ranks)
+    yield FSDP.model_validate({**ranks, "reshard_after_forward": False})
+    yield FSDP.model_validate(ranks)
 
 
 def rank_limit(spec: JobSpec, *, worker_bytes: int | None = None, device_bytes: int | None = None) -> int | None:

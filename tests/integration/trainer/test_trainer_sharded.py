@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stoker.events import Started
+from stoker.events import Notice, Started
 from tests.support.trainer_runs import (
     Nursery,
     blobs,
@@ -229,3 +229,17 @@ def test_a_sharded_run_can_be_used(nursery: Nursery, alone: Callable[[Json], Pat
     home = _train(nursery, tmp_path / "run", _with(GPT, _fsdp(2)), 2)
     one, other = load(final_checkpoint(home)), load(final_checkpoint(alone(GPT)))
     assert one.generate("the", tokens=20, temperature=0) == other.generate("the", tokens=20, temperature=0)
+
+
+@pytest.mark.parametrize(("memory_gb", "strategy"), [(None, "ddp: the fastest"), (0.5, "nothing smaller is left")])
+def test_auto_decides_says_so_and_computes_the_same(
+    memory_gb: float | None, strategy: str, nursery: Nursery, alone: Callable[[Json], Path], tmp_path: Path
+) -> None:
+    """PyTorch itself needs more than the 256 MiB of each rank: the strategy that needs least is taken."""
+    spec = _with(MLP, {"strategy": "auto", "processes_per_node": 2}) | {"resources": {"memory_gb": memory_gb}}
+    home = _train(nursery, tmp_path / "run", spec, 2)
+    said = [e.message for e in events(home) if isinstance(e, Notice) and e.code == "strategy_chosen"]
+    assert len(said) == 1
+    assert strategy in said[0]
+    assert (final_checkpoint(home) / "shards.json").exists() == (memory_gb is not None)
+    _same(alone(MLP), home)
