@@ -10,6 +10,7 @@ from stoker.spec.data import Data
 from stoker.spec.debug import Debug
 from stoker.spec.distributed import Distributed, Single
 from stoker.spec.evaluation import Evaluation
+from stoker.spec.interpretability import Interpretability
 from stoker.spec.logging import Logging
 from stoker.spec.loss import Loss
 from stoker.spec.model import Model
@@ -66,6 +67,8 @@ class JobSpec(Spec):
     """When it is saved and what is kept."""
     logging: Logging = Logging()
     """What it reports while it trains."""
+    interpretability: Annotated[Interpretability | None, Knob(rows=("XAI-01",))] = None
+    """What the finished model pays attention to; null for nothing."""
     debug: Debug = Debug()
     """What is watched for while it trains, and what is done when it goes wrong."""
 

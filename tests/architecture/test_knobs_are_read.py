@@ -282,7 +282,7 @@ JOBS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "rnn": ("words.txt", _text_job({"type": "rnn", "hidden_size": 8})),
     "lstm": ("words.txt", _text_job({"type": "lstm", "hidden_size": 8, "proj_size": 4, "forget_bias": 1.0})),
-    "gru": ("words.txt", _text_job({"type": "gru", "hidden_size": 8, "tie_embeddings": True})),
+    "gru": ("words.txt", _text_job({"type": "gru", "hidden_size": 8, "tie_embeddings": True}, tbptt={"steps": 8})),
     "bpe": (
         "words.txt",
         {

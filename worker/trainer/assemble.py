@@ -1,7 +1,7 @@
 """From spec to a run ready to start. Order matters, so it is written once, here."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from stoker.plan.known import Known
 from stoker.spec import JobSpec
 from stoker.spec.arithmetic import Sizes
 from stoker.spec.evaluation import Mode
+from worker.trainer.adversarial import build_adversary, replays_of
 from worker.trainer.artifact import Shelf
 from worker.trainer.average import Average, InTurn, build_average, in_run, settled_rate
 from worker.trainer.control import Control, StopSignal
@@ -19,15 +20,17 @@ from worker.trainer.data import Dataset, Description, Feed, Wanted, build_data
 from worker.trainer.debug import build_guard, build_stragglers, watches
 from worker.trainer.distributed import Replica, arrange, decided, meetings, memories, replicate
 from worker.trainer.distributed.timed import timed
+from worker.trainer.dynamic_batch import build_fitting, fits_memory
 from worker.trainer.errors import SpecProblem
 from worker.trainer.evaluation import Examiner, Text, build_examiner
 from worker.trainer.flops import Hollow, cost_of
 from worker.trainer.guard import Backoff, together
 from worker.trainer.habit import Ending, Habit
 from worker.trainer.inspection import build_inspection, show_model, watched
+from worker.trainer.interpretability import Matter, build_interpretability
 from worker.trainer.journal import Journal
 from worker.trainer.logging import Log, build_endings, build_figures, build_log, build_watch, parts_of
-from worker.trainer.loss import SummedCrossEntropy, build_loss
+from worker.trainer.loss import SummedCrossEntropy, SummedLoss, build_loss
 from worker.trainer.model import build_model
 from worker.trainer.objective import Objective
 from worker.trainer.optimizer import build_optimizer
@@ -40,9 +43,9 @@ from worker.trainer.schedule import LearningRate, build_schedule
 from worker.trainer.staging import Staging, build_staging
 from worker.trainer.state import Stateful
 from worker.trainer.statistics import renew
-from worker.trainer.statistics import renew
 from worker.trainer.task import build_task
 from worker.trainer.training import Judge, build_clip, build_judge, micro_size, total_steps
+from worker.trainer.truncation import build_portions
 from worker.trainer.update import Update
 from worker.trainer.world import World
 
@@ -61,6 +64,8 @@ class Run:
     feed: Feed
     model: nn.Module
     params: Sequence[nn.Parameter]
+    parameters: int
+    """Numbers that are learned, over all ranks."""
     replica: Replica
     passes: Passes
     optimizer: torch.optim.Optimizer
@@ -76,6 +81,8 @@ class Run:
     """How it is saved."""
     habits: Sequence[Habit]
     """What else is done between steps."""
+    explain: Ending
+    """What is done with the weights a run ends with, before they are saved; not by a run that is to go on later."""
     endings: Sequence[Ending]
     """What is done once the run has ended and is saved."""
     stateful: dict[str, Stateful]
@@ -130,7 +137,9 @@ def assemble(
         batch_size=training.batch_size,
         micro_size=micro,
         weights=loss.sample_weights(data.train.targets),
+        streams=training.tbptt is not None and training.tbptt.stateful,
         order_seed=seeds.order,
+        replays=replays_of(training.adversarial),
         world=world,
     )
     tokens = data.train.tokens_per_sample
@@ -138,12 +147,19 @@ def assemble(
     show_model(spec.debug, model, hollow, shelf)
     total = total_steps(training, per_epoch=feed.per_epoch, samples=feed.samples_per_epoch, tokens_per_sample=tokens)
     arithmetic = Arithmetic(spec.precision, world)
+    parameters = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    objective = Objective(model, loss)
     spread = decided(spec, _known(data, outputs), world, journal)
-    replica = replicate(spread, Objective(model, loss), world)
+    replica = replicate(spread, objective, world, late=fits_memory(training.dynamic_batch))
     params = [p for p in model.parameters() if p.requires_grad]  # those that the strategy left: it may have cut them
     optimizer = build_optimizer(spec.optimizer, params)
     met = meetings(spread, replica, optimizer, world)
-    clip = build_clip(training.gradient_clipping, params, measured=spec.logging.gradient_norm or watches(spec.debug))
+    clip = build_clip(
+        training.gradient_clipping, params, measured=spec.logging.gradient_norm or watches(spec.debug), pieces=world.pieces
+    )
+    portions, streams = build_portions(
+        training.tbptt, model, batch_size=training.batch_size, per_epoch=feed.per_epoch, world=world
+    )
     guard = build_guard(spec.debug, world, journal, norm=clip.norm, overflowed=lambda: arithmetic.scaler.overflowed)
     backoff = Backoff()
     update = Update(optimizer, arithmetic.scaler, clip, guard)
@@ -155,14 +171,23 @@ def assemble(
         steps=steps,
         statistics=lambda: renew(model, replica.outputs, feed.inputs(), arithmetic.autocast, world),
     )
-    rate = build_schedule(spec.schedule, spec.optimizer.lr, total=total, per_epoch=feed.per_epoch)
-    steps = in_run(feed.per_epoch, training.batch_size * tokens)
-    average, averages = build_average(
-        training.ema,
-        training.swa,
+    adversary, opponents = build_adversary(
+        training.adversarial,
+        objective,
+        arithmetic.autocast,
+        world,
+        batch_size=training.batch_size,
+        moment=lambda: run.step,
+        seed=seeds.attack,
+    )
+    passes, fitting = build_fitting(
+        training.dynamic_batch,
+        build_passes(replica, Accumulated(timed(replica, watch), arithmetic, portions, adversary), micro),
+        replica,
         model,
-        steps=steps,
-        statistics=lambda: renew(model, replica.outputs, feed.inputs(), arithmetic.autocast, world),
+        micro,
+        world,
+        journal,
     )
     rate = build_schedule(spec.schedule, spec.optimizer.lr, total=total, per_epoch=feed.per_epoch)
     examiner = build_examiner(
@@ -177,14 +202,28 @@ def assemble(
         world=world,
         autocast=arithmetic.autocast,
     )
+    mean_loss, splits = _mean_loss(loss), {"train": data.train, "validation": data.validation, "test": data.test}
+    matter = Matter(
+        model,
+        data.train,
+        splits,
+        classes=aim.classes,
+        outputs=outputs,
+        columns=data.about.columns,
+        mean_loss=mean_loss,
+        batch=examiner.batch_size,
+        device=world.device,
+        seed=seeds.weights,
+    )
     inspection = build_inspection(
         spec.debug,
         model,
         rows=data.train.slice,
-        mean_loss=lambda outputs, targets: loss(outputs, targets) / loss.sample_weights(targets).sum(),
+        mean_loss=mean_loss,
         autocast=arithmetic.autocast,
         rhythm=lambda interval: rhythm(interval, feed.per_epoch, training.batch_size * tokens),
         world=world,
+        watch=watch,
         shelf=shelf,
         journal=journal,
     )
@@ -202,8 +241,9 @@ def assemble(
         feed=feed,
         model=model,
         params=params,
+        parameters=parameters,
         replica=replica,
-        passes=watched(build_passes(replica, Accumulated(timed(replica, watch), arithmetic)), spec.debug.detect_anomaly),
+        passes=watched(passes, spec.debug.detect_anomaly),
         optimizer=optimizer,
         update=update,
         backoff=backoff,
@@ -225,13 +265,36 @@ def assemble(
         staging=build_staging(spec.checkpoint, world.device),
         saving=rhythm(spec.checkpoint.interval, feed.per_epoch, training.batch_size * tokens),
         habits=inspection.habits,
+        explain=build_interpretability(spec.interpretability, matter, shelf),
         endings=(*inspection.endings, *build_endings(figures, shelf)),
-        stateful={**parts_of(figures), "backoff": backoff, **guard.parts(), **arithmetic.parts(), **memories(replica), **met, **averages},
+        stateful={
+            **parts_of(figures),
+            "backoff": backoff,
+            **guard.parts(),
+            **fitting,
+            **arithmetic.parts(),
+            **streams,
+            **memories(replica),
+            **met,
+            **averages,
+            **opponents,
+        },
         total=total,
         seconds=training.max_seconds or math.inf,
     )
     torch.manual_seed(seeds.noise(world.stream, 0))
     return run
+
+
+def _mean_loss(loss: SummedLoss) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
+    """Of outputs in any number format."""
+
+    def mean(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        right = targets.float() if targets.is_floating_point() else targets
+        total: torch.Tensor = loss(outputs.float(), right) / loss.sample_weights(right).sum()
+        return total
+
+    return mean
 
 
 def _known(data: Dataset, outputs: int) -> Known:

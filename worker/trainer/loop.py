@@ -47,8 +47,7 @@ def between(run: Run) -> None:
     stop, seconds = run.control.exchange()
     for habit in run.habits:
         if habit.rhythm.due(run.step, seconds):
-            with run.log.watch.during("insight"):
-                habit.act(run.step)
+            habit.act(run.step)
     if run.log.rhythm.due(run.step, seconds):
         log(run)
     if run.examiner.rhythm.due(run.step, seconds):
@@ -108,26 +107,26 @@ def save(run: Run, *, wait: bool = False) -> None:
 
 def finish(run: Run, reason: str) -> None:
     """What follows the last step: a checkpoint when the run was told to stop; else the last reports, judged and saved."""
-    match reason:
-        case "preempted":
-            save(run, wait=True)
-        case _:
-            if run.logged < run.step:
-                log(run)
-            if run.evaluated < run.step:
-                evaluate(run)
-            with run.log.watch.during("evaluation"):
-                run.average.end(restored=_restore_best(run))
-                _report(run, "test")
-            with run.log.watch.during("checkpoint"):
-                checkpoint.save(run, final=True)
+    if reason == "preempted":
+        save(run, wait=True)
+        return
+    if run.logged < run.step:
+        log(run)
+    if run.evaluated < run.step:
+        evaluate(run)
+    with run.log.watch.during("evaluation"):
+        run.average.end(restored=_restore_best(run))
+        _report(run, "test")
+        run.explain(run.step, reason)
+    with run.log.watch.during("checkpoint"):
+        checkpoint.save(run, final=True)
 
 
 def _started(run: Run) -> Started:
     return Started(
         step=run.step,
         total_steps=run.total,
-        parameters=sum(p.numel() for p in run.params),
+        parameters=run.parameters,
         world_size=run.world.size,
         device=str(run.world.device),
     )

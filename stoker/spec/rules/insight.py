@@ -3,8 +3,20 @@
 from collections.abc import Iterator
 
 from stoker.spec.distributed import DDP, Distributed, LocalSGD, Single
+from stoker.spec.interpretability import (
+    DeepLift,
+    FeatureAblation,
+    IntegratedGradients,
+    LayerGradCam,
+    LayerwiseRelevance,
+    Occlusion,
+    PermutationImportance,
+)
+from stoker.spec.model import MLP, Layers
+from stoker.spec.model.layers import Conv, Layer, Residual
 from stoker.spec.rules._rule import Case, Hit, Rule, hit
 from stoker.spec.rules.lengths import RUN_READS, total_steps
+from stoker.spec.task import CausalLM, Regression
 
 
 def whole_on_each_rank(spec: Distributed) -> bool:
@@ -37,7 +49,109 @@ def profiler_after_end(case: Case) -> Iterator[Hit]:
         yield hit("/debug/profiler", last=profiler.start_step + profiler.active_steps, total=total)
 
 
+def explained_whole(case: Case) -> Iterator[Hit]:
+    if case.spec.interpretability is not None and not whole_on_each_rank(case.spec.distributed):
+        yield hit("/interpretability", strategy=case.spec.distributed.strategy)
+
+
+def explained_text(case: Case) -> Iterator[Hit]:
+    asked = case.spec.interpretability
+    if asked is None or not isinstance(case.spec.task, CausalLM):
+        return
+    if not isinstance(asked.method, IntegratedGradients):
+        yield hit("/interpretability/method", ("integrated_gradients",), what=f"method {asked.method.type}")
+    if asked.baseline != "zero":
+        yield hit("/interpretability/baseline", ("zero",), what=f"baseline {asked.baseline}")
+
+
+def explained_split(case: Case) -> Iterator[Hit]:
+    asked, split = case.spec.interpretability, case.spec.data.split
+    if asked is not None and {"test": split.test, "validation": split.validation, "train": 1.0}[asked.split] == 0:
+        yield hit("/interpretability/split", split=asked.split)
+
+
+def explained_targets(case: Case) -> Iterator[Hit]:
+    asked, task = case.spec.interpretability, case.spec.task
+    if asked is None or asked.targets == "predicted":
+        return
+    if asked.targets == "label":
+        if isinstance(task, Regression):
+            yield hit("/interpretability/targets", what="label", why="numbers have no class")
+        return
+    outputs = case.problem.outputs
+    over = [index for index in asked.targets if outputs is not None and index >= outputs]
+    if over:
+        yield hit("/interpretability/targets", what=over[0], why=f"the model has {outputs} outputs, from 0")
+
+
+def explained_idle(case: Case) -> Iterator[Hit]:
+    """Keys that the method has no use for."""
+    asked = case.spec.interpretability
+    if asked is None:
+        return
+    if asked.baseline != "zero" and not isinstance(asked.method, IntegratedGradients | DeepLift | Occlusion | FeatureAblation):
+        yield hit("/interpretability/baseline", key="baseline", method=asked.method.type)
+    if asked.targets != "predicted" and isinstance(asked.method, PermutationImportance):
+        yield hit("/interpretability/targets", key="targets", method=asked.method.type)
+
+
+def occlusion_stride(case: Case) -> Iterator[Hit]:
+    asked = case.spec.interpretability
+    if asked is not None and isinstance(asked.method, Occlusion) and asked.method.stride > asked.method.window:
+        yield hit("/interpretability/method/stride", stride=asked.method.stride, window=asked.method.window)
+
+
+def explained_model(case: Case) -> Iterator[Hit]:
+    """Methods that follow the layers of a model know those of some models only."""
+    asked, model = case.spec.interpretability, case.spec.model
+    if asked is None:
+        return
+    match asked.method:
+        case DeepLift() | LayerwiseRelevance():
+            if not isinstance(model, MLP | Layers):
+                yield hit("/interpretability/method", method=asked.method.type, models="mlp and layers")
+        case LayerGradCam():
+            if not isinstance(model, Layers) or not any(_convolves(layer) for layer in model.layers):
+                yield hit("/interpretability/method", method=asked.method.type, models="layers with a conv")
+        case _:
+            return
+
+
+def _convolves(layer: Layer) -> bool:
+    return isinstance(layer, Conv) or (isinstance(layer, Residual) and any(_convolves(inner) for inner in layer.layers))
+
+
+XAI = ("/interpretability",)
 INSIGHT_RULES = (
+    Rule(
+        "interpretability-needs-whole-model", "R", (*XAI, "/distributed"), explained_whole,
+        "attributions run the model on one rank, and with strategy {strategy} no rank has all of it",
+        "use strategy single or ddp, or remove `interpretability`",
+    ),
+    Rule(
+        "interpretability-text", "R", (*XAI, "/task/type"), explained_text,
+        "{what} changes numbers, and text is made of tokens", "use method integrated_gradients with baseline zero",
+    ),
+    Rule(
+        "interpretability-split", "R", (*XAI, "/data/split"), explained_split,
+        "`interpretability.split` is {split}, and `data.split.{split}` is 0", "hold out a share, or explain another split",
+    ),
+    Rule(
+        "interpretability-targets", "R", (*XAI, "/task", "/data"), explained_targets,
+        "`interpretability.targets: {what}` is no output: {why}", "use predicted, or indices of outputs",
+    ),
+    Rule(
+        "interpretability-idle", "R", XAI, explained_idle,
+        "method {method} has no use for `interpretability.{key}`", "remove `{key}`, or use another method",
+    ),
+    Rule(
+        "interpretability-model", "R", (*XAI, "/model"), explained_model,
+        "method {method} is for models of type {models}", "use integrated_gradients, which is for all",
+    ),
+    Rule(
+        "occlusion-stride", "R", XAI, occlusion_stride,
+        "a stride of {stride} leaves out places between windows of {window}", "lower stride to the window or below",
+    ),
     Rule(
         "probes-need-whole-model", "R", ("/debug/probes", "/distributed"), probes_need_whole_model,
         "probes run the model on one rank, and with strategy {strategy} no rank has all of it", "use strategy single or ddp, or remove `debug.probes`",

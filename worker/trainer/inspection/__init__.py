@@ -19,6 +19,7 @@ from worker.trainer.inspection.summary import keep_summary
 from worker.trainer.inspection.weights import KeepHistograms, ReportGradientNorms
 from worker.trainer.journal import Journal
 from worker.trainer.rhythm import Rhythm
+from worker.trainer.stopwatch import Watch
 from worker.trainer.world import World
 
 __all__ = ["Inspection", "build_inspection", "show_model", "watched"]
@@ -49,6 +50,7 @@ def build_inspection(
     autocast: Callable[[], AbstractContextManager[object]],
     rhythm: Callable[[Duration], Rhythm],
     world: World,
+    watch: Watch,
     shelf: Shelf,
     journal: Journal,
 ) -> Inspection:
@@ -68,4 +70,12 @@ def build_inspection(
         record = Record(spec.profiler, world, shelf)
         acts.append((Duration(steps=1), record))
         endings = (record.finish,)
-    return Inspection(tuple(Habit(rhythm(interval), act) for interval, act in acts), endings)
+    return Inspection(tuple(Habit(rhythm(interval), _timed(act, watch)) for interval, act in acts), endings)
+
+
+def _timed(act: Act, watch: Watch) -> Act:
+    def done(step: int) -> None:
+        with watch.during("insight"):
+            act(step)
+
+    return done
