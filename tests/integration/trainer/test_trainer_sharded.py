@@ -243,3 +243,13 @@ def test_auto_decides_says_so_and_computes_the_same(
     assert strategy in said[0]
     assert (final_checkpoint(home) / "shards.json").exists() == (memory_gb is not None)
     _same(alone(MLP), home)
+
+
+def test_each_rank_holds_its_share_of_the_weights_and_of_the_optimizer(nursery: Nursery, tmp_path: Path) -> None:
+    home = _train(nursery, tmp_path / "run", _with(GPT, _fsdp(2), max_steps=7), 2)
+    held = [tensors(home / "checkpoints" / "step-00000006" / f"shard-000{rank}.safetensors") for rank in (0, 1)]
+    whole = sum(t.numel() for t in tensors(final_checkpoint(home) / "model.safetensors").values())
+    for store, copies in (("model/", 1), ("optimizer/", 2)):
+        shares = [sum(t.numel() for name, t in part.items() if name.startswith(store) and t.dim()) for part in held]
+        assert sum(shares) == pytest.approx(copies * whole, rel=0.01)
+        assert max(shares) < 0.55 * copies * whole
