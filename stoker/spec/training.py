@@ -5,7 +5,10 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from stoker.spec._base import Count, Knob, MetricKey, NonNegative, Positive, Spec
+from stoker.spec.adversarial import Adversarial
 from stoker.spec.average import EMA, SWA
+from stoker.spec.dynamic_batch import DynamicBatch
+from stoker.spec.truncation import TBPTT
 
 
 class ClipByNorm(Spec):
@@ -65,10 +68,16 @@ class Training(Spec):
     """Samples per forward pass of one rank; unset, what accumulation leaves."""
     gradient_accumulation_steps: Annotated[Count | None, Knob("micro-batches", ("memory", "speed"), ("TRAIN-03",))] = None
     """Forward passes per optimizer step; unset, batch_size / (micro_batch_size x ranks)."""
+    dynamic_batch: Annotated[DynamicBatch | None, Knob(affects=("memory", "speed", "quality"), rows=("TRAIN-10",))] = None
+    """How batches change while the run goes on; null for not at all."""
     gradient_clipping: Annotated[Clipping | None, Knob(affects=("quality",), rows=("REG-07", "REG-08"))] = None
     """Bound on gradients, after accumulation; null for none."""
     early_stopping: Annotated[EarlyStopping | None, Knob(affects=("speed", "quality"), rows=("REG-06",))] = None
     """Stop before the end when validation stalls; null for never."""
+    tbptt: Annotated[TBPTT | None, Knob(affects=("memory", "speed", "quality"), rows=("TRAIN-08",))] = None
+    """Learn long sequences in windows of time, for recurrent models; null for whole sequences."""
+    adversarial: Annotated[Adversarial | None, Knob(affects=("speed", "quality"), rows=("TRAIN-11",))] = None
+    """Learn from samples that are turned against the model; null for samples as they are."""
     ema: Annotated[EMA | None, Knob(affects=("memory", "quality"))] = None
     """Judge and keep an exponential moving average of the weights; null for the weights themselves."""
     swa: Annotated[SWA | None, Knob(affects=("memory", "quality"))] = None

@@ -158,6 +158,7 @@ STACK = [
     {"type": "flatten"},
     {"type": "linear", "units": 3},
 ]
+ATTACK = {"method": "pgd", "clip": {"low": -9.0, "high": 9.0}}
 SMALL_GPT = {"type": "transformer_decoder", "num_layers": 1, "hidden_size": 16, "num_heads": 2}
 ONCE: dict[str, Any] = {"interval": {"steps": 1}}
 INSIDE = {
@@ -217,10 +218,19 @@ JOBS: dict[str, tuple[str, dict[str, Any]]] = {
             "data": _source("parquet") | {"normalization": {"type": "minmax"}},
             "optimizer": {"type": "adam"},
             "schedule": {"type": "cosine", "warmup_steps": 1},
-            "training": {"max_steps": 3, "batch_size": 8, "gradient_clipping": {"type": "value"}, "ema": {"start": {"steps": 2}}},
+            "training": {"max_steps": 3, "batch_size": 8, "gradient_clipping": {"type": "value"}, "ema": {"start": {"steps": 2}}, "adversarial": ATTACK},
             "evaluation": {"metrics": ["mae", "rmse", "r2"]},
             "logging": {"interval": {"seconds": 1.0}},
             "precision": {"mode": "fp16_mixed", "loss_scale": {"mode": "dynamic"}},
+        },
+    ),
+    "fitting": (
+        "rows.csv",
+        {
+            "task": {"type": "classification", "target": "y"},
+            "model": {"type": "mlp", "hidden_sizes": [4]},
+            "data": _source("csv", delimiter=";"),
+            "training": {"max_steps": 4, "batch_size": 8, "dynamic_batch": {"mode": "fit_memory"}},
         },
     ),
     "diverging": (
@@ -244,7 +254,7 @@ JOBS: dict[str, tuple[str, dict[str, Any]]] = {
             "model": {"type": "layers", "layers": STACK},
             "data": _source("arrays"),
             "schedule": {"type": "step", "step_size": {"epochs": 1}},
-            "training": {"max_steps": 2, "batch_size": 8},
+            "training": {"adversarial": {"method": "fgsm"}, "max_steps": 2, "batch_size": 8},
             "debug": INSIDE,
             "interpretability": {"method": "layer_grad_cam", "samples": 2},
             "logging": {"timing": True},
@@ -256,7 +266,7 @@ JOBS: dict[str, tuple[str, dict[str, Any]]] = {
             "task": {"type": "classification"},
             "model": {"type": "mlp", "normalization": {"type": "rms"}},
             "data": _source("image_folder", channels=1),
-            "training": {"max_seconds": 0.01, "batch_size": 8, "swa": {"start": {"steps": 1}}},
+            "training": {"max_seconds": 0.01, "batch_size": 8, "swa": {"start": {"steps": 1}}, "adversarial": {"method": "free"}},
             "precision": {"mode": "fp16_pure", "loss_scale": {"mode": "static", "scale": 8.0}},
         },
     ),
@@ -274,7 +284,7 @@ JOBS: dict[str, tuple[str, dict[str, Any]]] = {
         "words.txt",
         {
             "task": {"type": "causal_lm"},
-            "model": SMALL_GPT | {"position": {"type": "sinusoidal"}},
+            "model": SMALL_GPT | {"position": {"type": "sinusoidal"}, "num_layers": 2, "tie_embeddings": False},
             "data": _source("text") | {"tokenizer": {"type": "char"}, "sequence": {"length": 16}},
             "training": {"max_steps": 2, "batch_size": 8},
             "schedule": {"type": "wsd", "decay_ratio": 0.5},
@@ -298,6 +308,7 @@ TOGETHER: dict[str, dict[str, Any]] = {
     "ddp": {"strategy": "ddp", "processes_per_node": 2},
     "fsdp": {"strategy": "fsdp", "processes_per_node": 2},
     "local_sgd": {"strategy": "local_sgd", "processes_per_node": 2},
+    "pipeline": {"strategy": "ddp", "processes_per_node": 2, "pipeline_parallel": {"degree": 2, "microbatches": 2}},
     "context": {"strategy": "ddp", "processes_per_node": 2, "context_parallel": {"degree": 2}},
     "tensor": {"strategy": "ddp", "processes_per_node": 2, "tensor_parallel": {"degree": 2}},
     "auto": {"strategy": "auto", "processes_per_node": 2},

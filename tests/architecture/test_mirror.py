@@ -61,6 +61,8 @@ MACHINERY = {
     "checkpoint/collect": "a model of which every rank has a part, as one file",
     "checkpoint/commit": "when a checkpoint begins to exist",
     "checkpoint/content": "what a checkpoint consists of",
+    "checkpoint/export": "the final weights for other programs",
+    "checkpoint/hugging_face": "decoders as transformers knows them",
     "checkpoint/find": "which checkpoint a run continues from",
     "checkpoint/keep": "which checkpoints stay on the worker's disk",
     "checkpoint/places": "names of directories and files",

@@ -37,6 +37,7 @@ for line in sys.stdin:
         os.environ.update(command["env"])
         for number, name in ((1, "out"), (2, "err")):
             os.dup2(os.open(home / f"log-rank{command['env']['RANK']}.{name}", os.O_CREAT | os.O_WRONLY | os.O_APPEND), number)
+        exec(command["inject"], {})
         os._exit(main(home))
     print(json.dumps(pid), flush=True)
 """
@@ -58,23 +59,25 @@ class Nursery:
         self._process.stdin.flush()
         return int(json.loads(self._process.stdout.readline()))
 
-    def start(self, home: Path, ranks: int = 1) -> "Running":
+    def start(self, home: Path, ranks: int = 1, inject: str = "") -> "Running":
+        """`inject`: a program that each rank runs before its own, to break something in it."""
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = str(probe.getsockname()[1])
         shared = {"WORLD_SIZE": str(ranks), "LOCAL_WORLD_SIZE": str(ranks), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
         shared |= {"OMP_NUM_THREADS": "1"}
         pids = [
-            self._ask({"home": str(home), "env": {**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)}}) for rank in range(ranks)
+            self._ask({"home": str(home), "inject": inject, "env": {**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)}})
+            for rank in range(ranks)
         ]
         return Running(self, home, pids)
 
     def wait(self, pid: int) -> int:
         return self._ask({"wait": pid})
 
-    def run(self, home: Path, ranks: int = 1) -> list[int]:
+    def run(self, home: Path, ranks: int = 1, inject: str = "") -> list[int]:
         """Exit codes by rank."""
-        return self.start(home, ranks).wait()
+        return self.start(home, ranks, inject).wait()
 
     def close(self) -> None:
         self._process.communicate()

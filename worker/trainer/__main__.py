@@ -25,7 +25,7 @@ from worker.trainer.assemble import Run, assemble
 from worker.trainer.control import StopSignal
 from worker.trainer.data import Description
 from worker.trainer.debug import patience
-from worker.trainer.errors import RunError, SpecProblem
+from worker.trainer.errors import NO_GPU_MEMORY, NO_HOST_MEMORY, RunError, SpecProblem
 from worker.trainer.journal import Journal
 from worker.trainer.loop import train
 from worker.trainer.world import join_world, limit_memory, rank_from_environment
@@ -113,8 +113,10 @@ def judge(error: BaseException) -> Verdict:
 
 def _by_words(message: str) -> str:
     """Libraries that raise plain errors say in words what happened."""
-    if "can't allocate memory" in message or "not enough memory" in message:
+    if any(words in message for words in NO_HOST_MEMORY):
         return "host_oom"
+    if any(words in message for words in NO_GPU_MEMORY):
+        return "cuda_oom"
     if "No space left on device" in message or "Disk quota exceeded" in message:
         return "disk_full"
     if dist.is_initialized() and any(words in message for words in ("gloo", "Connection closed by peer", "NCCL")):

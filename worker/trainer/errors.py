@@ -9,7 +9,19 @@ RunError
 
 from typing import ClassVar
 
+import torch
+
 from stoker.spec.debug import Rollback
+
+NO_HOST_MEMORY = ("can't allocate memory", "not enough memory")
+NO_GPU_MEMORY = ("CUDA out of memory", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED")
+"""What libraries that raise plain errors say in words."""
+
+
+def no_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out, on the host or on a GPU."""
+    words = (*NO_HOST_MEMORY, *NO_GPU_MEMORY)
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(each in str(error) for each in words)
 
 
 class RunError(Exception):

@@ -20,24 +20,25 @@ class Heart:
         path.write_bytes(bytes(LAYOUT.size))
         with path.open("r+b") as file:
             self._shared = mmap.mmap(file.fileno(), LAYOUT.size)
-        self._step = self._beats = 0
+        self.step = self._beats = 0
+        """Steps made when it last beat."""
 
     def beat(self, step: int) -> None:
         """Still alive, with as many steps made."""
-        self._step = step
+        self.step = step
         self._beats += 1
         NUMBERS.pack_into(self._shared, 0, step, self._beats, time.monotonic_ns())
 
     def phase(self, name: str) -> None:
         """Busy with something else from now on."""
         self._shared[NUMBERS.size :] = name.encode("ascii", "replace")[:16].ljust(16, b"\0")
-        self.beat(self._step)
+        self.beat(self.step)
 
     def around(self, call: Callable[P, R]) -> Callable[P, R]:
         """The same call, with a beat each time: for what is long but made of many small parts."""
 
         def beating(*args: P.args, **kwargs: P.kwargs) -> R:
-            self.beat(self._step)
+            self.beat(self.step)
             return call(*args, **kwargs)
 
         return beating

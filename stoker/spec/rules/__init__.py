@@ -8,8 +8,10 @@ from stoker.spec.i18n import Lang
 from stoker.spec.job import JobSpec
 from stoker.spec.rules._rule import Case, Hit, Level, Rule
 from stoker.spec.rules.architecture import ARCHITECTURE_RULES
+from stoker.spec.rules.attacks import ATTACK_RULES
 from stoker.spec.rules.averages import AVERAGE_RULES
 from stoker.spec.rules.batches import BATCH_RULES
+from stoker.spec.rules.batching import BATCHING_RULES
 from stoker.spec.rules.checkpoints import CHECKPOINT_RULES
 from stoker.spec.rules.contexts import CONTEXT_RULES
 from stoker.spec.rules.failures import FAILURE_RULES
@@ -23,6 +25,7 @@ from stoker.spec.rules.nodes import NODE_RULES
 from stoker.spec.rules.recurrence import RECURRENCE_RULES
 from stoker.spec.rules.samples import SAMPLE_RULES
 from stoker.spec.rules.sharding import SHARDING_RULES
+from stoker.spec.rules.stages import STAGE_RULES
 
 RULES: tuple[Rule, ...] = (
     *ARCHITECTURE_RULES,
@@ -32,14 +35,17 @@ RULES: tuple[Rule, ...] = (
     *INSIGHT_RULES,
     *LENGTH_RULES,
     *BATCH_RULES,
+    *BATCHING_RULES,
     *MACHINE_RULES,
     *CHECKPOINT_RULES,
     *NODE_RULES,
     *MEETING_RULES,
     *CONTEXT_RULES,
+    *STAGE_RULES,
     *SHARDING_RULES,
     *FORMAT_RULES,
     *AVERAGE_RULES,
+    *ATTACK_RULES,
     *FAILURE_RULES,
 )
 """Every rule, by what it is about."""

@@ -1,7 +1,7 @@
 """Loader specs into batches. Batch k of the run is a pure function of the data, the seed and k, for any number of ranks."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -29,6 +29,13 @@ class Batch:
     scale: torch.Tensor
     """Parts / weight: gradients of the summed losses times this, averaged over the parts of a batch, are those of the mean loss."""
 
+    def divided(self, size: int) -> "Batch":
+        """The same samples in passes of at most so many."""
+        if all(len(inputs) <= size for inputs, _ in self.micros):
+            return self
+        cuts = [(micro, at) for micro in self.micros for at in range(0, max(1, len(micro[0])), size)]
+        return replace(self, micros=tuple((x[at : at + size], y[at : at + size]) for (x, y), at in cuts))
+
 
 class Feed:
     """The training split as batches."""
@@ -43,8 +50,14 @@ class Feed:
         weights: torch.Tensor,
         order_seed: Callable[[int], int],
         world: World,
+        streams: bool = False,
+        replays: int = 1,
     ) -> None:
-        """`weights`: what each sample counts in the mean loss, (n,) float64. Raises DataProblem when no batch fills."""
+        """`weights`: what each sample counts in the mean loss, (n,) float64. With `streams`, each place of the batch goes through
+        a stretch of consecutive samples; `replays` steps in a row use the same batch. Raises DataProblem when no batch fills.
+        """
+        self._replays = replays
+        self._streams = streams
         self.samples, self.batch_size, self._micro, self._world = samples, batch_size, micro_size, world
         self._spec, self._weights, self._order_seed = spec, weights, order_seed
         self.per_epoch = steps_per_epoch(len(samples), batch_size, spec.drop_last)
@@ -61,7 +74,7 @@ class Feed:
 
     def batch(self, step: int) -> Batch:
         """The batch of the optimizer step with this number, from 0."""
-        epoch, index = divmod(step, self.per_epoch)
+        epoch, index = divmod(step // self._replays, self.per_epoch)
         block, at = divmod(index, self._block)
         if self._held != (epoch, block):
             self._batches, self._held = self._gather(epoch, block), (epoch, block)
@@ -70,7 +83,7 @@ class Feed:
     def inputs(self) -> Iterator[torch.Tensor]:
         """This rank's part of every batch of the first epoch, as they stand."""
         for step in range(self.per_epoch):
-            for inputs, _ in self.batch(step).micros:
+            for inputs, _ in self.batch(step * self._replays).micros:
                 yield inputs
 
     def samples_after(self, steps: int) -> int:
@@ -83,8 +96,13 @@ class Feed:
         if self._order[0] != epoch:
             generator = torch.Generator().manual_seed(self._order_seed(epoch))
             count = len(self.samples)
-            self._order = epoch, torch.randperm(count, generator=generator) if self._spec.shuffle else torch.arange(count)
+            order = torch.randperm(count, generator=generator) if self._spec.shuffle else torch.arange(count)
+            self._order = epoch, self._in_streams(order) if self._streams else order
         return self._order[1]
+
+    def _in_streams(self, order: torch.Tensor) -> torch.Tensor:
+        used = len(order) // self.batch_size * self.batch_size
+        return torch.cat((order[:used].view(self.batch_size, -1).T.flatten(), order[used:]))
 
     def _gather(self, epoch: int, block: int) -> list[Batch]:
         """Blocks begin at fixed places of the epoch, so that a resumed run slices the same memory at the same offsets."""

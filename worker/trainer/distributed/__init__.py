@@ -5,12 +5,24 @@ from typing import assert_never
 
 import torch
 
-from stoker.spec.distributed import Auto, DDP, FSDP, ContextParallel, Distributed, LocalSGD, Single, TensorParallel
+from stoker.spec.distributed import (
+    DDP,
+    FSDP,
+    Auto,
+    ContextParallel,
+    Distributed,
+    LocalSGD,
+    PipelineParallel,
+    Single,
+    TensorParallel,
+)
 from worker.trainer.distributed.auto import decided
 from worker.trainer.distributed.context_parallel import arrange_context_parallel, in_context
 from worker.trainer.distributed.ddp import Replicated
+from worker.trainer.distributed.deferred import Deferred
 from worker.trainer.distributed.fsdp import Sharded
 from worker.trainer.distributed.local_sgd import Apart, Meeting
+from worker.trainer.distributed.pipeline_parallel import Piped, arrange_pipeline_parallel
 from worker.trainer.distributed.replica import Replica
 from worker.trainer.distributed.single import Alone
 from worker.trainer.distributed.tensor_parallel import Cut, arrange_tensor_parallel
@@ -18,7 +30,7 @@ from worker.trainer.objective import Objective
 from worker.trainer.state import Stateful
 from worker.trainer.world import World
 
-__all__ = ["Apart", "Meeting", "Replica", "arrange", "decided", "meetings", "memories", "replicate"]
+__all__ = ["Apart", "Deferred", "Meeting", "Piped", "Replica", "arrange", "decided", "meetings", "memories", "replicate"]
 
 
 def arrange(spec: Distributed, world: World) -> World:
@@ -28,14 +40,21 @@ def arrange(spec: Distributed, world: World) -> World:
             return arrange_tensor_parallel(world, degree)
         case DDP(context_parallel=ContextParallel(degree=degree)) | FSDP(context_parallel=ContextParallel(degree=degree)):
             return arrange_context_parallel(world, degree)
+        case DDP(pipeline_parallel=PipelineParallel(degree=degree)):
+            return arrange_pipeline_parallel(world, degree)
         case Auto() | Single() | DDP() | FSDP() | LocalSGD():
             return world
         case _:
             assert_never(spec)
 
 
-def replicate(spec: Distributed, objective: Objective, world: World) -> Replica:
-    """For as many ranks as there are, which may differ from what the spec asked for: the batch is the same for any number."""
+def replicate(spec: Distributed, objective: Objective, world: World, *, late: bool = False) -> Replica:
+    """For as many ranks as there are, which may differ from what the spec asked for: the batch is the same for any number.
+
+    `late`: gradients are exchanged when somebody asks for it after the passes; for whole models on each rank only.
+    """
+    if late and world.size > 1:
+        return Deferred(objective, world, spec.bucket_cap_mb if isinstance(spec, DDP) else DDP().bucket_cap_mb)
     match spec:
         case DDP(context_parallel=ContextParallel(degree=degree)) | FSDP(context_parallel=ContextParallel(degree=degree)):
             objective = objective if world.size == 1 else in_context(objective, world, degree)
@@ -46,6 +65,8 @@ def replicate(spec: Distributed, objective: Objective, world: World) -> Replica:
             raise ValueError("strategy auto is decided before it is built")
         case Single():
             return Alone(objective) if world.size == 1 else Replicated(objective, world, DDP())
+        case DDP(pipeline_parallel=PipelineParallel() as pipeline):
+            return Alone(objective) if world.size == 1 else Piped(objective, world, pipeline)
         case DDP(tensor_parallel=TensorParallel() as tensor):
             return Alone(objective) if world.size == 1 else Cut(objective, world, tensor)
         case DDP():
