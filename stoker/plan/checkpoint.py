@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from stoker.facts import DatasetFacts, ImageFacts, TextFacts
 from stoker.plan.known import Known
 from stoker.plan.prediction import CheckpointSizeView
+from stoker.plan.recurrent import streams_bytes
 from stoker.plan.spread import shards
 from stoker.plan.tape import FP32, INT64, Shape, Tape, Weight
 from stoker.spec import JobSpec
@@ -63,7 +64,7 @@ def checkpoint_of(spec: JobSpec, facts: DatasetFacts, known: Known, tape: Tape, 
     best = model if keeps_best(spec) else 0
     optimizer = optimizer_bytes(spec, tape)
     optimizer += _headers(_optimizer_entries(spec, tape), optimizer, "optimizer/", pieces)
-    state = _ranks(ranks, tape.gpu) + _apart(spec, tape) + _average(spec, tape) + _documents(spec, facts, known)
+    state = _ranks(ranks, tape.gpu) + _apart(spec, tape) + _average(spec, tape) + streams_bytes(spec) + _documents(spec, facts, known)
     total = model + best + optimizer + state
     kept = spec.checkpoint.keep_last + spec.checkpoint.keep_best + 1
     return CheckpointSizeView(

@@ -26,7 +26,7 @@ def draw(spec: JobSpec, known: Known, batch: int) -> Tape:
         case Layers():
             out = _stack(tape, spec.model, samples)
         case RNN() | LSTM() | GRU():
-            out = play_recurrent(tape, spec.model, samples, known.outputs, text=known.text)
+            out = play_recurrent(tape, spec.model, samples, known.outputs, text=known.text, cut=spec.training.tbptt)
         case TransformerDecoder():
             out = play_decoder(tape, spec.model, known.shape[0], known.outputs)
         case _:

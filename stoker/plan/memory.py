@@ -35,7 +35,7 @@ def memory_of(spec: JobSpec, known: Known, tape: Tape, batch: Batch) -> MemoryVi
     average = average_bytes(spec, tape)
     standing = runtime + dataset + weights + buffers + best + average + optimizer
     # Gradients of one backward pass come as activations go; where they outlive it, both are there at once.
-    lasting = batch.accumulation > 1 or spec.distributed.world_size > 1
+    lasting = batch.accumulation > 1 or tape.windows > 1 or spec.distributed.world_size > 1
     backward = gradients + activations if lasting else max(gradients, activations + tape.largest_weight)
     training = backward + workspace + communication
     saving = weights + apart_bytes(spec.distributed, weights, optimizer)

@@ -5,31 +5,72 @@ an LSTM without projection by oneDNN, which keeps a workspace. For a GPU, whose 
 are those of the gates and states that it must.
 """
 
+from dataclasses import dataclass
 from typing import assert_never
 
 from stoker.plan.tape import BF16, FP32, INT64, Tape, Value
+from stoker.spec import JobSpec
 from stoker.spec.model.recurrent import GRU, LSTM, RNN
+from stoker.spec.truncation import TBPTT
 
 Cell = RNN | LSTM | GRU
+HEADER_BYTES = 400
+"""Of the file that keeps them, with its line in the manifest."""
 
 
-def play_recurrent(tape: Tape, spec: Cell, samples: Value, outputs: int, *, text: bool) -> Value:
+@dataclass(frozen=True)
+class Walk:
+    """Steps that a micro-batch takes through time; without windows, all four are the length of a sample or one."""
+
+    kept: int
+    """Steps of the longest pass."""
+    forward: int
+    """Steps forwards, over all passes; windows that overlap take some of them again."""
+    backward: int
+    """Steps backwards, over all passes."""
+    begins: int
+    """Passes, whose first step hands no gradient to the state before it."""
+    said: int
+    """Outputs of one pass, for text."""
+
+
+def walk_of(length: int, cut: TBPTT | None, *, text: bool) -> Walk:
+    """How a sample of some length is gone through."""
+    if cut is None:
+        return Walk(length, length, length, 1, length)
+    steps, stride = min(cut.steps, length), cut.stride or cut.steps
+    if not text:
+        return Walk(steps, length, steps, 1, 1)
+    windows = -(-length // stride)
+    # Window i ends at i strides and begins `steps` before, but not before the sample: the first ones are shorter.
+    short = min(windows - 1, -(-cut.steps // stride) - 1)
+    taken = length - max(0, windows * stride - cut.steps)  # the last
+    taken += stride * short * (short + 1) // 2 + (windows - 1 - short) * cut.steps
+    return Walk(steps, taken, taken, windows, min(stride, length))
+
+
+def play_recurrent(tape: Tape, spec: Cell, samples: Value, outputs: int, *, text: bool, cut: TBPTT | None = None) -> Value:
     """Logits of every token of one micro-batch of windows, or what the head says at the end of sequences of numbers."""
-    steps = samples.shape[0]
-    value = samples.viewed(steps, samples.shape[1] if len(samples.shape) == 2 else 1)
+    length = samples.shape[0]
+    walk = walk_of(length, cut, text=text)
+    tape.windows = walk.begins
+    value = samples.viewed(walk.kept, samples.shape[1] if len(samples.shape) == 2 else 1)
     if text:
         width = spec.embedding_size or spec.hidden_size
         tape.learn("embedding", "tokens.weight", (outputs, width))
-        tape.keep_more(steps, INT64)
-        value = tape.made((steps, width))
+        tape.keep_more(walk.kept, INT64)
+        value = tape.made((walk.kept, width))
     for layer in range(spec.num_layers):
-        value = _layer(tape, spec, value, layer)
+        value = _layer(tape, spec, value, layer, walk)
     if not text:
         said = value.viewed(spec.width)
         end = tape.made((spec.width,), value.item, kept=True) if spec.bidirectional else said
         return tape.linear(end, outputs, "head", "head", bias=spec.bias)
+    others = 2 * tape.batch * (length - walk.said) * spec.width * outputs
+    tape.forward, tape.backward = tape.forward + others, tape.backward + 2 * others
     # The head reads a copy, with the batch in front again.
-    return tape.linear(tape.made(value.shape, value.item), outputs, "head", "head", bias=False, tied=spec.tie_embeddings)
+    said = tape.made((walk.said, spec.width), value.item)
+    return tape.linear(said, outputs, "head", "head", bias=False, tied=spec.tie_embeddings)
 
 
 def gates(spec: Cell) -> int:
@@ -45,14 +86,14 @@ def gates(spec: Cell) -> int:
             assert_never(spec)
 
 
-def _layer(tape: Tape, spec: Cell, value: Value, layer: int) -> Value:
+def _layer(tape: Tape, spec: Cell, value: Value, layer: int, walk: Walk) -> Value:
     """(steps, features) to (steps, width), both directions."""
     steps, features = value.shape
     inner = FP32 if isinstance(spec, GRU) and tape.mixed and not tape.gpu else BF16 if tape.mixed else tape.word
     _read(tape, spec, value, layer)
     for direction in ("", "_reverse")[: spec.directions]:
         _learn(tape, spec, features, f"layers.{{}}_l{layer}{direction}", layer)
-        _products(tape, spec, steps, features, grad=value.grad)
+        _products(tape, spec, walk, features, grad=value.grad)
         _keep(tape, spec, steps, features)
     # On the way back, the gradients of all gates of a direction stand beside what is kept; measured with a projection, three of four.
     tape.made((steps, (3 if spec.says != spec.hidden_size else gates(spec)) * spec.hidden_size), inner)
@@ -96,13 +137,14 @@ def _learn(tape: Tape, spec: Cell, features: int, name: str, layer: int) -> None
         tape.learn(part, name.format("weight_hr"), (spec.says, spec.hidden_size))
 
 
-def _products(tape: Tape, spec: Cell, steps: int, features: int, *, grad: bool) -> None:
-    """Nothing goes back into the state that the first step begins with."""
+def _products(tape: Tape, spec: Cell, walk: Walk, features: int, *, grad: bool) -> None:
+    """Nothing goes back into the state that a pass begins with."""
     rows, projected = gates(spec) * spec.hidden_size, spec.says != spec.hidden_size
     reading, moving = 2 * rows * features, 2 * rows * spec.says
     saying = 2 * spec.hidden_size * spec.says if projected else 0
-    tape.forward += tape.batch * steps * (reading + moving + saying)
-    tape.backward += tape.batch * (steps * ((2 if grad else 1) * reading + moving + 2 * saying) + (steps - 1) * moving)
+    tape.forward += tape.batch * walk.forward * (reading + moving + saying)
+    back = walk.backward * ((2 if grad else 1) * reading + 2 * moving + 2 * saying) - walk.begins * moving
+    tape.backward += tape.batch * back
     if tape.mixed:
         tape.casts += BF16 * rows * ((features if grad else 0) + spec.says)
 
@@ -143,3 +185,12 @@ def _leading(width: int, item: int) -> int:
     line = 64 // item
     rows = -(-width // line) * line
     return rows + line if rows % 256 == 0 else rows
+
+
+def streams_bytes(spec: JobSpec) -> int:
+    """What the checkpoint of a stateful run keeps of where each stream is."""
+    cut, model = spec.training.tbptt, spec.model
+    if cut is None or not cut.stateful or not isinstance(model, RNN | LSTM | GRU):
+        return 0
+    units = model.says + (model.hidden_size if isinstance(model, LSTM) else 0)
+    return spec.training.batch_size * model.num_layers * model.directions * units * FP32 + HEADER_BYTES

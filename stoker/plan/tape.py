@@ -87,6 +87,8 @@ class Tape:
     """Bytes of the bfloat16 copies of weights."""
     copies: int = 1
     """What is played now stands for this many equal blocks."""
+    windows: int = 1
+    """Backward passes of one micro-batch: windows of time, where a sequence is learned in pieces."""
 
     @property
     def parameters(self) -> int:

@@ -1,8 +1,9 @@
 """Counts that follow from a spec by arithmetic alone. Plan and trainer both take them from here, so they cannot differ."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from stoker.spec._base import Duration
 from stoker.spec.data.split import Split
@@ -48,6 +49,24 @@ def apportion(total: int, counts: Sequence[int]) -> list[int]:
 def windows(tokens: int, length: int) -> int:
     """Samples in a stream of tokens: windows of `length` inputs, each needing one token after it."""
     return max(0, (tokens - 1) // length)
+
+
+class TimeWindow(NamedTuple):
+    """Steps of a sequence that one backward pass goes through; the errors of its last `counted` steps are its own."""
+
+    start: int
+    stop: int
+    counted: int
+
+
+def time_windows(length: int, steps: int, stride: int) -> Iterator[TimeWindow]:
+    """Windows of at most `steps`, each ending `stride` after the one before; every step is counted once.
+
+    They begin at multiples of the stride, and the last ends with the sequence.
+    """
+    for end in range(stride, length + stride, stride):
+        stop = min(end, length)
+        yield TimeWindow(max(0, end - steps), stop, stop - (end - stride))
 
 
 def batch_of(batch_size: int, micro: int | None, accumulation: int | None, ranks: int) -> Batch | None:

@@ -31,6 +31,7 @@ def completed(spec: JobSpec, facts: DatasetFacts | None) -> JobSpec:
     ranks = spec.distributed.world_size
     parts = spec.distributed.data_parts
     spec = _with(spec, training=_batch(spec.training, parts), resources=_with(spec.resources, cpus=spec.resources.cpus or ranks))
+    spec = _with(spec, training=_truncation(spec.training))
     spec = _with(spec, evaluation=_evaluation(spec), reproducibility=_seeds(spec))
     return _with(spec, training=_stopping(spec), checkpoint=_checkpoint(spec), precision=_precision(spec.precision), schedule=_schedule(spec.schedule))
 
@@ -187,6 +188,11 @@ def _schedule(part: Any) -> Any:
 
 def _precision(part: Precision) -> Precision:
     return _with(part, loss_scale=part.scaling)
+
+
+def _truncation(training: Training) -> Training:
+    cut = training.tbptt
+    return training if cut is None else _with(training, tbptt=_with(cut, stride=cut.stride or cut.steps))
 
 
 def _evaluation(spec: JobSpec) -> Evaluation:

@@ -70,6 +70,58 @@ def forget_bias_needs_bias(case: Case) -> Iterator[Hit]:
         yield hit("/model/forget_bias")
 
 
+def tbptt_needs_memory(case: Case) -> Iterator[Hit]:
+    model = recurrent(case)
+    if case.spec.training.tbptt is not None and (model is None or model.bidirectional):
+        yield hit("/training/tbptt", model="one that reads both ways" if model else case.spec.model.type)
+
+
+def _length(case: Case) -> int | None:
+    """Time steps of a sample, for a recurrent model."""
+    shape = case.problem.input_shape
+    return None if shape is None or recurrent(case) is None else shape[0]
+
+
+def tbptt_longer_than_samples(case: Case) -> Iterator[Hit]:
+    cut, length = case.spec.training.tbptt, _length(case)
+    if cut is not None and length is not None and cut.steps > length:
+        yield hit("/training/tbptt/steps", steps=cut.steps, length=length)
+
+
+def tbptt_stride(case: Case) -> Iterator[Hit]:
+    cut = case.spec.training.tbptt
+    if cut is not None and cut.stride is not None and cut.steps % cut.stride:
+        nearest = next(n for n in range(min(cut.stride, cut.steps), 0, -1) if cut.steps % n == 0)
+        yield hit("/training/tbptt/stride", stride=cut.stride, steps=cut.steps, nearest=nearest)
+
+
+def tbptt_stride_unused(case: Case) -> Iterator[Hit]:
+    cut = case.spec.training.tbptt
+    if cut is not None and cut.stride not in (None, cut.steps) and recurrent(case) and not isinstance(case.spec.task, CausalLM):
+        yield hit("/training/tbptt/stride")
+
+
+def _stateful(case: Case) -> bool:
+    cut = case.spec.training.tbptt
+    return cut is not None and cut.stateful
+
+
+def streams_shuffled(case: Case) -> Iterator[Hit]:
+    if _stateful(case) and case.spec.data.loader.shuffle:
+        yield hit("/data/loader/shuffle")
+
+
+def streams_split(case: Case) -> Iterator[Hit]:
+    if _stateful(case) and not isinstance(case.spec.data.source, Text) and case.spec.data.split.strategy != "contiguous":
+        yield hit("/data/split/strategy", ("contiguous",), strategy=case.spec.data.split.strategy)
+
+
+def streams_uneven(case: Case) -> Iterator[Hit]:
+    samples, size = case.problem.samples, case.spec.training.batch_size
+    if _stateful(case) and not case.spec.data.loader.drop_last and (samples is None or samples.train % size):
+        yield hit("/data/loader/drop_last", size=size)
+
+
 RECURRENCE_RULES = (
     Rule(
         "recurrent-needs-sequence", "R", ("/model/type", "/data", "/task"), needs_sequence,
@@ -100,5 +152,35 @@ RECURRENCE_RULES = (
     Rule(
         "forget-bias-needs-bias", "R", ("/model",), forget_bias_needs_bias,
         "`forget_bias` sets a bias, and `bias` is false", "set `bias: true`, or remove forget_bias",
+    ),
+    Rule(
+        "tbptt-needs-memory", "R", ("/training/tbptt", "/model"), tbptt_needs_memory,
+        "`training.tbptt` cuts the memory of a recurrent model that reads forwards, and this is {model}",
+        "use rnn, lstm or gru in one direction, or remove tbptt",
+    ),
+    Rule(
+        "tbptt-longer-than-samples", "R", ("/training/tbptt", "/model", "/data"), tbptt_longer_than_samples,
+        "gradients are to go back {steps} steps, and a sample has {length}", "lower `training.tbptt.steps`, or remove tbptt",
+    ),
+    Rule(
+        "tbptt-stride", "R", ("/training/tbptt",), tbptt_stride,
+        "a stride of {stride} does not divide windows of {steps} steps", "set `training.tbptt.stride: {nearest}`",
+    ),
+    Rule(
+        "tbptt-stride-unused", "R", ("/training/tbptt", "/model", "/task/type"), tbptt_stride_unused,
+        "samples with one target at their end have one window, the last, and no stride", "remove `training.tbptt.stride`",
+    ),
+    Rule(
+        "streams-shuffled", "R", ("/training/tbptt", "/data/loader"), streams_shuffled,
+        "a stateful run reads consecutive samples, and the loader shuffles them", "set `data.loader.shuffle: false`",
+    ),
+    Rule(
+        "streams-split", "R", ("/training/tbptt", "/data"), streams_split,
+        "a stateful run reads consecutive samples, and split strategy {strategy} takes some from between them",
+        "set `data.split.strategy: contiguous`",
+    ),
+    Rule(
+        "streams-uneven", "R", ("/training/tbptt", "/data", "/task", "/training/batch_size"), streams_uneven,
+        "a smaller last batch has no place for some of the {size} streams of a stateful run", "set `data.loader.drop_last: true`",
     ),
 )  # fmt: skip

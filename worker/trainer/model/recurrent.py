@@ -54,7 +54,8 @@ class Recurrent(nn.Module):
         said = self._read(x if x.dim() == 3 else x.unsqueeze(-1))
         if self.tokens is None:
             said = self._end(said)
-        return self.head(said) if self.head is not None else F.linear(said, self._embedding())  # type: ignore[no-any-return]  # modules return Any
+        out: torch.Tensor = self.head(said) if self.head is not None else F.linear(said, self._embedding())
+        return out
 
     def _read(self, x: torch.Tensor) -> torch.Tensor:
         """(B, T, F) → (B, T, W), or its last steps; begins where the course says and notes the memory for it."""
