@@ -7,6 +7,9 @@ from pydantic import Field
 from stoker.spec._base import Duration, Knob, MetricKey, Natural, Spec
 
 
+Export = Literal["safetensors", "huggingface"]
+
+
 class Checkpoint(Spec):
     """The end of a run is always saved."""
 
@@ -16,6 +19,8 @@ class Checkpoint(Spec):
     """Write while the run goes on: from a forked process (fork), from a copy (copy), or not (off); unset, fork on a CPU and copy on a GPU."""
     on_exception: Annotated[bool, Knob(rows=("CKPT-03",))] = False
     """Save the last whole step when the run fails of an error in the job, for one process; not when a weight is no number."""
+    export: Annotated[Annotated[tuple[Export, ...], Field(max_length=2)], Knob(rows=("CKPT-01",))] = ()
+    """Formats in which the weights the run ends with are kept as artifacts export/<format>/…, for other programs."""
     keep_last: Annotated[Annotated[int, Field(ge=2, le=1000)], Knob("checkpoints", (), ("CKPT-03",))] = 3
     """Newest checkpoints kept; two at least, so that a damaged one never leaves none."""
     keep_best: Annotated[Natural, Knob("checkpoints", (), ("CKPT-03",))] = 1

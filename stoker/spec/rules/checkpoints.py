@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator
 
+from stoker.spec.hugging_face import nearest
+from stoker.spec.model import TransformerDecoder
 from stoker.spec.rules._rule import Case, Hit, Rule, hit
 
 
@@ -16,7 +18,31 @@ def forks_need_host_memory(case: Case) -> Iterator[Hit]:
         yield hit("/checkpoint/background", ("copy", "off"))
 
 
+def only_decoders_are_exported(case: Case) -> Iterator[Hit]:
+    model = case.spec.model
+    if "huggingface" in case.spec.checkpoint.export and not isinstance(model, TransformerDecoder):
+        yield hit("/checkpoint/export", ("safetensors",), model=model.type)
+
+
+def known_decoders_are_exported(case: Case) -> Iterator[Hit]:
+    model = case.spec.model
+    if "huggingface" in case.spec.checkpoint.export and isinstance(model, TransformerDecoder):
+        architecture, fields = nearest(model)
+        if fields:
+            yield hit("/checkpoint/export", ("safetensors",), architecture=architecture, fields="; ".join(fields))
+
+
 CHECKPOINT_RULES = (
+    Rule(
+        "huggingface-decoders", "R", ("/checkpoint/export", "/model"), only_decoders_are_exported,
+        "transformers computes decoders, and the model is {model}",
+        "remove huggingface from `checkpoint.export`; safetensors takes any model",
+    ),
+    Rule(
+        "huggingface-architecture", "R", ("/checkpoint/export", "/model"), known_decoders_are_exported,
+        "no architecture of transformers computes this decoder; {architecture} is nearest and wants {fields}",
+        "change those fields of `model`, or remove huggingface from `checkpoint.export`",
+    ),
     Rule(
         "on-exception-one-process", "R", ("/checkpoint/on_exception", "/distributed"), exceptions_of_one,
         "on_exception saves what one process has, and there are {ranks} ranks: when one raises, the others cannot say what they hold",

@@ -18,6 +18,7 @@ from worker.trainer.checkpoint.boxes import Layout, Stores, lay_out, local
 from worker.trainer.checkpoint.collect import collect
 from worker.trainer.checkpoint.commit import commit, exchanged, manifest, write_manifest
 from worker.trainer.checkpoint.content import rank_states, state_of, stores_of
+from worker.trainer.checkpoint.export import export
 from worker.trainer.checkpoint.keep import prune
 from worker.trainer.checkpoint.places import DESCRIPTION, INDEX, RANKS, STATE, building, directory, shard
 from worker.trainer.staging import Copies, Done, Task, Written
@@ -84,6 +85,8 @@ def save(run: Run, *, final: bool = False, wait: bool = False) -> None:
     run.staging.flight = flight
     if flight.waited:
         _finish(flight, start)
+        if final:
+            export(run)
     else:
         run.control.questions = (*run.control.questions, flight)
         flight.stall = time.perf_counter() - start

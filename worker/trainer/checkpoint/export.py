@@ -1,0 +1,77 @@
+"""The weights a run ends with, for other programs: artifacts made from its last checkpoint, tensor by tensor."""
+
+import json
+from collections.abc import Iterable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import assert_never
+
+import torch
+
+from stoker.spec.checkpoint import Export
+from worker.trainer.artifact import Shelf
+from worker.trainer.assemble import Run
+from worker.trainer.checkpoint.hugging_face import Made, config_of, tensors_of, tokenizer_of
+from worker.trainer.checkpoint.places import directory
+from worker.trainer.checkpoint.read import Stored
+from worker.trainer.staging.sheet import CODES, header, raw
+
+
+def export(run: Run) -> None:
+    """After the last save; only rank 0 does anything. Raises OSError when the disk does not take it."""
+    shelf = Shelf(run.home, run.journal, run.world.is_lead)
+    for kind in run.spec.checkpoint.export if run.world.is_lead else ():
+        with Stored(directory(run.home, run.step)) as stored:
+            for name, text in documents_of(run, kind).items():
+                shelf.text(f"export/{kind}/{name}", text)
+            put = partial(write, made=made_of(run, kind, stored), metadata=metadata_of(run))
+            shelf.keep(f"export/{kind}/model.safetensors", put)
+
+
+def made_of(run: Run, kind: Export, stored: Stored) -> list[Made]:
+    """What the file holds."""
+    match kind:
+        case "safetensors":
+            return [Made.same(stored, name) for name in sorted(stored.names("model"))]
+        case "huggingface":
+            return list(tensors_of(run.spec.model, stored))
+        case _:
+            assert_never(kind)
+
+
+def documents_of(run: Run, kind: Export) -> Mapping[str, str]:
+    """Files beside it, by name."""
+    about = run.data.about
+    match kind:
+        case "safetensors":
+            found = {
+                "config.json": json.dumps(
+                    {
+                        "model": run.spec.model.model_dump(),
+                        "shape": about.shape,
+                        "outputs": about.outputs,
+                        "classes": about.classes,
+                    },
+                    indent=1,
+                )
+            }
+            return found | ({} if about.codec is None else {"tokenizer.json": about.codec.dump()})
+        case "huggingface":
+            config = config_of(run.spec.model, about.shape[0], about.outputs, next(run.model.parameters()).dtype)
+            return {"config.json": json.dumps(config, indent=1), **tokenizer_of(about.codec)}
+        case _:
+            assert_never(kind)
+
+
+def metadata_of(run: Run) -> Mapping[str, str]:
+    return {"format": "pt", "model": run.spec.model.type, "step": str(run.step), "made_by": "stoker"}
+
+
+def write(path: Path, made: Iterable[Made], metadata: Mapping[str, str]) -> None:
+    """One tensor in memory at a time."""
+    ordered = sorted(made, key=lambda one: (-one.dtype.itemsize, one.name))
+    lines = [(one.name, CODES[one.dtype], one.shape, torch.Size(one.shape).numel() * one.dtype.itemsize) for one in ordered]
+    with path.open("wb") as file:
+        file.write(header(lines, metadata))
+        for one in ordered:
+            file.write(raw(one.make()))
