@@ -159,6 +159,7 @@ STACK = [
     {"type": "linear", "units": 3},
 ]
 ATTACK = {"method": "pgd", "clip": {"low": -9.0, "high": 9.0}}
+ATTACK = {"method": "pgd", "clip": {"low": -9.0, "high": 9.0}}
 SMALL_GPT = {"type": "transformer_decoder", "num_layers": 1, "hidden_size": 16, "num_heads": 2}
 ONCE: dict[str, Any] = {"interval": {"steps": 1}}
 INSIDE = {

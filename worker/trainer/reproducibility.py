@@ -24,6 +24,10 @@ class Seeds:
         """Dropout of a rank that starts at a step."""
         return _derive(self.seed, "noise", rank, step)
 
+    def attack(self, part: int, step: int) -> int:
+        """Random starts of attacks on one part of the batch of a step."""
+        return _derive(self.seed, "attack", part, step)
+
     @property
     def split(self) -> int:
         return _derive(self.data_seed, "split")

@@ -9,6 +9,7 @@ from stoker.spec.job import JobSpec
 from stoker.spec.rules._rule import Case, Hit, Level, Rule
 from stoker.spec.rules.architecture import ARCHITECTURE_RULES
 from stoker.spec.rules.attacks import ATTACK_RULES
+from stoker.spec.rules.attacks import ATTACK_RULES
 from stoker.spec.rules.averages import AVERAGE_RULES
 from stoker.spec.rules.batches import BATCH_RULES
 from stoker.spec.rules.batching import BATCHING_RULES
@@ -45,6 +46,7 @@ RULES: tuple[Rule, ...] = (
     *SHARDING_RULES,
     *FORMAT_RULES,
     *AVERAGE_RULES,
+    *ATTACK_RULES,
     *ATTACK_RULES,
     *FAILURE_RULES,
 )

@@ -162,6 +162,8 @@ BROKEN: dict[str, Broken] = {
     "context-parallel-alone": Broken("text", "/distributed/context_parallel", {"distributed": {"strategy": "ddp", "processes_per_node": 4, "context_parallel": {}, "tensor_parallel": {}}}),
     "attack-needs-numbers": Broken("text", "/training/adversarial", {"training.adversarial": {"method": "fgsm"}}),
     "attack-needs-whole-model": Broken("table", "/training/adversarial", {"training.adversarial": {"method": "fgsm"}, "distributed": {"strategy": "fsdp"}}),
+    "attack-in-windows": Broken("numbers", "/training/adversarial", {"model": {"type": "gru"}, "training.tbptt": {"steps": 2}, "training.adversarial": {"method": "fgsm"}}, arrays((150, 8, 4), ArrayFile(dtype="<f4", shape=(150, 2)))),
+    "attack-range": Broken("table", "/training/adversarial/clip/low", {"training.adversarial": {"method": "fgsm", "clip": {"low": 1.0, "high": 1.0}}}),
     "attack-carried": Broken("table", "/training/adversarial/method", {"training.adversarial": {"method": "free"}, "training.dynamic_batch": {"mode": "fit_memory"}}),
     "attack-mixes-statistics": Broken("table", "/model/normalization", {"model.normalization": {"type": "batch"}, "training.adversarial": {"method": "fgsm"}, "data.loader": {"drop_last": True}}),
     "attack-out-of-reach": Broken("table", "/training/adversarial/step_size", {"training.adversarial": {"method": "pgd", "epsilon": 1.0, "step_size": 0.1}}),
