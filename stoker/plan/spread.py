@@ -5,7 +5,7 @@ from typing import assert_never
 from stoker.plan.known import Known
 from stoker.plan.tape import BF16, FP32, Tape
 from stoker.spec import JobSpec
-from stoker.spec.distributed import DDP, FSDP, Auto, Distributed, LocalSGD, Single
+from stoker.spec.distributed import DDP, FSDP, Auto, Distributed, LocalSGD, PipelineParallel, Single
 from stoker.spec.model import TransformerDecoder
 
 MIB = 1 << 20
@@ -19,7 +19,7 @@ def shards(spec: Distributed) -> int:
         case FSDP(replicate=replicas):
             return max(1, spec.data_parts * spec.context_degree // replicas) * spec.tensor_degree
         case DDP():
-            return spec.tensor_degree
+            return spec.tensor_degree * spec.pipeline_degree
         case Auto() | Single() | LocalSGD():
             return 1
         case _:
@@ -61,12 +61,16 @@ def communication_bytes(spec: Distributed, weights: int, tape: Tape) -> int:
 def activation_bytes(spec: JobSpec, known: Known, tape: Tape) -> int:
     """What one rank keeps of a forward pass. Of sequences in parts it keeps its own, and the keys and values of all tokens."""
     match spec.distributed, spec.model:
-        case DDP(context_degree=degree) | FSDP(context_degree=degree), TransformerDecoder() as model if degree > 1:
+        case ((DDP(context_degree=degree) | FSDP(context_degree=degree)), TransformerDecoder() as model) if degree > 1:
             length, item = known.shape[0], BF16 if tape.mixed or tape.pure else FP32
             width = model.key_dim or model.hidden_size // model.num_heads
             pairs = 2 * (model.num_kv_heads or model.num_heads) * width * length * item * model.num_layers * tape.batch
             mask = (2 * degree + 1) * (length // (2 * degree)) ** 2 * item
             return tape.activation_bytes // degree + pairs - pairs // degree + mask
+        case DDP(pipeline_parallel=PipelineParallel() as pipeline), _:
+            # Pieces under way: all of them, or as many as there are stages before the first one turns back.
+            held = pipeline.microbatches if pipeline.schedule == "gpipe" else min(pipeline.stages, pipeline.microbatches)
+            return tape.activation_bytes * held // (pipeline.degree * pipeline.microbatches)
         case _:
             return tape.activation_bytes
 

@@ -8,7 +8,7 @@ import torch
 
 from worker.trainer.data import Batch
 from worker.trainer.data.loader import Micro
-from worker.trainer.distributed import Apart, Replica
+from worker.trainer.distributed import Apart, Piped, Replica
 from worker.trainer.precision import Arithmetic
 
 
@@ -84,9 +84,30 @@ class AfterParting:
         return self.passes(batch)
 
 
-def build_passes(replica: Replica, passes: Passes) -> Passes:
-    """With what the strategy does before a step."""
+@dataclass
+class ThroughStages:
+    """Each micro-batch in pieces through the stages of a model, forwards and backwards at once."""
+
+    replica: Piped
+    arithmetic: Arithmetic
+    micro: int
+    """Samples of a whole micro-batch."""
+
+    def __call__(self, batch: Batch) -> torch.Tensor:
+        total = torch.zeros((), dtype=torch.float64, device=batch.scale.device)
+        scale = self.arithmetic.scaled(batch.scale)
+        for inputs, targets in batch.micros:
+            total += self.replica.step(inputs, targets, self.micro, scale)
+        self.replica.average()
+        return total
+
+
+def build_passes(replica: Replica, passes: Accumulated, micro: int) -> Passes:
+    """With what the strategy does before a step, or instead of single passes. `micro`: samples of a whole micro-batch."""
     match replica:
+        case Piped():
+            replica.use(passes.arithmetic.autocast)
+            return ThroughStages(replica, passes.arithmetic, micro)
         case Apart():
             return AfterParting(replica, passes)
         case _:

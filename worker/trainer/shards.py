@@ -31,8 +31,15 @@ def placed(value: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
     return DTensor.from_local(copy, like.device_mesh, like.placements, run_check=False, shape=like.shape, stride=like.stride())
 
 
-def total_norm(tensors: Sequence[torch.Tensor], order: float) -> torch.Tensor:
-    """Norm of all elements of all tensors, each counted once however many ranks hold it; the same bits on every rank."""
+def total_norm(tensors: Sequence[torch.Tensor], order: float, pieces: dist.ProcessGroup | None = None) -> torch.Tensor:
+    """Norm of all elements of all tensors, each counted once however many ranks hold it; the same bits on every rank.
+
+    `pieces`: ranks with other tensors, which count too.
+    """
+    if pieces is not None:
+        part = total_norm(tensors, order).double().pow(order)
+        dist.all_reduce(part, group=pieces)
+        return part.pow(1 / order).float()
     norms = torch.stack(torch._foreach_norm([local(tensor) for tensor in tensors], order, dtype=torch.float32))
     if not any(isinstance(tensor, DTensor) for tensor in tensors):
         norm: torch.Tensor = torch.linalg.vector_norm(norms, order)

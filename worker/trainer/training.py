@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal, Protocol, assert_never
 
 import torch
+import torch.distributed as dist
 from torch import nn
 
 from stoker.spec.arithmetic import batch_of
@@ -55,12 +56,14 @@ class NoClip:
     """Gradients pass; their norm is only computed when somebody asks, while they are still there."""
 
     params: Sequence[nn.Parameter]
+    pieces: dist.ProcessGroup | None = None
+    """Ranks that hold other weights of the model."""
 
     def __call__(self) -> None:
         return
 
     def norm(self) -> torch.Tensor:
-        return total_norm([p.grad for p in self.params if p.grad is not None], 2.0)
+        return total_norm([p.grad for p in self.params if p.grad is not None], 2.0, self.pieces)
 
 
 @dataclass
@@ -70,11 +73,12 @@ class NormClip:
     params: Sequence[nn.Parameter]
     largest: float
     order: float
+    pieces: dist.ProcessGroup | None = None
     _norm: torch.Tensor = field(default_factory=lambda: torch.zeros(()))
 
     def __call__(self) -> None:
         gradients = [p.grad for p in self.params if p.grad is not None]
-        self._norm = total_norm(gradients, self.order)
+        self._norm = total_norm(gradients, self.order, self.pieces)
         torch._foreach_mul_([local(gradient) for gradient in gradients], torch.clamp(self.largest / (self._norm + 1e-6), max=1.0))
 
     def norm(self) -> torch.Tensor:
@@ -87,12 +91,13 @@ class ValueClip:
     largest: float
     measured: bool
     """Whether somebody will ask for the norm."""
+    pieces: dist.ProcessGroup | None = None
     _norm: torch.Tensor = field(default_factory=lambda: torch.zeros(()))
 
     def __call__(self) -> None:
         gradients = [p.grad for p in self.params if p.grad is not None]
         if self.measured:
-            self._norm = total_norm(gradients, 2.0)
+            self._norm = total_norm(gradients, 2.0, self.pieces)
         parts = [local(gradient) for gradient in gradients]
         torch._foreach_clamp_min_(parts, -self.largest)
         torch._foreach_clamp_max_(parts, self.largest)
@@ -101,14 +106,17 @@ class ValueClip:
         return self._norm
 
 
-def build_clip(spec: Clipping | None, params: Sequence[nn.Parameter], *, measured: bool) -> Clip:
+def build_clip(
+    spec: Clipping | None, params: Sequence[nn.Parameter], *, measured: bool, pieces: dist.ProcessGroup | None = None
+) -> Clip:
+    """`pieces`: ranks that hold other weights of the model, whose gradients count in the norm."""
     match spec:
         case None:
-            return NoClip(params)
+            return NoClip(params, pieces)
         case ClipByNorm():
-            return NormClip(params, spec.max_norm, spec.norm_type)
+            return NormClip(params, spec.max_norm, spec.norm_type, pieces)
         case ClipByValue():
-            return ValueClip(params, spec.value, measured)
+            return ValueClip(params, spec.value, measured, pieces)
         case _:
             assert_never(spec)
 

@@ -24,6 +24,8 @@ class World:
     """In how many parts a batch is taken; the number of ranks where each holds a whole model."""
     data_group: dist.ProcessGroup | None = None
     """One rank of each part, among them this one; None for all ranks."""
+    pieces: dist.ProcessGroup | None = None
+    """Ranks that hold other weights of the same model, among them this one; None where each holds at least a part of every one."""
     stream: int = 0
     """Which stream of random numbers this rank draws from: its own, or that of its part where ranks must draw alike."""
 
@@ -31,9 +33,17 @@ class World:
     def is_lead(self) -> bool:
         return self.rank == 0
 
-    def arranged(self, index: int, parts: int, group: dist.ProcessGroup | None, stream: int | None = None) -> "World":
+    def arranged(
+        self,
+        index: int,
+        parts: int,
+        group: dist.ProcessGroup | None,
+        stream: int | None = None,
+        pieces: dist.ProcessGroup | None = None,
+    ) -> "World":
         """The same ranks, taking the batch in other parts. `stream`: of random numbers; unset, ranks of one part draw alike."""
-        return replace(self, data_index=index, data_parts=parts, data_group=group, stream=index if stream is None else stream)
+        stream = index if stream is None else stream
+        return replace(self, data_index=index, data_parts=parts, data_group=group, stream=stream, pieces=pieces)
 
     def sum(self, value: torch.Tensor) -> torch.Tensor:
         """The sum over all parts of the batch, in place, the same on all ranks."""

@@ -10,6 +10,7 @@ from stoker.spec.distributed.ddp import DDP
 from stoker.spec.distributed.fsdp import FSDP
 from stoker.spec.distributed.hook import Halved, Hook, PowerSGD
 from stoker.spec.distributed.local_sgd import LocalSGD
+from stoker.spec.distributed.pipeline_parallel import PipelineParallel
 from stoker.spec.distributed.single import Single
 from stoker.spec.distributed.tensor_parallel import Cuttable, TensorParallel
 
@@ -25,6 +26,7 @@ __all__ = [
     "Halved",
     "Hook",
     "LocalSGD",
+    "PipelineParallel",
     "PowerSGD",
     "Single",
     "TensorParallel",

@@ -33,7 +33,11 @@ GPT: Json = {
         "sequence": {"length": 8},
         "split": {"validation": 0.15, "test": 0.1},
     },
-    "optimizer": {"type": "adamw", "lr": 0.001, "eps": 1e-5},  # smaller, and gradients near zero make steps out of rounding errors
+    "optimizer": {
+        "type": "adamw",
+        "lr": 0.001,
+        "eps": 1e-5,
+    },  # smaller, and gradients near zero make steps out of rounding errors
     # 54 windows to train on: the last batch of an epoch has 6
     "training": {"max_steps": 12, "batch_size": 16, "gradient_clipping": {"type": "norm", "max_norm": 0.5}},
     "evaluation": {"interval": {"steps": 7}, "metrics": ["perplexity", "bits_per_byte"]},
@@ -106,9 +110,25 @@ def test_sequences_in_parts_equal_whole_ones(name: str, nursery: Nursery, alone:
     )
 
 
+SIX = _model(num_layers=6, dropout=0.0)
+PIPES: dict[str, tuple[Json, int, Json]] = {
+    "1f1b": (GPT, 2, {"microbatches": 2}),
+    "gpipe": (_model(**ROPE), 4, {"schedule": "gpipe", "microbatches": 4}),
+    "interleaved": (SIX, 2, {"schedule": "interleaved_1f1b", "microbatches": 4}),
+    "four-stages": (SIX, 4, {"degree": 4, "microbatches": 4}),
+}
+
+
+@pytest.mark.parametrize("name", PIPES)
+def test_stages_equal_a_whole_model(name: str, nursery: Nursery, alone: Callable[[Json], Path], tmp_path: Path) -> None:
+    spec, ranks, more = PIPES[name]
+    _same(alone(spec), _train(nursery, tmp_path / "run", _spread(spec, ranks, pipeline_parallel=more), ranks))
+
+
 DROPOUT = _model(dropout=0.1, attention_dropout=0.1, embedding_dropout=0.1)
 RESUMED: dict[str, tuple[Json, int, Json]] = {
     "context": (DROPOUT, 2, {"context_parallel": {"degree": 2}}),
+    "pipeline": (DROPOUT, 2, {"pipeline_parallel": {"degree": 2}}),
 }
 
 
