@@ -98,9 +98,15 @@ def place(pending: Sequence[Need], nodes: Sequence[Node], *, patience: float = 6
 
 
 def _best(need: Need, nodes: Sequence[Node]) -> Placement | None:
-    """The tightest fit or the loosest, warm workers first. GPUs before CPU slots when either will do."""
+    """The tightest fit or the loosest, warm workers first. GPUs before CPU slots when either will do.
+
+    What needs no GPU takes slots beside one only when there are no others: a job that needs it needs them too.
+    """
     for device in _devices(need):
-        fitting = sorted((n for n in nodes if not missing(need, n, device)), key=_loosest if need.spread else _tightest)
+        order = _loosest if need.spread else _tightest
+        fitting = sorted((n for n in nodes if not missing(need, n, device)), key=order)
+        if device == "cpu":
+            fitting.sort(key=lambda n: bool(n.gpus))
         for count in range(need.nodes, need.fewest - 1, -1):
             for together in _reaching(fitting, count):
                 return Placement(need.job_id, tuple(_part(need, n, device) for n in together[:count]))

@@ -136,10 +136,21 @@ class Agent:
         return self.post("finish", json=body)
 
 
-def beat(worker: httpx.Client, name: str = "node", *, cpus: int = 4, boot: str = "boot-1", held: Any = ()) -> dict[str, Any]:
+def beat(
+    worker: httpx.Client,
+    name: str = "node",
+    *,
+    cpus: int = 4,
+    gpus: int = 0,
+    boot: str = "boot-1",
+    held: Any = (),
+    address: str = "",
+) -> dict[str, Any]:
     """One heartbeat; its answer."""
-    capacity = {"cpus": cpus, "memory_bytes": 2**40, "gpus": []}
+    devices = [{"index": i, "uuid": f"GPU-{name}-{i}", "name": "Fake GPU", "memory_bytes": 2**36} for i in range(gpus)]
+    capacity = {"cpus": cpus, "memory_bytes": 2**40, "gpus": devices}
     body = {"name": name, "boot_id": boot, "version": "test", "capacity": capacity, "held": list(held), "warm": True}
+    body |= {"address": address}
     answer = worker.post("/v1/workers/heartbeat", json=body)
     assert answer.status_code == 200, answer.text
     reply: dict[str, Any] = answer.json()
@@ -157,8 +168,8 @@ def assigned(worker: httpx.Client, name: str = "node", **more: Any) -> dict[str,
     raise AssertionError("nothing was assigned")
 
 
-def claim(server: Live, worker: httpx.Client, name: str = "node", agent_id: str = "agent-00000001") -> Agent:
-    given = assigned(worker, name)
+def claim(server: Live, worker: httpx.Client, name: str = "node", agent_id: str = "agent-00000001", **more: Any) -> Agent:
+    given = assigned(worker, name, **more)
     body = {"worker": name, "epoch": given["epoch"], "agent_id": agent_id, "pid": 1}
     answer = worker.post(f"/v1/attempts/{given['attempt_id']}/claim", json=body)
     assert answer.status_code == 200, answer.text

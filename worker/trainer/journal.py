@@ -1,8 +1,9 @@
 """The run's voice: one JSON line per event in the rank's own file, and the same for people on standard output.
 
-Rank 0 speaks; others only write their end.
+Rank 0 speaks; others only write their end and, the first of each further node, what was saved: its agent stores what is there.
 """
 
+import os
 import time
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from worker.trainer.heart import Heart
 
 class Journal:
     def __init__(self, home: Path, rank: int) -> None:
-        self._lead = rank == 0
+        self._lead, self._first = rank == 0, os.environ.get("LOCAL_RANK", "0") == "0"
         self.heart = Heart(home, rank)
         """Every rank's; the agent watches it."""
         path = home / f"events-rank{rank}.jsonl"
@@ -26,6 +27,8 @@ class Journal:
             self._file.write(event.model_dump_json() + "\n")
             if (line := in_words(event)) is not None:
                 print(line, flush=True)
+        elif self._first and isinstance(event, Saved):
+            self._file.write(event.model_dump_json() + "\n")
 
     def phase(self, name: str) -> None:
         self.heart.phase(name)
