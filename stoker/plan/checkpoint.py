@@ -1,5 +1,6 @@
 """Bytes of one checkpoint, file by file as `worker.trainer.checkpoint` writes them."""
 
+import math
 from collections.abc import Iterable
 
 from stoker.facts import DatasetFacts, ImageFacts, TextFacts
@@ -9,6 +10,7 @@ from stoker.plan.recurrent import streams_bytes
 from stoker.plan.spread import shards
 from stoker.plan.tape import FP32, INT64, Shape, Tape, Weight
 from stoker.spec import JobSpec
+from stoker.spec.adversarial import FreeAttack
 from stoker.spec.data import Arrays, Bpe, ByteTokenizer, CharTokenizer, Csv, ImageFolder, Parquet
 from stoker.spec.distributed import LocalSGD
 from stoker.spec.optimizer import SGD, Adam, AdamW
@@ -64,7 +66,7 @@ def checkpoint_of(spec: JobSpec, facts: DatasetFacts, known: Known, tape: Tape, 
     best = model if keeps_best(spec) else 0
     optimizer = optimizer_bytes(spec, tape)
     optimizer += _headers(_optimizer_entries(spec, tape), optimizer, "optimizer/", pieces)
-    state = _ranks(ranks, tape.gpu) + _apart(spec, tape) + _average(spec, tape) + streams_bytes(spec) + _documents(spec, facts, known)
+    state = _ranks(ranks, tape.gpu) + _apart(spec, tape) + _average(spec, tape) + _carried(spec, known) + streams_bytes(spec) + _documents(spec, facts, known)
     total = model + best + optimizer + state
     kept = spec.checkpoint.keep_last + spec.checkpoint.keep_best + 1
     return CheckpointSizeView(
@@ -164,6 +166,21 @@ def _average(spec: JobSpec, tape: Tape) -> int:
         if content
         else 0
     )
+
+
+def carried_bytes(spec: JobSpec, known: Known) -> int:
+    """Of the disturbances that each rank of a free attack carries from step to step."""
+    if not isinstance(spec.training.adversarial, FreeAttack):
+        return 0
+    return -(-spec.training.batch_size // spec.distributed.data_parts) * math.prod(known.shape) * FP32
+
+
+def _carried(spec: JobSpec, known: Known) -> int:
+    """parts.safetensors with those of all ranks."""
+    content = carried_bytes(spec, known) * spec.distributed.world_size
+    places = -(-spec.training.batch_size // spec.distributed.data_parts)
+    shape = (spec.distributed.world_size, places, *known.shape)
+    return content + _header([(len("adversary/disturbance"), shape, 1)], content) + FILE_BYTES if content else 0
 
 
 def _documents(spec: JobSpec, facts: DatasetFacts, known: Known) -> int:

@@ -2,7 +2,7 @@
 
 import math
 
-from stoker.plan.checkpoint import average_bytes, buffers_bytes, keeps_best, optimizer_bytes
+from stoker.plan.checkpoint import average_bytes, buffers_bytes, carried_bytes, keeps_best, optimizer_bytes
 from stoker.plan.known import Known
 from stoker.plan.prediction import MemoryView
 from stoker.plan.spread import activation_bytes, apart_bytes, communication_bytes, gradient_shards, shards
@@ -32,8 +32,8 @@ def memory_of(spec: JobSpec, known: Known, tape: Tape, batch: Batch) -> MemoryVi
     dataset, loading = _dataset(known, batch)
     communication = communication_bytes(spec.distributed, weights, tape)
     runtime = RUNTIME_BYTES + (GPU_RUNTIME_BYTES if tape.gpu else 0)
-    average = average_bytes(spec, tape)
-    standing = runtime + dataset + weights + buffers + best + average + optimizer
+    average = -(-average_bytes(spec, tape) // held)
+    standing = runtime + dataset + weights + buffers + best + average + optimizer + carried_bytes(spec, known)
     # Gradients of one backward pass come as activations go; where they outlive it, both are there at once.
     lasting = batch.accumulation > 1 or tape.windows > 1 or spec.distributed.world_size > 1
     backward = gradients + activations if lasting else max(gradients, activations + tape.largest_weight)

@@ -47,6 +47,10 @@ CASES: dict[str, tuple[JobSpec, DatasetFacts]] = {
     "amsgrad": (classifier(MLP, training=ONCE, optimizer={"type": "adam", "amsgrad": True}), TABLE),
     "ema": (classifier(MLP, training=ONCE | {"ema": {}}, precision={"mode": "bf16_pure"}), TABLE),
     "swa": (classifier(MLP, training=ONCE | {"swa": {"start": {"steps": 1}, "every": {"steps": 1}}}), TABLE),
+    "free": (
+        pictures(LAYERS, training=ONCE | {"batch_size": 64, "adversarial": {"method": "free"}}),
+        PICTURES,
+    ),
     "16-bits": (classifier(MLP, training=STOPPING, data=normalized(), precision={"mode": "bf16_pure"}), TABLE),
     "layers": (pictures(LAYERS, training=ONCE), PICTURES),
     "bytes": (language({"num_layers": 12, "hidden_size": 32, "num_heads": 2}, training=ONCE), TEXT),
