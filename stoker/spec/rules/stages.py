@@ -67,6 +67,9 @@ def stages_alone(case: Case) -> Iterator[Hit]:
     for name in ("dynamic_batch", "adversarial", "distillation"):
         if getattr(training, name, None) is not None:
             yield hit(f"/training/{name}", path=f"training.{name}")
+    for name in ("histograms", "gradients"):
+        if getattr(case.spec.debug, name) is not None:
+            yield hit(f"/debug/{name}", path=f"debug.{name}")
 
 
 STAGE_RULES = (
@@ -100,7 +103,7 @@ STAGE_RULES = (
         "micro-batches of {micro} samples do not divide into {pieces} pieces", "set `training.micro_batch_size` to {nearest}",
     ),
     Rule(
-        "pipeline-alone", "R", ("/distributed", "/training"), stages_alone,
-        "`{path}` needs whole forward passes on each rank, which a model in stages has not", "remove it, or `distributed.pipeline_parallel`",
+        "pipeline-alone", "R", ("/distributed", "/training", "/debug"), stages_alone,
+        "`{path}` needs more of the model than the stage that each rank has", "remove it, or `distributed.pipeline_parallel`",
     ),
 )  # fmt: skip
