@@ -30,8 +30,10 @@ ELSEWHERE = {
     "JobSpec.project": "filing",
     "JobSpec.labels": "filing",
     "JobSpec.priority": "the scheduler's order",
-    **{f"{strategy}.min_nodes": "what the scheduler places" for strategy in ("DDP", "FSDP", "LocalSGD")},
+    **{f"{strategy}.min_nodes": "what the scheduler places" for strategy in ("Auto", "DDP", "FSDP", "LocalSGD")},
     "Resources.memory_gb": "what the scheduler places",
+    "CheckpointRef.job": "the server finds the checkpoint and hands it over",
+    "CheckpointRef.checkpoint": "read where a run goes on from another job's checkpoint",
     "Resources.placement": "what the scheduler places",
     "Resources.max_retries": "the server's retries",
     "Resources.time_limit_seconds": "the server's time limit",
@@ -159,7 +161,6 @@ STACK = [
     {"type": "linear", "units": 3},
 ]
 ATTACK = {"method": "pgd", "clip": {"low": -9.0, "high": 9.0}}
-ATTACK = {"method": "pgd", "clip": {"low": -9.0, "high": 9.0}}
 SMALL_GPT = {"type": "transformer_decoder", "num_layers": 1, "hidden_size": 16, "num_heads": 2}
 ONCE: dict[str, Any] = {"interval": {"steps": 1}}
 INSIDE = {
@@ -258,7 +259,7 @@ JOBS: dict[str, tuple[str, dict[str, Any]]] = {
             "training": {"adversarial": {"method": "fgsm"}, "max_steps": 2, "batch_size": 8},
             "debug": INSIDE,
             "interpretability": {"method": "layer_grad_cam", "samples": 2},
-            "logging": {"timing": True},
+            "logging": {"timing": True, "sinks": ["jsonl", "tensorboard"], "hyperparameters": True},
         },
     ),
     "pictures": (

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from stoker.spec.distributed import FSDP, Cuttable
+from stoker.spec.distributed import DDP, FSDP, Auto, Cuttable
 from stoker.spec.distributed._ranks import Ranks
 from stoker.spec.rules._rule import Case, Hit, Rule, hit
 from stoker.spec.rules.failures import rollbacks
@@ -13,7 +13,8 @@ MIN = "/distributed/min_nodes"
 def rollback_of_shards(case: Case) -> Iterator[Hit]:
     """A run steps back by itself to what is on its disks, and there no node has the whole checkpoint."""
     spec = case.spec.distributed
-    in_pieces = isinstance(spec, FSDP) or (isinstance(spec, Cuttable) and spec.tensor_parallel is not None)
+    cut = isinstance(spec, Cuttable) and spec.tensor_parallel is not None
+    in_pieces = cut or isinstance(spec, FSDP | Auto) or (isinstance(spec, DDP) and spec.pipeline_parallel is not None)
     if spec.nodes > 1 and in_pieces:
         for pointer, _ in rollbacks(case):
             yield hit(pointer, nodes=spec.nodes)
