@@ -30,6 +30,7 @@ MACHINERY = {
     "figures": "the part of logging that measures speed",
     "flops": "what one sample costs",
     "peaks": "what a device can do at most",
+    "sinks": "the part of logging that writes metrics into files",
     "attribution": "the part of interpretability that is slow to import",
     "inspection/anomaly": "the part of debug that finds the source of NaN",
     "inspection/probes": "the part of debug that looks inside the model",

@@ -18,9 +18,10 @@ from worker.trainer.average import Average, InTurn, build_average, in_run, settl
 from worker.trainer.control import Control, StopSignal
 from worker.trainer.data import Dataset, Description, Feed, Wanted, build_data
 from worker.trainer.debug import build_guard, build_stragglers, watches
+from worker.trainer.distillation import Taught, build_objective
 from worker.trainer.distributed import Replica, arrange, decided, meetings, memories, replicate
 from worker.trainer.distributed.timed import timed
-from worker.trainer.dynamic_batch import build_fitting, fits_memory
+from worker.trainer.dynamic_batch import Growth, build_fitting, build_growth, fits_memory, keeps_size, lay_out, run_length
 from worker.trainer.errors import SpecProblem
 from worker.trainer.evaluation import Examiner, Text, build_examiner
 from worker.trainer.flops import Hollow, cost_of
@@ -29,22 +30,21 @@ from worker.trainer.habit import Ending, Habit
 from worker.trainer.inspection import build_inspection, show_model, watched
 from worker.trainer.interpretability import Matter, build_interpretability
 from worker.trainer.journal import Journal
-from worker.trainer.logging import Log, build_endings, build_figures, build_log, build_watch, parts_of
+from worker.trainer.logging import Log, build_endings, build_figures, build_log, build_sinks, build_watch, parts_of
 from worker.trainer.loss import SummedCrossEntropy, SummedLoss, build_loss
 from worker.trainer.model import build_model
-from worker.trainer.objective import Objective
 from worker.trainer.optimizer import build_optimizer
 from worker.trainer.passes import Accumulated, Passes, build_passes
 from worker.trainer.peaks import peak_of
 from worker.trainer.precision import Arithmetic, narrowed
 from worker.trainer.reproducibility import Seeds, build_seeds, use_kernels
-from worker.trainer.rhythm import Rhythm, rhythm
+from worker.trainer.rhythm import Rhythm, pace_of
 from worker.trainer.schedule import LearningRate, build_schedule
 from worker.trainer.staging import Staging, build_staging
 from worker.trainer.state import Stateful
 from worker.trainer.statistics import renew
 from worker.trainer.task import build_task
-from worker.trainer.training import Judge, build_clip, build_judge, micro_size, total_steps
+from worker.trainer.training import Judge, build_clip, build_judge, micro_size
 from worker.trainer.truncation import build_portions
 from worker.trainer.update import Update
 from worker.trainer.world import World
@@ -76,6 +76,7 @@ class Run:
     log: Log
     examiner: Examiner
     judge: Judge
+    growth: Growth
     saving: Rhythm
     staging: Staging
     """How it is saved."""
@@ -110,9 +111,16 @@ class Run:
 
 
 def assemble(
-    spec: JobSpec, home: Path, world: World, journal: Journal, signalled: StopSignal, learned: Description | None
+    spec: JobSpec,
+    home: Path,
+    world: World,
+    journal: Journal,
+    signalled: StopSignal,
+    *,
+    learned: Description | None,
+    taught: Taught | None,
 ) -> Run:
-    """`learned`: what an earlier attempt derived from the data. Raises SpecProblem or DataProblem."""
+    """`learned`: what an earlier attempt derived from the data; `taught`: the model to learn from. Raises SpecProblem or DataProblem."""
     watch = build_watch(spec.logging)
     use_kernels(spec.reproducibility)
     world = arrange(spec.distributed, world)
@@ -145,10 +153,20 @@ def assemble(
     tokens = data.train.tokens_per_sample
     shelf, hollow = Shelf(home, journal, world.is_lead), Hollow(model, data.train.slice(0, 1, torch.device("cpu"))[0])
     show_model(spec.debug, model, hollow, shelf)
-    total = total_steps(training, per_epoch=feed.per_epoch, samples=feed.samples_per_epoch, tokens_per_sample=tokens)
+    lay_out(training.dynamic_batch, feed.timeline, tokens)
+    total = run_length(training, feed.timeline, tokens)
+    pace = pace_of(feed.timeline, training.batch_size, tokens, steady=keeps_size(training.dynamic_batch))
     arithmetic = Arithmetic(spec.precision, world)
     parameters = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    objective = Objective(model, loss)
+    objective = build_objective(
+        training.distillation,
+        model,
+        loss,
+        taught=taught,
+        about=data.about,
+        sample=data.train.slice(0, 1, world.device)[0],
+        world=world,
+    )
     spread = decided(spec, _known(data, outputs), world, journal)
     replica = replicate(spread, objective, world, late=fits_memory(training.dynamic_batch))
     params = [p for p in model.parameters() if p.requires_grad]  # those that the strategy left: it may have cut them
@@ -197,8 +215,7 @@ def assemble(
         text=_text(loss, data.about, world),
         outputs=outputs,
         micro_size=micro,
-        per_epoch=feed.per_epoch,
-        tokens_per_step=training.batch_size * tokens,
+        pace=pace,
         world=world,
         autocast=arithmetic.autocast,
     )
@@ -221,7 +238,7 @@ def assemble(
         rows=data.train.slice,
         mean_loss=mean_loss,
         autocast=arithmetic.autocast,
-        rhythm=lambda interval: rhythm(interval, feed.per_epoch, training.batch_size * tokens),
+        rhythm=pace,
         world=world,
         watch=watch,
         shelf=shelf,
@@ -230,6 +247,20 @@ def assemble(
     peak = peak_of(world.device, spec.precision.mode)
     figures = build_figures(spec.logging, watch, world, flops=cost_of(hollow), tokens_per_sample=tokens, peak_tflops=peak)
     figures = (*figures, *build_stragglers(spec.debug, figures, world, journal))
+
+    def grown() -> None:
+        run.total = run_length(training, feed.timeline, tokens)
+
+    modes = _validation_modes(examiner, data)
+    growth, growing = build_growth(
+        training.dynamic_batch,
+        feed.timeline,
+        modes,
+        journal,
+        largest=len(data.train),
+        grown=grown,
+        ends=lambda: run.steps,
+    )
     run = Run(
         spec=spec,
         home=home,
@@ -256,22 +287,22 @@ def assemble(
             gauges=together(arithmetic.gauges(), guard.gauges),
             watch=watch,
             figures=figures,
-            per_epoch=feed.per_epoch,
-            batch_size=training.batch_size,
-            tokens_per_sample=tokens,
+            pace=pace,
         ),
         examiner=examiner,
-        judge=build_judge(training.early_stopping, _validation_modes(examiner, data)),
+        judge=build_judge(training.early_stopping, modes),
+        growth=growth,
         staging=build_staging(spec.checkpoint, world.device),
-        saving=rhythm(spec.checkpoint.interval, feed.per_epoch, training.batch_size * tokens),
+        saving=pace(spec.checkpoint.interval),
         habits=inspection.habits,
         explain=build_interpretability(spec.interpretability, matter, shelf),
-        endings=(*inspection.endings, *build_endings(figures, shelf)),
+        endings=(*inspection.endings, *build_endings(figures, build_sinks(spec, shelf, journal), shelf)),
         stateful={
             **parts_of(figures),
             "backoff": backoff,
             **guard.parts(),
             **fitting,
+            **growing,
             **arithmetic.parts(),
             **streams,
             **memories(replica),

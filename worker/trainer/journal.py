@@ -5,6 +5,7 @@ Rank 0 speaks; others only write their end and, the first of each further node, 
 
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from stoker.events import Artifact, Event, Finished, Metrics, Notice, Phase, Saved, Started
@@ -18,6 +19,8 @@ class Journal:
         """Every rank's; the agent watches it."""
         path = home / f"events-rank{rank}.jsonl"
         torn = path.exists() and not path.read_bytes().endswith(b"\n")
+        self.listeners: list[Callable[[Event], None]] = []
+        """Called with everything the first rank says, once it is written."""
         self._file = path.open("a", buffering=1, encoding="utf-8")
         if torn:  # a rank was killed in mid-line: keep its half apart from our first event
             self._file.write("\n")
@@ -27,6 +30,8 @@ class Journal:
             self._file.write(event.model_dump_json() + "\n")
             if (line := in_words(event)) is not None:
                 print(line, flush=True)
+            for hear in self.listeners:
+                hear(event)
         elif self._first and isinstance(event, Saved):
             self._file.write(event.model_dump_json() + "\n")
 

@@ -3,14 +3,19 @@
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import assert_never
 
 import torch
 
-from stoker.spec.logging import Logging
+from stoker.spec import JobSpec
+from stoker.spec.logging import AnySink, JsonLines, Logging, TensorBoard
+from worker.trainer import sinks
 from worker.trainer.artifact import Shelf
 from worker.trainer.figures import Figures, Performance, Timing
 from worker.trainer.habit import Ending
-from worker.trainer.rhythm import Rhythm, rhythm
+from worker.trainer.journal import Journal
+from worker.trainer.rhythm import Pace, Rhythm
+from worker.trainer.sinks import Sink, Sinks
 from worker.trainer.state import Stateful
 from worker.trainer.stopwatch import NoWatch, Stopwatch, Watch
 from worker.trainer.world import World
@@ -72,13 +77,11 @@ def build_log(
     gauges: Mapping[str, Callable[[], torch.Tensor]],
     watch: Watch,
     figures: Sequence[Figures],
-    per_epoch: int,
-    batch_size: int,
-    tokens_per_sample: int,
+    pace: Pace,
 ) -> Log:
     """`gauges`: what other parts of the run have to show, by key."""
     return Log(
-        rhythm(spec.interval, per_epoch, batch_size * tokens_per_sample),
+        pace(spec.interval),
         Meter(world),
         {**gauges, **({"train/gradient_norm": norm} if spec.gradient_norm else {})},
         watch,
@@ -122,10 +125,28 @@ def parts_of(figures: Sequence[Figures]) -> dict[str, Stateful]:
     return parts
 
 
-def build_endings(figures: Sequence[Figures], shelf: Shelf) -> tuple[Ending, ...]:
-    """What is left behind once the run is over: timing.json."""
+def build_endings(figures: Sequence[Figures], sinks: Sinks, shelf: Shelf) -> tuple[Ending, ...]:
+    """What is left behind once the run is over: what the sinks hold, and timing.json."""
 
     def tell(timing: Timing) -> Ending:
         return lambda step, reason: shelf.text("timing.json", json.dumps({"attempts": timing.attempts(step)}, indent=1) + "\n")
 
-    return tuple(tell(each) for each in figures if isinstance(each, Timing))
+    return (sinks.keep, *(tell(each) for each in figures if isinstance(each, Timing)))
+
+
+def build_sinks(spec: JobSpec, shelf: Shelf, journal: Journal) -> Sinks:
+    """They hear what the journal says. Raises SpecProblem where a sink's package is missing."""
+    made = Sinks(tuple(_sink(sink) for sink in spec.logging.sinks), spec, shelf)
+    if shelf.is_lead:
+        journal.listeners.append(made)
+    return made
+
+
+def _sink(spec: AnySink) -> Sink:
+    match spec:
+        case JsonLines():
+            return sinks.JsonLines()
+        case TensorBoard():
+            return sinks.TensorBoard()
+        case _:
+            assert_never(spec)

@@ -121,8 +121,17 @@ def _convolves(layer: Layer) -> bool:
     return isinstance(layer, Conv) or (isinstance(layer, Residual) and any(_convolves(inner) for inner in layer.layers))
 
 
+def sink_twice(case: Case) -> Iterator[Hit]:
+    seen: set[str] = set()
+    for index, sink in enumerate(case.spec.logging.sinks):
+        if sink.type in seen:
+            yield hit(f"/logging/sinks/{index}", sink=sink.type)
+        seen.add(sink.type)
+
+
 XAI = ("/interpretability",)
 INSIGHT_RULES = (
+    Rule("sink-twice", "R", ("/logging/sinks",), sink_twice, "sink {sink} stands in the list twice", "remove one"),
     Rule(
         "interpretability-needs-whole-model", "R", (*XAI, "/distributed"), explained_whole,
         "attributions run the model on one rank, and with strategy {strategy} no rank has all of it",

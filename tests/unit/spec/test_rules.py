@@ -55,6 +55,7 @@ BROKEN: dict[str, Broken] = {
     "interpretability-idle": Broken("table", "/interpretability/baseline", {"interpretability": {"split": "train", "method": "saliency", "baseline": "mean"}}),
     "interpretability-model": Broken("table", "/interpretability/method", {"interpretability": {"split": "train", "method": "layer_grad_cam"}}),
     "occlusion-stride": Broken("table", "/interpretability/method/stride", {"interpretability": {"split": "train", "method": {"type": "occlusion", "stride": 4}}}),
+    "sink-twice": Broken("table", "/logging/sinks/1", {"logging.sinks": ["jsonl", "jsonl"]}),
     "probe-twice": Broken("table", "/debug/probes/1", {"debug.probes": [{"module": "0"}, {"module": "0", "what": "output"}]}),
     "histograms-of-nothing": Broken("table", "/debug/histograms", {"debug.histograms": {"weights": False, "gradients": False}}),
     "profiler-after-end": Broken("table", "/debug/profiler", {"debug.profiler": {"start_step": 100_000}}),
