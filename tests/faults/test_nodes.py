@@ -8,6 +8,7 @@ import os
 import random
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -98,15 +99,15 @@ def test_fewer_nodes_when_one_is_gone_and_all_when_it_is_back(pair: Stack, on_on
     os.kill(agent, signal.SIGKILL)
     until(lambda: newest(pair, job)["number"] == 2, timeout=90, what="a second attempt")
     assert [n["worker"] for n in newest(pair, job)["nodes"]] == ["node-1"]
-    pair.start_worker("node-2", STOKER_WORKER_ADDRESS="127.0.0.2")
-    pair.wait_step(job, (newest(pair, job)["resumed_from"] or 0) + 50)
-    assert newest(pair, job)["number"] == 2, "a healthy run is not interrupted for a node more"
+    until(lambda: pair.job(job)["state"] == "running", timeout=60, what="the run goes on with one node")
     pair.post(f"/v1/jobs/{job}/pause", {})
     pair.wait(job, "paused")
+    pair.start_worker("node-2", STOKER_WORKER_ADDRESS="127.0.0.2")
     pair.post(f"/v1/jobs/{job}/resume", {})
     assert pair.wait(job)["state"] == "succeeded"
     attempts = pair.get(f"/v1/jobs/{job}/attempts")["data"]
     assert [len(a["nodes"]) for a in attempts] == [2, 1, 2]
+    assert pair.job(job)["progress"]["samples"] == 88 * 1257 + 24 * 48, "2400 steps of 48, and 27 to an epoch of 1,257 samples"
     ours, theirs = outcome(pair, job)[1]["validation/loss"], on_one_node[1]["validation/loss"]
     assert ours["steps"] == theirs["steps"]
     assert ours["last"][-1] == pytest.approx(theirs["last"][-1], abs=0.1)
@@ -126,3 +127,36 @@ def test_kill_the_agent_of_a_node(pair: Stack, on_one_node: Outcome, victim: int
     assert (first["reason"], second["reason"]) == ("agent_lost", "completed")
     assert second["resumed_from"], "it continued from a checkpoint"
     assert outcome(pair, job) == on_one_node
+
+
+def test_a_zombie_of_the_second_node_is_refused(tmp_path: Path) -> None:
+    """Node 1's agent sleeps past its lease: the run goes on elsewhere, and what wakes up is told so and dies."""
+    stack = Stack(tmp_path / "zombies", f"sqlite:///{tmp_path}/zombies/stoker.db", scale=0.03)
+    try:
+        stack.start()
+        stack.start_worker("node-2", STOKER_WORKER_ADDRESS="127.0.0.2")
+        upload(stack, "digits", {"digits.csv": digits_csv()})
+        job = stack.submit(PAIR)
+        stack.wait_step(job, 150)
+        (second,) = [node for node in newest(stack, job)["nodes"] if node["node"] == 1]
+        zombie = agents(stack, job)[second["worker"]]
+        ranks = children_of(zombie)
+        os.kill(stack.pid(second["worker"]), signal.SIGSTOP)
+        os.kill(zombie, signal.SIGSTOP)
+        stack.start_worker("node-3", STOKER_WORKER_ADDRESS="127.0.0.3")
+        until(lambda: newest(stack, job)["number"] == 2, timeout=60, what="a second attempt")
+        os.kill(zombie, signal.SIGCONT)
+        until(lambda: not any(map(alive, [zombie, *ranks])), timeout=30, what="zombie and its ranks gone")
+        assert stack.wait(job)["state"] == "succeeded"
+        first, last = stack.get(f"/v1/jobs/{job}/attempts")["data"]
+        assert (first["reason"], last["reason"], last["number"]) == ("node_lost", "completed", 2)
+        assert second["worker"] not in [node["worker"] for node in last["nodes"]]
+        log = (stack.home / second["worker"] / "runs" / second["id"] / "agent.log").read_text(errors="replace")
+        assert "stale_attempt" in log
+        twin = stack.submit(JOB)
+        stack.wait(twin)
+        assert outcome(stack, job) == outcome(stack, twin)
+    finally:
+        for name in list(stack.processes):
+            os.kill(stack.pid(name), signal.SIGCONT)
+        stack.stop()
