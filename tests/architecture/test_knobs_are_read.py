@@ -306,6 +306,17 @@ JOBS: dict[str, tuple[str, dict[str, Any]]] = {
         },
     ),
 }
+for _method in EXPLAINED:
+    JOBS[_method] = (
+        "rows.csv",
+        {
+            "task": {"type": "classification", "target": "y"},
+            "model": {"type": "mlp", "hidden_sizes": [4]},
+            "data": _source("csv", delimiter=";"),
+            "training": {"max_steps": 1, "batch_size": 8},
+            "interpretability": {"method": _method, "samples": 2},
+        },
+    )
 TOGETHER: dict[str, dict[str, Any]] = {
     "ddp": {"strategy": "ddp", "processes_per_node": 2},
     "fsdp": {"strategy": "fsdp", "processes_per_node": 2},
