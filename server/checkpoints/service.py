@@ -25,6 +25,10 @@ from stoker.spec.checkpoint import Checkpoint as Policy
 from stoker.views import CheckpointView, FileView
 
 
+BEFORE = 0
+"""Epoch of a checkpoint that a job was given to begin with: that of no attempt."""
+
+
 def ingest(session: Session, job: Job, attempt: Attempt, frame: Frame) -> Checkpoint:
     """Commit the checkpoint that a frame announces, then let go of those that it makes superfluous.
 
@@ -70,7 +74,7 @@ def accepted(session: Session, job: Job) -> list[Checkpoint]:
     """Available checkpoints of the accepted lineage, newest first, one per step."""
     lineage, seen, found = lineage_of(session, job.id), set[int](), []
     for row in store.with_states(session, job.id, ["available"]):
-        if row.step <= lineage.cutoff(row.epoch) and row.epoch > job.start_epoch and row.step not in seen:
+        if row.step <= lineage.cutoff(row.epoch) and (row.epoch > job.start_epoch or row.epoch == BEFORE) and row.step not in seen:
             seen.add(row.step)
             found.append(row)
     return found
@@ -106,7 +110,7 @@ def _pinned(session: Session, job: Job) -> frozenset[int]:
 def _kept(row: Checkpoint, policy: Policy) -> Kept:
     value = row.metrics.get(policy.monitor)
     finite = isinstance(value, int | float) and math.isfinite(value)
-    return Kept(row.id, row.step, row.final, float(value) if finite and value is not None else None)
+    return Kept(row.id, row.step, row.final or row.epoch == BEFORE, float(value) if finite and value is not None else None)
 
 
 def _owner(row: Checkpoint) -> str:

@@ -21,6 +21,7 @@ from server.datasets.tables import Dataset
 from server.db import Encoded, to_json, utcnow
 from server.errors import Refusal, problem, spec_problem
 from server.jobs import store
+from server.jobs.continued import Source, source_of
 from server.jobs.views import whole_view
 from stoker.errors import Finding, SpecError
 from stoker.facts import DatasetFacts
@@ -51,6 +52,8 @@ class Prepared:
     columns: dict[str, Any]
     warnings: tuple[Finding, ...]
     pinned: Pinned | None = None
+    source: Source | None = None
+    """The checkpoint that the job goes on from."""
 
     def renamed(self, name: str) -> "Prepared":
         """The same, filed under a name unless the document has one."""
@@ -140,6 +143,9 @@ def prepare(session: Session, who: Principal, project: str, document: Document) 
     facts, pinned = found if (found := _facts(session, project, value)) else (None, None)
     text = orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
     text += orjson.dumps(dict(document.origins), option=orjson.OPT_SORT_KEYS)
+    document, source = source_of(session, who, project, document)
+    if source is not None:  # it may be let go any moment, so nothing is remembered
+        return _prepare(project, value, document, facts, pinned, source)
     key = (project, hashlib.sha256(text).hexdigest(), f"{pinned}:{facts.digest}" if facts else "")
     with _cache_lock:
         known = _cache.get(key)
@@ -208,16 +214,23 @@ def newest(session: Session, project: str, name: str, version: int | None) -> Ro
 
 
 def _prepare(
-    project: str, submitted: dict[str, Any], document: Document, facts: DatasetFacts | None, pinned: Pinned | None
+    project: str,
+    submitted: dict[str, Any],
+    document: Document,
+    facts: DatasetFacts | None,
+    pinned: Pinned | None,
+    source: Source | None = None,
 ) -> Prepared:
     try:
         resolved = resolve(document, facts)
         if facts is None:
             raise SpecError([_no_dataset()])
         predicted = plan(resolved.spec, facts)
+        if source is not None:
+            source.check(resolved.spec, predicted)
     except SpecError as error:
         raise spec_problem(error) from error
-    return Prepared(resolved.spec, _columns(project, submitted, resolved, predicted), resolved.warnings, pinned)
+    return Prepared(resolved.spec, _columns(project, submitted, resolved, predicted), resolved.warnings, pinned, source)
 
 
 def _no_dataset() -> Finding:

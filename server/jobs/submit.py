@@ -14,12 +14,14 @@ import orjson
 from sqlmodel import Session
 
 from server import idempotency
+from server.checkpoints.tables import Checkpoint
 from server.db import Encoded, new_id, to_json, utcnow
 from server.errors import Refusal, problem
 from server.events import store as events
 from server.hub import work_appeared
 from server.idempotency import Answer, Claim, Kept
 from server.jobs import store
+from server.jobs.continued import still_there, take
 from server.jobs.prepared import Pinned, Prepared, newest
 from server.jobs.views import links
 from server.settings import Settings
@@ -41,6 +43,8 @@ class Submission:
     most_waiting: int
 
 
+Taken = tuple[str, str, Checkpoint]
+"""A new job's id and project, and the checkpoint that it begins with."""
 Outcome = tuple[Answer, bool] | Refusal | Moved
 """The answer, and whether it is a replay."""
 
@@ -50,9 +54,10 @@ def submit_all(session: Session, asked: Sequence[Submission]) -> list[Outcome]:
     kept = idempotency.recall(session, [each.claim for each in asked if each.claim is not None])
     moved = _moved(session, {each.prepared.pinned for each in asked if each.remembered and each.prepared.pinned is not None})
     rows: list[dict[str, Any]] = []
+    taken: list[Taken] = []
     answered: list[tuple[Claim, Answer]] = []
-    outcomes = [_outcome(session, each, kept, moved, rows, answered) for each in asked]
-    _store(session, rows)
+    outcomes = [_outcome(session, each, kept, moved, rows, taken, answered) for each in asked]
+    _store(session, rows, taken)
     idempotency.keep(session, answered)
     return outcomes
 
@@ -63,6 +68,7 @@ def _outcome(
     kept: dict[tuple[str, str], Kept],
     moved: set[Pinned],
     rows: list[dict[str, Any]],
+    taken: list[Taken],
     answered: list[tuple[Claim, Answer]],
 ) -> Outcome:
     """What becomes of one; adds to the rows, and to the kept answers for those that come after it under the same key."""
@@ -72,10 +78,13 @@ def _outcome(
             return idempotency.replay(known, claim), True
         if asked.remembered and asked.prepared.pinned in moved:
             return Moved()
+        source = None if asked.prepared.source is None else still_there(session, asked.prepared.source)
         row = _row(session, asked.prepared, asked.gates, asked.most_waiting)
     except Refusal as refusal:
         return refusal
     rows.append(row)
+    if source is not None:
+        taken.append((row["id"], row["project"], source))
     answer = _created(asked.prepared, row)
     if claim is not None:
         kept[claim.scope, claim.key] = Kept(claim.fingerprint, answer)
@@ -96,7 +105,8 @@ def insert(
     Raises 429 `queue_full` when the project has as many waiting jobs as it may.
     """
     row = _row(session, prepared, gates, settings.max_queued_jobs) | {"unique_name": unique_name}
-    _store(session, [row])
+    taken = [] if prepared.source is None else [(row["id"], row["project"], still_there(session, prepared.source))]
+    _store(session, [row], taken)
     return SimpleNamespace(**row | prepared.columns | {"gates": list(gates), "metrics": {}})
 
 
@@ -110,10 +120,11 @@ def _row(session: Session, prepared: Prepared, gates: Sequence[str], most_waitin
     return prepared.row | fresh
 
 
-def _store(session: Session, rows: list[dict[str, Any]]) -> None:
+def _store(session: Session, rows: list[dict[str, Any]], taken: Sequence[Taken]) -> None:
     if not rows:
         return
     store.add(session, rows)
+    take(session, taken)
     events.add_all(session, [_first_event(row["id"], row["created_at"]) for row in rows])
     work_appeared(session)
 

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from stoker.spec._base import Duration, Knob, MetricKey, Natural, Spec
+from stoker.spec.checkpoint_ref import CheckpointRef
 
 
 Export = Literal["safetensors", "huggingface"]
@@ -21,6 +22,8 @@ class Checkpoint(Spec):
     """Save the last whole step when the run fails of an error in the job, for one process; not when a weight is no number."""
     export: Annotated[Annotated[tuple[Export, ...], Field(max_length=2)], Knob(rows=("CKPT-01",))] = ()
     """Formats in which the weights the run ends with are kept as artifacts export/<format>/…, for other programs."""
+    resume_from: Annotated[CheckpointRef | None, Knob(affects=("quality",), rows=("CKPT-02",))] = None
+    """Another job's checkpoint that this one goes on from, with its step, optimizer and data position; null to start fresh."""
     keep_last: Annotated[Annotated[int, Field(ge=2, le=1000)], Knob("checkpoints", (), ("CKPT-03",))] = 3
     """Newest checkpoints kept; two at least, so that a damaged one never leaves none."""
     keep_best: Annotated[Natural, Knob("checkpoints", (), ("CKPT-03",))] = 1

@@ -34,6 +34,8 @@ ELSEWHERE = {
     "Resources.memory_gb": "what the scheduler places",
     "CheckpointRef.job": "the server finds the checkpoint and hands it over",
     "CheckpointRef.checkpoint": "read where a run goes on from another job's checkpoint",
+    "CheckpointRef.job": "the server finds the checkpoint and hands it over",
+    "CheckpointRef.checkpoint": "read where a run goes on from another job's checkpoint",
     "Resources.placement": "what the scheduler places",
     "Resources.max_retries": "the server's retries",
     "Resources.time_limit_seconds": "the server's time limit",

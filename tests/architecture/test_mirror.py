@@ -7,12 +7,16 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 SPEC, TRAINER = ROOT / "stoker" / "spec", ROOT / "worker" / "trainer"
 
-NOT_TRAINED = {"resources": "honoured by the scheduler and the agent, which place and start the ranks"}
+NOT_TRAINED = {
+    "resources": "honoured by the scheduler and the agent, which place and start the ranks",
+    "checkpoint_ref": "the server finds the checkpoint, the agent puts it in place",
+}
 """Spec families without a trainer file, and why."""
 
 MACHINERY = {
     "__main__": "the program: a directory in, an exit code out",
     "loop": "the step, repeated",
+    "serve": "the other loop: a rank that holds weights for others",
     "assemble": "builders called in order",
     "world": "ranks and devices",
     "journal": "what the run says",

@@ -28,10 +28,18 @@ def restore(run: Run, path: Path) -> None:
             _same_names(run, stored)
             _load_tensors(run, stored, state["optimizer"])
             _restore_counts(run, state)
+            if _is_source(run, state):
+                run.ended, run.judge.stale = None, 0  # the job that made it may have ended; this one has not
             _restore_rank(run, path)
             _restore_parts(run, stored, state["parts"])
     except (KeyError, RuntimeError) as error:
         raise SpecProblem(f"checkpoint {state['step']} does not fit the spec: {error}") from error
+
+
+def _is_source(run: Run, state: dict[str, Any]) -> bool:
+    """Whether the checkpoint is another job's, from which this one goes on."""
+    source = run.spec.checkpoint.resume_from
+    return source is not None and source.checkpoint == state["step"]
 
 
 def _restore_counts(run: Run, state: dict[str, Any]) -> None:
