@@ -187,7 +187,7 @@ def _schedule(part: Any) -> Any:
 
 
 def _precision(part: Precision) -> Precision:
-    return _with(part, loss_scale=part.scaling)
+    return _with(part, loss_scale=part.loss_scale or part.usual_scale)
 
 
 def _truncation(training: Training) -> Training:

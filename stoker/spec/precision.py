@@ -46,9 +46,9 @@ class Precision(Spec):
     """How gradients in fp16 are kept from vanishing; unset, dynamic for fp16 and none for other formats."""
 
     @property
-    def scaling(self) -> LossScale | None:
-        """How the loss is scaled, automatic or asked for."""
-        return self.loss_scale or (DynamicScale() if self.half else None)
+    def usual_scale(self) -> LossScale | None:
+        """How the loss is scaled where nothing says otherwise."""
+        return DynamicScale() if self.half else None
 
     @property
     def mixed(self) -> bool:

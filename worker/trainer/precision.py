@@ -132,7 +132,8 @@ class Arithmetic:
         self._products, self._device = _products(spec), world.device.type
         if world.device.type == "cuda":
             _use_products(spec)
-        self._loss_scaler = None if spec.scaling is None else LossScaler(spec.scaling, world)
+        scale = spec.loss_scale or spec.usual_scale
+        self._loss_scaler = None if scale is None else LossScaler(scale, world)
         self.scaler: Scaler = self._loss_scaler or NoScaler()
 
     def scaled(self, scale: torch.Tensor) -> torch.Tensor:
