@@ -10,6 +10,7 @@ from stoker.plan.known import Known, known_of
 from stoker.plan.limits import LIMITS, Limits, refuse_memory, refuse_parameters
 from stoker.plan.memory import memory_of
 from stoker.plan.prediction import BatchView, FlopsView, MemoryView, ParametersView, PartView, Plan, SamplesView, StepsView
+from stoker.plan.spread import ranks_saved
 from stoker.plan.steps import samples_of, steps_of
 from stoker.plan.tape import Tape
 from stoker.spec import JobSpec
@@ -52,7 +53,7 @@ def plan(
         steps=steps,
         memory=memory,
         fewest_total_bytes=_on_fewest_nodes(spec, known, tape, batch),
-        checkpoint=checkpoint_of(spec, facts, known, tape, spec.distributed.world_size),
+        checkpoint=checkpoint_of(spec, facts, known, tape, ranks_saved(spec.distributed)),
         limit_bytes=limit,
         device_limit_bytes=device_bytes,
         fits=fits,

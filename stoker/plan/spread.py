@@ -5,7 +5,7 @@ from typing import assert_never
 from stoker.plan.known import Known
 from stoker.plan.tape import BF16, FP32, Tape
 from stoker.spec import JobSpec
-from stoker.spec.distributed import DDP, FSDP, Auto, Distributed, LocalSGD, PipelineParallel, Single
+from stoker.spec.distributed import DDP, FSDP, Auto, Distributed, LocalSGD, ParameterServer, PipelineParallel, Single
 from stoker.spec.model import TransformerDecoder
 
 MIB = 1 << 20
@@ -20,10 +20,15 @@ def shards(spec: Distributed) -> int:
             return max(1, spec.data_parts * spec.context_degree // replicas) * spec.tensor_degree
         case DDP():
             return spec.tensor_degree * spec.pipeline_degree
-        case Auto() | Single() | LocalSGD():
+        case Auto() | Single() | LocalSGD() | ParameterServer():
             return 1
         case _:
             assert_never(spec)
+
+
+def ranks_saved(spec: Distributed) -> int:
+    """Ranks whose random states a checkpoint keeps."""
+    return spec.workers if isinstance(spec, ParameterServer) else spec.world_size
 
 
 def gradient_shards(spec: Distributed, accumulation: int) -> int:
@@ -50,6 +55,8 @@ def communication_bytes(spec: Distributed, weights: int, tape: Tape) -> int:
             return min(spec.bucket_cap_mb * MIB, weights)
         case LocalSGD():
             return min(LOCAL_BUCKET_BYTES, weights)
+        case ParameterServer():
+            return 2 * weights  # gradients on their way out, weights on their way in
         case FSDP(reshard_after_forward=resharded):
             # One unit is used while the next is gathered; gradients of one are whole until they are shared out.
             gathered = 2 * largest_unit(tape)

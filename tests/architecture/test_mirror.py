@@ -17,6 +17,7 @@ MACHINERY = {
     "__main__": "the program: a directory in, an exit code out",
     "loop": "the step, repeated",
     "serve": "the other loop: a rank that holds weights for others",
+    "serve": "the other loop: a rank that holds weights for others",
     "assemble": "builders called in order",
     "world": "ranks and devices",
     "journal": "what the run says",

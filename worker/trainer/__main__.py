@@ -25,10 +25,12 @@ from worker.trainer.assemble import Run, assemble
 from worker.trainer.control import StopSignal
 from worker.trainer.data import Description
 from worker.trainer.debug import patience
+from worker.trainer.distributed.parameter_server import farewell, reach_servers, servers_of
 from worker.trainer.errors import NO_GPU_MEMORY, NO_HOST_MEMORY, RunError, SpecProblem
 from worker.trainer.journal import Journal
 from worker.trainer.loop import train
-from worker.trainer.world import join_world, limit_memory, rank_from_environment
+from worker.trainer.serve import serve
+from worker.trainer.world import join_world, limit_memory, rank_from_environment, ranks_from_environment
 
 EXIT_CODES = {"completed": 0, "early_stopped": 0, "preempted": 75}
 _KEPT: list[object] = []
@@ -47,8 +49,14 @@ def main(home: Path) -> int:
     signalled, journal = StopSignal(), Journal(home, rank_from_environment())
     faulthandler.register(signal.SIGUSR1, all_threads=True)  # a supervisor asks a silent rank where it is
     try:
-        run = _run(home, journal, signalled)
+        spec = read_spec(home)
+        rank, ranks = rank_from_environment(), ranks_from_environment()
+        servers = servers_of(spec.distributed, ranks)
+        if rank >= ranks - servers:
+            return serve(spec, home, journal, (rank, ranks), patience(spec.debug))
+        run = _run(spec, servers, home, journal, signalled)
         journal.write(Finished(step=run.step, reason=str(run.ended), metrics=run.metrics))
+        farewell(str(run.ended), EXIT_CODES[str(run.ended)])
         return EXIT_CODES[str(run.ended)]
     except BaseException as error:
         verdict = judge(error)
@@ -61,6 +69,7 @@ def main(home: Path) -> int:
             traceback.print_exc()
         step = max((run.step for run in _KEPT if isinstance(run, Run)), default=0)
         journal.write(Finished(step=step, reason=verdict.reason, message=verdict.message))
+        farewell(verdict.reason, verdict.exit_code)
         return verdict.exit_code
     finally:
         journal.close()
@@ -68,9 +77,9 @@ def main(home: Path) -> int:
         sys.stderr.flush()
 
 
-def _run(home: Path, journal: Journal, signalled: StopSignal) -> Run:
-    spec = read_spec(home)
-    world = join_world(spec.resources.device, spec.resources.cpus, patience(spec.debug))
+def _run(spec: JobSpec, servers: int, home: Path, journal: Journal, signalled: StopSignal) -> Run:
+    world = join_world(spec.resources.device, spec.resources.cpus, patience(spec.debug), servers)
+    reach_servers(world, servers, patience(spec.debug))
     limit_memory(world.device, spec.resources.gpu_memory_fraction)
     newest = checkpoint.find(home, world, journal)
     run = assemble(spec, home, world, journal, signalled, Description.load(newest) if newest is not None else None)

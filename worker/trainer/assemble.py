@@ -19,7 +19,7 @@ from worker.trainer.control import Control, StopSignal
 from worker.trainer.data import Dataset, Description, Feed, Wanted, build_data
 from worker.trainer.debug import build_guard, build_stragglers, watches
 from worker.trainer.distillation import Taught, build_objective
-from worker.trainer.distributed import Replica, arrange, decided, meetings, memories, replicate
+from worker.trainer.distributed import Replica, arrange, decided, meetings, memories, remote, replicate, slack
 from worker.trainer.distributed.timed import timed
 from worker.trainer.dynamic_batch import Growth, build_fitting, build_growth, fits_memory, keeps_size, lay_out, run_length
 from worker.trainer.errors import SpecProblem
@@ -170,7 +170,7 @@ def assemble(
     spread = decided(spec, _known(data, outputs), world, journal)
     replica = replicate(spread, objective, world, late=fits_memory(training.dynamic_batch))
     params = [p for p in model.parameters() if p.requires_grad]  # those that the strategy left: it may have cut them
-    optimizer = build_optimizer(spec.optimizer, params)
+    optimizer = remote(replica, build_optimizer(spec.optimizer, params))
     met = meetings(spread, replica, optimizer, world)
     clip = build_clip(
         training.gradient_clipping, params, measured=spec.logging.gradient_norm or watches(spec.debug), pieces=world.pieces
@@ -266,7 +266,7 @@ def assemble(
         home=home,
         world=world,
         journal=journal,
-        control=Control(world, signalled),
+        control=Control(world, signalled, slack(spread)),
         seeds=seeds,
         data=data,
         feed=feed,

@@ -26,6 +26,8 @@ class World:
     """One rank of each part, among them this one; None for all ranks."""
     pieces: dist.ProcessGroup | None = None
     """Ranks that hold other weights of the same model, among them this one; None where each holds at least a part of every one."""
+    servers: int = 0
+    """Further ranks, which hold the weights and are no part of this world."""
     stream: int = 0
     """Which stream of random numbers this rank draws from: its own, or that of its part where ranks must draw alike."""
 
@@ -92,14 +94,18 @@ def rank_from_environment() -> int:
     return int(os.environ.get("RANK", "0"))
 
 
-def join_world(device: Literal["auto", "cpu", "cuda"], cpus: int | None, patience: timedelta) -> World:
-    """Meet the other ranks as torchrun's environment says; alone without it.
+def ranks_from_environment() -> int:
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def join_world(device: Literal["auto", "cpu", "cuda"], cpus: int | None, patience: timedelta, servers: int = 0) -> World:
+    """Meet the other ranks as torchrun's environment says, but for the last `servers`; alone without it.
 
     The number of threads is set here and always, because it changes the bits of a sum: OMP_NUM_THREADS, else the share of
     `resources.cpus`, else one. Ranks wait for each other as long as `patience`. Raises SpecProblem when a GPU is asked for and
     there is none.
     """
-    size, local = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("LOCAL_RANK", "0"))
+    size, local = ranks_from_environment(), int(os.environ.get("LOCAL_RANK", "0"))
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "0")) or max(1, (cpus or size) // size))
     if device == "cuda" and not torch.cuda.is_available():
         raise SpecProblem("resources.device is cuda, but this worker has no usable GPU; set it to auto or cpu")
@@ -107,9 +113,10 @@ def join_world(device: Literal["auto", "cpu", "cuda"], cpus: int | None, patienc
     place = torch.device("cuda", local % torch.cuda.device_count()) if on_gpu else torch.device("cpu")
     if on_gpu:
         torch.cuda.set_device(place)
-    if size > 1:
-        if os.environ.get("MASTER_ADDR") in ("127.0.0.1", "localhost", "::1"):
-            os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # the host's own name need not resolve
-        dist.init_process_group("nccl" if on_gpu else "gloo", timeout=patience)
+    if size > 1 and os.environ.get("MASTER_ADDR") in ("127.0.0.1", "localhost", "::1"):
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # the host's own name need not resolve
     rank = rank_from_environment()
-    return World(rank, size, place, data_index=rank, data_parts=size, stream=rank)
+    members = size - servers
+    if members > 1:
+        dist.init_process_group("nccl" if on_gpu else "gloo", timeout=patience, rank=rank, world_size=members)
+    return World(rank, members, place, data_index=rank, data_parts=members, stream=rank, servers=servers)

@@ -10,24 +10,29 @@ from stoker.spec.distributed.ddp import DDP
 from stoker.spec.distributed.fsdp import FSDP
 from stoker.spec.distributed.hook import Halved, Hook, PowerSGD
 from stoker.spec.distributed.local_sgd import LocalSGD
+from stoker.spec.distributed.parameter_server import Async, BoundedStaleness, ParameterServer, Sync
 from stoker.spec.distributed.pipeline_parallel import PipelineParallel
 from stoker.spec.distributed.single import Single
 from stoker.spec.distributed.tensor_parallel import Cuttable, TensorParallel
 
-Distributed = Annotated[Auto | Single | DDP | FSDP | LocalSGD, Field(discriminator="strategy")]
+Distributed = Annotated[Auto | Single | DDP | FSDP | LocalSGD | ParameterServer, Field(discriminator="strategy")]
 
 __all__ = [
     "DDP",
     "FSDP",
+    "Async",
     "Auto",
+    "BoundedStaleness",
     "ContextParallel",
     "Cuttable",
     "Distributed",
     "Halved",
     "Hook",
     "LocalSGD",
+    "ParameterServer",
     "PipelineParallel",
     "PowerSGD",
     "Single",
+    "Sync",
     "TensorParallel",
 ]

@@ -25,6 +25,7 @@ from stoker.spec.rules.meetings import MEETING_RULES
 from stoker.spec.rules.nodes import NODE_RULES
 from stoker.spec.rules.recurrence import RECURRENCE_RULES
 from stoker.spec.rules.samples import SAMPLE_RULES
+from stoker.spec.rules.servers import SERVER_RULES
 from stoker.spec.rules.sharding import SHARDING_RULES
 from stoker.spec.rules.stages import STAGE_RULES
 
@@ -43,6 +44,7 @@ RULES: tuple[Rule, ...] = (
     *MEETING_RULES,
     *CONTEXT_RULES,
     *STAGE_RULES,
+    *SERVER_RULES,
     *SHARDING_RULES,
     *FORMAT_RULES,
     *AVERAGE_RULES,

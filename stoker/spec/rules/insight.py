@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from stoker.spec.distributed import DDP, Distributed, LocalSGD, Single
+from stoker.spec.distributed import DDP, Distributed, LocalSGD, ParameterServer, Single
 from stoker.spec.interpretability import (
     DeepLift,
     FeatureAblation,
@@ -21,7 +21,7 @@ from stoker.spec.task import CausalLM, Regression
 
 def whole_on_each_rank(spec: Distributed) -> bool:
     """Whether a rank can run the model by itself."""
-    return isinstance(spec, Single | LocalSGD) or (isinstance(spec, DDP) and spec.data_parts == spec.world_size)
+    return isinstance(spec, Single | LocalSGD | ParameterServer) or (isinstance(spec, DDP) and spec.data_parts == spec.world_size)
 
 
 def probes_need_whole_model(case: Case) -> Iterator[Hit]:

@@ -8,10 +8,13 @@ import torch
 from stoker.spec.distributed import (
     DDP,
     FSDP,
+    Async,
     Auto,
+    BoundedStaleness,
     ContextParallel,
     Distributed,
     LocalSGD,
+    ParameterServer,
     PipelineParallel,
     Single,
     TensorParallel,
@@ -22,6 +25,7 @@ from worker.trainer.distributed.ddp import Replicated
 from worker.trainer.distributed.deferred import Deferred
 from worker.trainer.distributed.fsdp import Sharded
 from worker.trainer.distributed.local_sgd import Apart, Meeting
+from worker.trainer.distributed.parameter_server import Served
 from worker.trainer.distributed.pipeline_parallel import Piped, arrange_pipeline_parallel
 from worker.trainer.distributed.replica import Replica
 from worker.trainer.distributed.single import Alone
@@ -30,7 +34,23 @@ from worker.trainer.objective import Objective
 from worker.trainer.state import Stateful
 from worker.trainer.world import World
 
-__all__ = ["Apart", "Deferred", "Meeting", "Piped", "Replica", "arrange", "decided", "meetings", "memories", "replicate"]
+__all__ = [
+    "Apart",
+    "Deferred",
+    "Meeting",
+    "Piped",
+    "Replica",
+    "arrange",
+    "decided",
+    "meetings",
+    "memories",
+    "remote",
+    "replicate",
+    "slack",
+]
+
+FREE_STEPS = 16
+"""Steps that asynchronous workers make before they hear from each other."""
 
 
 def arrange(spec: Distributed, world: World) -> World:
@@ -42,7 +62,7 @@ def arrange(spec: Distributed, world: World) -> World:
             return arrange_context_parallel(world, degree)
         case DDP(pipeline_parallel=PipelineParallel(degree=degree)):
             return arrange_pipeline_parallel(world, degree)
-        case Auto() | Single() | DDP() | FSDP() | LocalSGD():
+        case Auto() | Single() | DDP() | FSDP() | LocalSGD() | ParameterServer():
             return world
         case _:
             assert_never(spec)
@@ -75,13 +95,37 @@ def replicate(spec: Distributed, objective: Objective, world: World, *, late: bo
             return Alone(objective) if world.size == 1 else Sharded(spec, objective, world)
         case LocalSGD():
             return Apart(objective, world, spec.sync_every)
+        case ParameterServer():
+            return Served(spec, objective, world) if world.servers else Alone(objective)
         case _:
             assert_never(spec)
 
 
+def remote(replica: Replica, optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
+    """The optimizer to step with: where servers have the weights, theirs."""
+    return replica.begin(optimizer) if isinstance(replica, Served) else optimizer
+
+
+def slack(spec: Distributed) -> int:
+    """Steps after which ranks ask each other whether to stop: workers that do not wait for one another do so rarely."""
+    match spec:
+        case ParameterServer(consistency=BoundedStaleness(bound=bound)):
+            return bound
+        case ParameterServer(consistency=Async()):
+            return FREE_STEPS
+        case _:
+            return 1
+
+
 def memories(replica: Replica) -> Mapping[str, Stateful]:
     """Parts of a strategy with a memory of their own, by the name under which the checkpoint keeps it."""
-    return replica.parts if isinstance(replica, Replicated) else {}
+    match replica:
+        case Replicated():
+            return replica.parts
+        case Served():
+            return {"parameter_server": replica}
+        case _:
+            return {}
 
 
 def meetings(spec: Distributed, replica: Replica, optimizer: torch.optim.Optimizer, world: World) -> dict[str, Meeting]:
