@@ -12,7 +12,7 @@ from datetime import timedelta
 from typing import Any
 
 import hypothesis.strategies as st
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from sqlalchemy import select
 
@@ -25,8 +25,8 @@ from server.db.migrate import migrate
 from server.errors import Refusal
 from server.hub import Hub
 from server.jobs import service as jobs
-from server.jobs.store import JOBS
 from server.jobs.prepared import Prepared
+from server.jobs.store import JOBS
 from server.jobs.submit import insert
 from server.queue import Hints
 from server.reaper import overdue, reap, shift
@@ -254,4 +254,5 @@ TestNodes.settings = settings(
     suppress_health_check=list(HealthCheck),
     database=None,
     derandomize=True,
+    phases=(Phase.generate,) if os.environ.get("STOKER_MUTANT") else tuple(Phase),
 )
