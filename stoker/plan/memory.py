@@ -9,6 +9,7 @@ from stoker.plan.spread import activation_bytes, apart_bytes, communication_byte
 from stoker.plan.tape import FP32, INT64, Tape
 from stoker.spec import JobSpec
 from stoker.spec.arithmetic import Batch
+from stoker.spec.dynamic_batch import BatchSchedule, OnPlateau
 
 MIB = 1 << 20
 RUNTIME_BYTES = 470 * MIB
@@ -29,13 +30,13 @@ def memory_of(spec: JobSpec, known: Known, tape: Tape, batch: Batch) -> MemoryVi
     activations = activation_bytes(spec, known, tape)
     workspace = max(0, tape.high - tape.activation_bytes)
     best = weights + buffers if keeps_best(spec) else 0
-    dataset, loading = _dataset(known, batch)
+    dataset, loading = _dataset(known, batch, _largest(spec))
     communication = communication_bytes(spec.distributed, weights, tape)
     runtime = RUNTIME_BYTES + (GPU_RUNTIME_BYTES if tape.gpu else 0)
     average = -(-average_bytes(spec, tape) // held)
     standing = runtime + dataset + weights + buffers + best + average + optimizer + carried_bytes(spec, known)
     # Gradients of one backward pass come as activations go; where they outlive it, both are there at once.
-    lasting = batch.accumulation > 1 or tape.windows > 1 or spec.distributed.world_size > 1
+    lasting = batch.accumulation > 1 or _largest(spec) > batch.size or tape.windows > 1 or spec.distributed.world_size > 1
     backward = gradients + activations if lasting else max(gradients, activations + tape.largest_weight)
     training = backward + workspace + communication
     saving = weights + apart_bytes(spec.distributed, weights, optimizer)
@@ -63,9 +64,20 @@ def memory_of(spec: JobSpec, known: Known, tape: Tape, batch: Batch) -> MemoryVi
     )
 
 
-def _dataset(known: Known, batch: Batch) -> tuple[int, int]:
+def _largest(spec: JobSpec) -> int:
+    """Samples of the largest step; micro-batches keep their size, so that only what is gathered at once grows."""
+    match spec.training.dynamic_batch:
+        case BatchSchedule(milestones=milestones):
+            return max(spec.training.batch_size, *(milestone.batch_size for milestone in milestones))
+        case OnPlateau(max=most):
+            return max(spec.training.batch_size, most)
+        case _:
+            return spec.training.batch_size
+
+
+def _dataset(known: Known, batch: Batch, largest: int) -> tuple[int, int]:
     """At rest, with the block that is being fed; and what more there is while it is read and split."""
-    per_rank = batch.micro * batch.accumulation
+    per_rank = -(-largest // batch.ranks)
     if known.text:
         gathered = max(GATHERED_BYTES, 2 * per_rank * known.shape[0] * INT64)
         return known.items * TOKEN_BYTES + gathered, known.items * LOADING_BYTES_PER_TOKEN

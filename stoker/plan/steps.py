@@ -2,8 +2,10 @@
 
 from stoker.plan.known import Known
 from stoker.plan.prediction import SamplesView, StepsView
-from stoker.spec import JobSpec
+from stoker.spec import Duration, JobSpec
 from stoker.spec.arithmetic import Batch, steps_per_epoch
+from stoker.spec.dynamic_batch import BatchSchedule, OnPlateau
+from stoker.spec.timeline import Timeline
 
 
 def samples_of(known: Known) -> SamplesView:
@@ -21,6 +23,13 @@ def steps_of(spec: JobSpec, samples: SamplesView, batch: Batch) -> StepsView:
     per_epoch = steps_per_epoch(samples.train, batch.size, drop)
     seen = per_epoch * batch.size if drop else samples.train
     """Samples of one epoch."""
+    match spec.training.dynamic_batch:
+        case BatchSchedule() as schedule if per_epoch and spec.training.max_seconds is None:
+            return _scheduled(spec, schedule, samples, per_epoch)
+        case OnPlateau():
+            return _growing(spec, samples, per_epoch, seen)
+        case _:
+            pass
     total, unknown = _total(spec, per_epoch, seen, samples.tokens_per_sample, batch.size)
     if total is None:
         return StepsView(
@@ -36,6 +45,40 @@ def steps_of(spec: JobSpec, samples: SamplesView, batch: Batch) -> StepsView:
         samples=count,
         tokens=count * samples.tokens_per_sample if samples.tokens_per_sample else None,
         estimated=samples.estimated and spec.training.max_steps is None,
+    )
+
+
+def _scheduled(spec: JobSpec, schedule: BatchSchedule, samples: SamplesView, per_epoch: int) -> StepsView:
+    """Of batches that change at places that are known ahead."""
+    training, tokens = spec.training, samples.tokens_per_sample
+    timeline = Timeline(samples.train, training.batch_size, spec.data.loader.drop_last)
+    timeline.lay_out(schedule.changes, tokens or 0)
+    length = Duration(steps=training.max_steps, epochs=training.epochs, tokens=training.max_tokens)
+    total = timeline.steps_of(length, tokens or 0)
+    count = None if total is None else timeline.samples_after(total)
+    return StepsView(
+        per_epoch=per_epoch,
+        total=total,
+        unknown=None,
+        epochs=None if total is None else timeline.epochs_after(total),
+        samples=count,
+        tokens=count * tokens if tokens and count is not None else None,
+        estimated=samples.estimated,
+    )
+
+
+def _growing(spec: JobSpec, samples: SamplesView, per_epoch: int, seen: int) -> StepsView:
+    """Of batches that grow when validation stalls, which nobody knows ahead; how often samples are seen may be known."""
+    training, tokens = spec.training, samples.tokens_per_sample
+    count = None if training.epochs is None else training.epochs * seen
+    return StepsView(
+        per_epoch=per_epoch,
+        total=training.max_steps,
+        unknown=None if training.max_steps is not None else "training.dynamic_batch lets batches grow when validation stalls",
+        epochs=None if training.epochs is None else float(training.epochs),
+        samples=count,
+        tokens=count * tokens if tokens and count is not None else None,
+        estimated=samples.estimated,
     )
 
 

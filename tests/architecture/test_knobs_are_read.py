@@ -30,10 +30,11 @@ ELSEWHERE = {
     "JobSpec.project": "filing",
     "JobSpec.labels": "filing",
     "JobSpec.priority": "the scheduler's order",
-    **{f"{strategy}.min_nodes": "what the scheduler places" for strategy in ("Auto", "DDP", "FSDP", "LocalSGD", "ParameterServer")},
+    **{
+        f"{strategy}.min_nodes": "what the scheduler places"
+        for strategy in ("Auto", "DDP", "FSDP", "LocalSGD", "ParameterServer")
+    },
     "Resources.memory_gb": "what the scheduler places",
-    "CheckpointRef.job": "the server finds the checkpoint and hands it over",
-    "CheckpointRef.checkpoint": "read where a run goes on from another job's checkpoint",
     "CheckpointRef.job": "the server finds the checkpoint and hands it over",
     "CheckpointRef.checkpoint": "read where a run goes on from another job's checkpoint",
     "Resources.placement": "what the scheduler places",
@@ -43,6 +44,8 @@ ELSEWHERE = {
     "Checkpoint.keep_best": "the server's retention",
     "Checkpoint.monitor": "the server's retention",
     "Checkpoint.mode": "the server's retention",
+    "Teacher.job": "the server, which binds it to files that the agent brings",
+    "Teacher.checkpoint": "the server, which binds it to files that the agent brings",
     "Loader.pin_memory": "memory is pinned for a GPU only",
 }
 """Fields that a run on a CPU does not read, and who does; `test_dead_knobs` finds each by name."""
@@ -222,7 +225,13 @@ JOBS: dict[str, tuple[str, dict[str, Any]]] = {
             "data": _source("parquet") | {"normalization": {"type": "minmax"}},
             "optimizer": {"type": "adam"},
             "schedule": {"type": "cosine", "warmup_steps": 1},
-            "training": {"max_steps": 3, "batch_size": 8, "gradient_clipping": {"type": "value"}, "ema": {"start": {"steps": 2}}, "adversarial": ATTACK},
+            "training": {
+                "max_steps": 3,
+                "batch_size": 8,
+                "gradient_clipping": {"type": "value"},
+                "ema": {"start": {"steps": 2}},
+                "adversarial": ATTACK,
+            },
             "evaluation": {"metrics": ["mae", "rmse", "r2"]},
             "logging": {"interval": {"seconds": 1.0}},
             "precision": {"mode": "fp16_mixed", "loss_scale": {"mode": "dynamic"}},
@@ -235,6 +244,33 @@ JOBS: dict[str, tuple[str, dict[str, Any]]] = {
             "model": {"type": "mlp", "hidden_sizes": [4]},
             "data": _source("csv", delimiter=";"),
             "training": {"max_steps": 4, "batch_size": 8, "dynamic_batch": {"mode": "fit_memory"}},
+        },
+    ),
+    "growing": (
+        "rows.csv",
+        {
+            "task": {"type": "classification", "target": "y"},
+            "model": {"type": "mlp", "hidden_sizes": [4]},
+            "data": _source("csv", delimiter=";"),
+            "training": {
+                "max_steps": 6,
+                "batch_size": 8,
+                "dynamic_batch": {"mode": "on_plateau", "patience": 1, "min_delta": 1e6, "max": 12},
+            },
+            "evaluation": {"interval": {"steps": 1}},
+        },
+    ),
+    "scheduled": (
+        "rows.csv",
+        {
+            "task": {"type": "classification", "target": "y"},
+            "model": {"type": "mlp", "hidden_sizes": [4]},
+            "data": _source("csv", delimiter=";"),
+            "training": {
+                "epochs": 2,
+                "batch_size": 8,
+                "dynamic_batch": {"mode": "schedule", "milestones": [{"after": {"steps": 2}, "batch_size": 12}]},
+            },
         },
     ),
     "diverging": (
@@ -262,6 +298,22 @@ JOBS: dict[str, tuple[str, dict[str, Any]]] = {
             "debug": INSIDE,
             "interpretability": {"method": "layer_grad_cam", "samples": 2},
             "logging": {"timing": True, "sinks": ["jsonl", "tensorboard"], "hyperparameters": True},
+        },
+    ),
+    "lesson": (
+        "x.npy",
+        {
+            "task": {"type": "classification"},
+            "model": {"type": "mlp", "hidden_sizes": [4]},
+            "data": _source("arrays"),
+            "training": {
+                "max_steps": 2,
+                "batch_size": 8,
+                "distillation": {
+                    "teacher": {"job": "job_1", "checkpoint": 2},
+                    "layer_map": [{"student": "3", "teacher": "9"}],
+                },
+            },
         },
     ),
     "pictures": (
@@ -292,6 +344,7 @@ JOBS: dict[str, tuple[str, dict[str, Any]]] = {
             "data": _source("text") | {"tokenizer": {"type": "char"}, "sequence": {"length": 16}},
             "training": {"max_steps": 2, "batch_size": 8},
             "schedule": {"type": "wsd", "decay_ratio": 0.5},
+            "activation_checkpointing": {"type": "selective", "every": 1},
         },
     ),
     "rnn": ("words.txt", _text_job({"type": "rnn", "hidden_size": 8})),
@@ -341,6 +394,8 @@ def _workspace(home: Path, kind: str, document: dict[str, Any]) -> str:
     facts = DatasetFacts(name="set", version=1, digest="0" * 64, bytes=1, content=CONTENTS[kind])
     spec = completed(JobSpec.model_validate_json(json.dumps(document)), facts)
     (home / "spec.json").write_text(spec.model_dump_json())
+    if spec.training.distillation is not None:  # what the job before it has learned
+        (home / "data" / "teacher").symlink_to(home.parent / "arrays" / "checkpoints" / "step-00000002")
     return str(home)
 
 

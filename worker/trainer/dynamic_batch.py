@@ -1,19 +1,23 @@
-"""Dynamic batch specs into passes that find out which micro-batch fits."""
+"""Dynamic batch specs into passes that find out which micro-batch fits, and into batches that change along the run."""
 
 import gc
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, Protocol
 
 import torch
 
 from stoker.events import Notice
-from stoker.spec.dynamic_batch import DynamicBatch, FitMemory
+from stoker.spec.dynamic_batch import BatchSchedule, DynamicBatch, FitMemory, OnPlateau
+from stoker.spec.timeline import Timeline
+from stoker.spec.training import Training
 from worker.trainer.data import Batch
 from worker.trainer.distributed import Deferred, Replica
-from worker.trainer.errors import no_memory
+from worker.trainer.errors import SpecProblem, no_memory
 from worker.trainer.journal import Journal
 from worker.trainer.passes import Passes
+from worker.trainer.training import total_steps
 from worker.trainer.world import World
 
 
@@ -123,3 +127,120 @@ def build_fitting(
     late = replica if isinstance(replica, Deferred) else None
     fitting = Fitting(spec.mode, spec.min_micro, passes, late, params, list(model.buffers()), micro, world, journal)
     return fitting, {"dynamic_batch": fitting}
+
+
+class Growth(Protocol):
+    def __call__(self, step: int, metrics: Mapping[str, float]) -> None:
+        """After an evaluation at which as many steps were made."""
+
+
+class NoGrowth:
+    def __call__(self, step: int, metrics: Mapping[str, float]) -> None:
+        return
+
+
+@dataclass
+class Plateau:
+    """Lets the batch grow when evaluations are no better than before, time after time."""
+
+    spec: OnPlateau
+    direction: Literal["min", "max"]
+    timeline: Timeline
+    most: int
+    """Batch size that is never exceeded."""
+    journal: Journal
+    grown: Callable[[], None]
+    """Called when batches have changed: the run may be shorter now."""
+    ends: Callable[[], float]
+    """Steps of the whole run, as far as known."""
+    best: float | None = None
+    stale: int = 0
+
+    def __call__(self, step: int, metrics: Mapping[str, float]) -> None:
+        value = metrics[self.spec.monitor]
+        if self._improves(value):
+            self.best, self.stale = value, 0
+            return
+        self.stale += 1
+        size = self.timeline.segments[-1].size
+        larger = min(self.most, int(size * self.spec.factor))
+        if self.stale < self.spec.patience or larger <= size or step >= self.ends():
+            return
+        self.stale = 0
+        self.timeline.change(step, larger)
+        self.grown()
+        message = (
+            f"{self.spec.monitor} did not improve in {self.spec.patience} evaluations: batches of {larger} samples after {size}"
+        )
+        data = {"batch_size": larger, "before": size, "best": self.best, "monitor": self.spec.monitor}
+        self.journal.write(Notice(level="info", code="batch_grown", message=message, step=step, data=data))
+
+    def _improves(self, value: float) -> bool:
+        if self.best is None or math.isnan(value):
+            return not math.isnan(value)
+        return value < self.best - self.spec.min_delta if self.direction == "min" else value > self.best + self.spec.min_delta
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        return {}
+
+    def values(self) -> dict[str, Any]:
+        segments = [list(segment) for segment in self.timeline.segments]
+        return {"mode": self.spec.mode, "best": self.best, "stale": self.stale, "segments": segments}
+
+    def load(self, tensors: Mapping[str, torch.Tensor], values: Mapping[str, Any]) -> None:
+        self.best, self.stale = values.get("best"), values.get("stale", 0)
+        if "segments" in values:
+            self.timeline.restore(values["segments"])
+        self.grown()
+
+
+def keeps_size(spec: DynamicBatch | None) -> bool:
+    """Whether every step of the run takes the same number of samples."""
+    return spec is None or isinstance(spec, FitMemory)
+
+
+def lay_out(spec: DynamicBatch | None, timeline: Timeline, tokens_per_sample: int) -> None:
+    """Put the changes that are known ahead into a fresh timeline. Raises SpecProblem."""
+    if not isinstance(spec, BatchSchedule):
+        return
+    try:
+        timeline.lay_out([(each.after, each.batch_size) for each in spec.milestones], tokens_per_sample)
+    except ValueError as error:
+        raise SpecProblem(f"training.dynamic_batch.{spec.mode}: {error}") from error
+
+
+def run_length(spec: Training, timeline: Timeline, tokens_per_sample: int) -> int | None:
+    """Steps of the whole run as its batches are now; None when only time ends it."""
+    samples = timeline.samples_after(timeline.steps_of_epochs(1))
+    if keeps_size(spec.dynamic_batch):
+        per_epoch = timeline.per_epoch(spec.batch_size)
+        return total_steps(spec, per_epoch=per_epoch, samples=samples, tokens_per_sample=tokens_per_sample)
+    if spec.max_steps is not None:
+        return spec.max_steps
+    if spec.epochs is not None:
+        return timeline.steps_of_epochs(spec.epochs)
+    if spec.max_tokens is not None and tokens_per_sample:
+        return timeline.steps_of_samples(-(-spec.max_tokens // tokens_per_sample))
+    return total_steps(spec, per_epoch=1, samples=samples, tokens_per_sample=tokens_per_sample)
+
+
+def build_growth(
+    spec: DynamicBatch | None,
+    timeline: Timeline,
+    modes: Mapping[str, Literal["min", "max"]],
+    journal: Journal,
+    *,
+    largest: int,
+    grown: Callable[[], None],
+    ends: Callable[[], float],
+) -> tuple[Growth, dict[str, Plateau]]:
+    """`modes`: which way each evaluated metric is better; `largest`: batch that the samples fill. Raises SpecProblem."""
+    if not isinstance(spec, OnPlateau):
+        return NoGrowth(), {}
+    if spec.monitor not in modes:
+        raise SpecProblem(
+            f"training.dynamic_batch.monitor: {spec.monitor} is not evaluated; there are {', '.join(sorted(modes))}"
+        )
+    direction = spec.direction or modes[spec.monitor]
+    plateau = Plateau(spec, direction, timeline, min(spec.max, largest), journal, grown, ends)
+    return plateau, {"dynamic_batch": plateau}

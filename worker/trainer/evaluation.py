@@ -12,7 +12,7 @@ from torch import nn
 
 from stoker.spec.evaluation import BitsPerByte, Evaluation, Metric, Mode, Perplexity
 from worker.trainer.errors import SpecProblem
-from worker.trainer.rhythm import Rhythm, rhythm
+from worker.trainer.rhythm import Pace, Rhythm
 from worker.trainer.world import World
 
 if TYPE_CHECKING:  # at run time it is imported by runs that measure something
@@ -145,8 +145,7 @@ def build_examiner(
     text: Text | None,
     outputs: int,
     micro_size: int,
-    per_epoch: int,
-    tokens_per_step: int,
+    pace: Pace,
     world: World,
     autocast: Callable[[], AbstractContextManager[object]],
 ) -> Examiner:
@@ -156,7 +155,7 @@ def build_examiner(
         raise SpecProblem("evaluation.metrics: perplexity and bits_per_byte are for causal_lm")
     batch_size = spec.batch_size or micro_size
     examiner = Examiner(
-        rhythm(spec.interval, per_epoch, tokens_per_step),
+        pace(spec.interval),
         metrics,
         criterion,
         text,

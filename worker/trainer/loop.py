@@ -81,7 +81,9 @@ def log(run: Run) -> None:
     values = run.log.read(lr=run.lr(run.step - 1), steps=steps, count=(samples - before) * (per_sample or 1))
     run.logged = run.step
     run.journal.write(Metrics(step=run.step, values=values, t=time.time()))
-    run.journal.write(Progress(step=run.step, epoch=run.step / feed.per_epoch, samples=samples, tokens=samples * per_sample))
+    run.journal.write(
+        Progress(step=run.step, epoch=feed.timeline.epochs_after(run.step), samples=samples, tokens=samples * per_sample)
+    )
     _check(values.get("train/loss", 0.0), run.step)  # without one, every step was left out
 
 
@@ -93,6 +95,7 @@ def evaluate(run: Run) -> None:
         if run.metrics:
             with run.average.used():
                 run.judge.look(run.step, run.metrics, run.model.state_dict())
+            run.growth(run.step, run.metrics)
         run.journal.phase("training")
 
 

@@ -6,10 +6,11 @@ from stoker.spec._base import Duration
 from stoker.spec.arithmetic import in_steps, share_of, steps_per_epoch
 from stoker.spec.data import Text
 from stoker.spec.debug import Debug
+from stoker.spec.dynamic_batch import BatchSchedule, OnPlateau
 from stoker.spec.merge import LENGTHS
 from stoker.spec.rules._rule import Case, Hit, Rule, hit
 from stoker.spec.schedule import WSD, Cosine, Step
-from stoker.spec.training import Training
+from stoker.spec.timeline import Timeline
 from stoker.spec.training import Training
 
 DURATION_READS = tuple(f"/training/{key}" for key in LENGTHS)
@@ -41,8 +42,15 @@ def durations(case: Case) -> Iterator[tuple[str, Duration]]:
     if isinstance(spec.schedule, Step):
         yield "/schedule/step_size", spec.schedule.step_size
     yield from averaging(spec.training)
-    yield from averaging(spec.training)
     yield from inspections(spec.debug)
+    yield from milestones(spec.training)
+
+
+def milestones(training: Training) -> Iterator[tuple[str, Duration]]:
+    """When the batch size changes."""
+    if isinstance(training.dynamic_batch, BatchSchedule):
+        for index, milestone in enumerate(training.dynamic_batch.milestones):
+            yield f"/training/dynamic_batch/milestones/{index}/after", milestone.after
 
 
 def inspections(debug: Debug) -> Iterator[tuple[str, Duration]]:
@@ -53,15 +61,6 @@ def inspections(debug: Debug) -> Iterator[tuple[str, Duration]]:
         yield "/debug/gradients/interval", debug.gradients.interval
     for index, probe in enumerate(debug.probes):
         yield f"/debug/probes/{index}/interval", probe.interval
-
-
-def averaging(training: Training) -> Iterator[tuple[str, Duration]]:
-    """When weights are averaged."""
-    if training.ema is not None and training.ema.start is not None:
-        yield "/training/ema/start", training.ema.start
-    if training.swa is not None:
-        yield "/training/swa/start", training.swa.start
-        yield "/training/swa/every", training.swa.every
 
 
 def averaging(training: Training) -> Iterator[tuple[str, Duration]]:
@@ -102,7 +101,27 @@ def total_steps(case: Case) -> int | None:
     if len(_lengths(case)) != 1 or training.max_seconds is not None:
         return None
     length = Duration(steps=training.max_steps, epochs=training.epochs, tokens=training.max_tokens)
-    return steps_of(case, length)
+    match training.dynamic_batch:
+        case OnPlateau():
+            return training.max_steps
+        case BatchSchedule() if training.max_steps is None:
+            return _scheduled(case, length)
+        case _:
+            return steps_of(case, length)
+
+
+def _scheduled(case: Case, length: Duration) -> int | None:
+    """A length in steps whose batches change along the run."""
+    samples, training = case.problem.samples, case.spec.training
+    if samples is None or samples.train < 1 or not isinstance(training.dynamic_batch, BatchSchedule):
+        return None
+    tokens = 0 if case.spec.data.sequence is None else case.spec.data.sequence.length
+    try:
+        timeline = Timeline(samples.train, training.batch_size, case.spec.data.loader.drop_last)
+        timeline.lay_out(training.dynamic_batch.changes, tokens)
+    except ValueError:  # another rule says so
+        return None
+    return timeline.steps_of(length, tokens)
 
 
 def steps_of(case: Case, length: Duration) -> int | None:
@@ -142,8 +161,18 @@ def decay_before_warmup_ends(case: Case) -> Iterator[Hit]:
 
 
 def schedule_needs_steps(case: Case) -> Iterator[Hit]:
-    if case.spec.training.max_seconds is None:
-        return
+    if case.spec.training.max_seconds is not None:
+        yield from needing_total(case)
+
+
+def plateau_hides_steps(case: Case) -> Iterator[Hit]:
+    training = case.spec.training
+    if isinstance(training.dynamic_batch, OnPlateau) and training.max_steps is None and training.max_seconds is None:
+        yield from needing_total(case)
+
+
+def needing_total(case: Case) -> Iterator[Hit]:
+    """What follows the number of steps of the whole run."""
     if isinstance(case.spec.schedule, Cosine | WSD):
         yield hit("/schedule/type", what=case.spec.schedule.type)
     elif case.spec.schedule.warmup_ratio is not None:
@@ -219,6 +248,10 @@ LENGTH_RULES = (
     Rule(
         "schedule-needs-steps", "R", ("/schedule", *DURATION_READS), schedule_needs_steps,
         "{what} needs to know the number of steps, and a run that ends by seconds does not", "use max_steps or epochs, or schedule constant",
+    ),
+    Rule(
+        "plateau-hides-steps", "R", ("/schedule", "/training"), plateau_hides_steps,
+        "{what} needs to know the number of steps, and with dynamic_batch on_plateau nobody does", "set `training.max_steps`, or schedule constant",
     ),
     Rule(
         "step-size-unit", "R", ("/schedule",), step_size_unit,

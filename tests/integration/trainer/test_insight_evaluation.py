@@ -14,6 +14,7 @@ from tests.support.trainer_runs import Nursery, final_checkpoint, finished, log,
 from worker.trainer.evaluation import build_examiner
 from worker.trainer.loss import SummedSquares
 from worker.trainer.predict import load
+from worker.trainer.rhythm import EverySteps
 from worker.trainer.world import World
 
 AVERAGES: tuple[Literal["macro", "micro", "weighted"], ...] = ("macro", "micro", "weighted")
@@ -155,8 +156,7 @@ def test_no_gradient_is_recorded_and_every_sample_seen_once(batch_size: int) -> 
         text=None,
         outputs=1,
         micro_size=4,
-        per_epoch=1,
-        tokens_per_step=0,
+        pace=lambda interval: EverySteps(1),
         world=World(0, 1, torch.device("cpu"), 0, 1),
         autocast=torch.no_grad,
     )

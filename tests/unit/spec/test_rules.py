@@ -46,6 +46,8 @@ def stack(*layers: Json) -> Json:
 CONV, FLAT, END = {"type": "conv", "channels": 8, "padding": 1}, {"type": "flatten"}, {"type": "linear", "units": 5}
 NORM = {"type": "norm", "kind": "batch"}
 
+LESSON: Json = {"teacher": {"job": "job_1", "checkpoint": 3}}
+
 BROKEN: dict[str, Broken] = {
     "probes-need-whole-model": Broken("table", "/debug/probes", {"debug.probes": [{"module": "0"}], "distributed": {"strategy": "fsdp", "processes_per_node": 2}}),
     "interpretability-needs-whole-model": Broken("table", "/interpretability", {"interpretability": {"split": "train"}, "distributed": {"strategy": "fsdp", "processes_per_node": 2}}),
@@ -82,6 +84,11 @@ BROKEN: dict[str, Broken] = {
     "streams-shuffled": Broken("text", "/data/loader/shuffle", {"model": {"type": "gru"}, "training.tbptt": {"steps": 8, "stateful": True}, "data.loader": {"drop_last": True}}),
     "streams-split": Broken("numbers", "/data/split/strategy", {"model": {"type": "gru"}, "training.tbptt": {"steps": 8, "stateful": True}, "data.loader": {"shuffle": False, "drop_last": True}}),
     "streams-uneven": Broken("text", "/data/loader/drop_last", {"model": {"type": "gru"}, "training.tbptt": {"steps": 8, "stateful": True}, "data.loader": {"shuffle": False}}),
+    "distillation-needs-classes": Broken("numbers", "/training/distillation", {"training.distillation": LESSON}, None, ("teacher-memory-unplanned",)),
+    "distillation-in-windows": Broken("text", "/training/tbptt", {"model": {"type": "gru"}, "training.tbptt": {"steps": 8}, "training.distillation": LESSON}, None, ("teacher-memory-unplanned",)),
+    "distillation-needs-whole-samples": Broken("text", "/distributed/tensor_parallel", {"training.distillation": LESSON, "distributed": {"strategy": "ddp", "tensor_parallel": {"degree": 2}}}, None, ("teacher-memory-unplanned",)),
+    "distillation-teaches-nothing": Broken("table", "/training/distillation/alpha", {"training.distillation": LESSON | {"alpha": 0.0}}, None, ("teacher-memory-unplanned",)),
+    "teacher-memory-unplanned": Broken("table", "/training/distillation/teacher", {"training.distillation": LESSON}),
     "layer-dimensions": Broken("stack", "/model/layers/1", stack(FLAT, CONV, FLAT, END)),
     "layer-groups": Broken("stack", "/model/layers/0/groups", stack({**CONV, "groups": 2}, FLAT, END)),
     "layer-numbers": Broken("stack", "/model/layers/0/kernel_size", stack({"type": "conv", "channels": 8, "kernel_size": [3, 3]}, FLAT, END), arrays((150, 3, 8))),
@@ -168,6 +175,8 @@ BROKEN: dict[str, Broken] = {
     "attack-carried": Broken("table", "/training/adversarial/method", {"training.adversarial": {"method": "free"}, "training.dynamic_batch": {"mode": "fit_memory"}}),
     "attack-mixes-statistics": Broken("table", "/model/normalization", {"model.normalization": {"type": "batch"}, "training.adversarial": {"method": "fgsm"}, "data.loader": {"drop_last": True}}),
     "attack-out-of-reach": Broken("table", "/training/adversarial/step_size", {"training.adversarial": {"method": "pgd", "epsilon": 1.0, "step_size": 0.1}}),
+    "recomputation-needs-blocks": Broken("table", "/activation_checkpointing/type", {"activation_checkpointing": {"type": "full"}}),
+    "recomputation-beyond-blocks": Broken("text", "/activation_checkpointing/every", {"activation_checkpointing": {"type": "selective", "every": 9}}),
     "decay-twice": Broken("table", "/schedule/decay_ratio", {"schedule": {"type": "wsd", "decay_steps": 3, "decay_ratio": 0.1}}),
     "decay-beyond-end": Broken("table", "/schedule/decay_ratio", {"schedule": {"type": "wsd", "warmup_steps": 10, "decay_ratio": 0.9}}),
     "one-average": Broken("table", "/training/swa", {"training": {"epochs": 5, "ema": {}, "swa": {"start": {"epochs": 2}}}}),
@@ -209,6 +218,16 @@ BROKEN: dict[str, Broken] = {
     "fit-memory-hook": Broken("table", "/training/dynamic_batch/mode", {"training.dynamic_batch": {"mode": "fit_memory"}, "distributed": {"strategy": "ddp", "communication_hook": {"type": "bf16"}}}),
     "fit-memory-batch-norm": Broken("table", "/training/dynamic_batch/mode", {"training.dynamic_batch": {"mode": "fit_memory"}, "training.batch_size": 30, "model.normalization": {"type": "batch"}}),
     "fit-memory-tbptt": Broken("text", "/training/dynamic_batch/mode", {"model": {"type": "gru"}, "training.tbptt": {"steps": 8}, "training.dynamic_batch": {"mode": "fit_memory"}}),
+    "milestone-seconds": Broken("table", "/training/dynamic_batch/milestones/0/after/seconds", {"training.dynamic_batch": {"mode": "schedule", "milestones": [{"after": {"seconds": 5}, "batch_size": 64}]}}),
+    "milestones-in-order": Broken("table", "/training/dynamic_batch/milestones/1/after", {"training.dynamic_batch": {"mode": "schedule", "milestones": [{"after": {"epochs": 2}, "batch_size": 64}, {"after": {"steps": 3}, "batch_size": 32}]}}),
+    "milestone-never-fills": Broken("table", "/training/dynamic_batch/milestones/0/batch_size", {"data.loader": {"drop_last": True}, "training.dynamic_batch": {"mode": "schedule", "milestones": [{"after": {"epochs": 2}, "batch_size": 500}]}}),
+    "changing-batch-steps": Broken("table", "/schedule/step_size", {"schedule": {"type": "step", "step_size": {"epochs": 2}}, "training.dynamic_batch": {"mode": "schedule", "milestones": [{"after": {"epochs": 2}, "batch_size": 64}]}}),
+    "changing-batch-norm": Broken("table", "/training/dynamic_batch/mode", {"training.batch_size": 30, "model.normalization": {"type": "batch"}, "training.dynamic_batch": {"mode": "on_plateau", "max": 60}}),
+    "changing-batch-places": Broken("text", "/training/dynamic_batch/mode", {"model": {"type": "gru"}, "training.tbptt": {"steps": 8, "stateful": True}, "training.dynamic_batch": {"mode": "on_plateau", "max": 60}}),
+    "plateau-hides-steps": Broken("table", "/schedule/type", {"schedule": {"type": "cosine"}, "training.dynamic_batch": {"mode": "on_plateau", "max": 60}}),
+    "plateau-monitor": Broken("table", "/training/dynamic_batch/monitor", {"training.dynamic_batch": {"mode": "on_plateau", "max": 60, "monitor": "validation/mae"}}),
+    "plateau-direction": Broken("table", "/training/dynamic_batch/direction", {"training.dynamic_batch": {"mode": "on_plateau", "max": 60, "direction": "max"}}),
+    "plateau-never-grows": Broken("table", "/training/dynamic_batch/max", {"training.dynamic_batch": {"mode": "on_plateau", "max": 32}}),
     "nothing-to-halve": Broken("table", "/training/dynamic_batch/min_micro", {"training.dynamic_batch": {"mode": "fit_memory", "min_micro": 32}}),
     "rollback-repeats": Broken("table", "/debug/nan_policy/lr_factor", {"debug": {"nan_policy": {"type": "rollback", "lr_factor": 1}}}),
     "anomaly-ends-first": Broken("table", "/debug/detect_anomaly", {"debug": {"detect_anomaly": True, "nan_policy": {"type": "skip_step"}}}),

@@ -78,8 +78,8 @@ def state_of(run: Run, *, final: bool) -> bytes:
     samples = feed.samples_after(run.step)
     values = {
         "step": run.step,
-        "epoch": run.step // feed.per_epoch,
-        "batch": run.step % feed.per_epoch,
+        "epoch": feed.timeline.place(run.step).epoch,
+        "batch": feed.timeline.place(run.step).at,
         "samples": samples,
         "tokens": samples * run.data.train.tokens_per_sample,
         "samples_per_epoch": feed.samples_per_epoch,

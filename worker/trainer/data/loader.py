@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from stoker.spec.arithmetic import steps_per_epoch
 from stoker.spec.data.loader import Loader
+from stoker.spec.timeline import Place, Timeline
 from worker.trainer.data.samples import Samples, ready
 from worker.trainer.errors import DataProblem
 from worker.trainer.world import World
@@ -60,24 +60,25 @@ class Feed:
         self._streams = streams
         self.samples, self.batch_size, self._micro, self._world = samples, batch_size, micro_size, world
         self._spec, self._weights, self._order_seed = spec, weights, order_seed
-        self.per_epoch = steps_per_epoch(len(samples), batch_size, spec.drop_last)
-        if self.per_epoch == 0:
-            raise DataProblem(
-                f"data.loader.drop_last: {len(samples)} training samples do not fill one batch of {batch_size}; turn it off"
-            )
+        try:
+            self.timeline = Timeline(len(samples), batch_size, spec.drop_last)
+        except ValueError as error:
+            raise DataProblem(f"data.loader.drop_last: {error}; turn it off") from error
+        self.per_epoch = self.timeline.per_epoch(batch_size)
         self.samples_per_epoch = min(len(samples), self.per_epoch * batch_size)
-        sample_bytes = max(1, samples.inputs[:1].nbytes)
-        self._block = max(1, min(self.per_epoch, BLOCK_BYTES // (sample_bytes * batch_size)))
-        self._held: tuple[int, int] | None = None
+        self._sample_bytes = max(1, samples.inputs[:1].nbytes)
+        self._held: tuple[int, int, int, int] | None = None
         self._batches: list[Batch] = []
         self._order: tuple[int, torch.Tensor] = (-1, torch.empty(0))
 
     def batch(self, step: int) -> Batch:
         """The batch of the optimizer step with this number, from 0."""
-        epoch, index = divmod(step // self._replays, self.per_epoch)
-        block, at = divmod(index, self._block)
-        if self._held != (epoch, block):
-            self._batches, self._held = self._gather(epoch, block), (epoch, block)
+        place = self.timeline.place(step // self._replays)
+        together = max(1, min(self.timeline.per_epoch(place.size), BLOCK_BYTES // (self._sample_bytes * place.size)))
+        block, at = divmod(place.at, together)
+        wanted = (place.segment, place.epoch, place.begin, block)
+        if self._held != wanted:
+            self._batches, self._held = self._gather(place, block * together, together), wanted
         return self._batches[at]
 
     def inputs(self) -> Iterator[torch.Tensor]:
@@ -88,8 +89,7 @@ class Feed:
 
     def samples_after(self, steps: int) -> int:
         """Samples that the first steps of the run consume, over all ranks."""
-        epochs, rest = divmod(steps, self.per_epoch)
-        return epochs * self.samples_per_epoch + min(rest * self.batch_size, self.samples_per_epoch)
+        return self.timeline.samples_after(steps)
 
     def rows(self, epoch: int) -> torch.Tensor:
         """The order of an epoch: every row once."""
@@ -104,11 +104,11 @@ class Feed:
         used = len(order) // self.batch_size * self.batch_size
         return torch.cat((order[:used].view(self.batch_size, -1).T.flatten(), order[used:]))
 
-    def _gather(self, epoch: int, block: int) -> list[Batch]:
+    def _gather(self, place: Place, first: int, together: int) -> list[Batch]:
         """Blocks begin at fixed places of the epoch, so that a resumed run slices the same memory at the same offsets."""
-        size, rank, ranks = self.batch_size, self._world.data_index, self._world.data_parts
-        start = block * self._block * size
-        rows = self.rows(epoch)[start : min(start + self._block * size, self.samples_per_epoch)]
+        size, rank, ranks = place.size, self._world.data_index, self._world.data_parts
+        start = place.begin + first * size
+        rows = self.rows(place.epoch)[start : min(start + together * size, place.end)]
         parts = torch.split(rows, size)
         mine = [part[len(part) * rank // ranks : len(part) * (rank + 1) // ranks] for part in parts]
         cuts = [self._cuts(len(own), -(-len(part) // ranks)) for own, part in zip(mine, parts, strict=True)]
