@@ -101,7 +101,7 @@ def families(spec: Path) -> set[str]:
 
 def _declares(node: ast.AST) -> bool:
     if isinstance(node, ast.ClassDef):
-        return any(isinstance(base, ast.Name) and base.id in ("Spec", "Metric", "Warmup", "Ranks") for base in node.bases)
+        return any(isinstance(base, ast.Name) and base.id in ("Spec", "Metric", "Warmup", "Ranks", "Cuttable") for base in node.bases)
     return isinstance(node, ast.keyword) and node.arg == "discriminator"
 
 
