@@ -8,9 +8,12 @@ from torch import nn
 
 from stoker.spec.optimizer import SGD, Adam, AdamW, Optimizer
 from worker.trainer.errors import SpecProblem
+from worker.trainer.shards import local
 
 
 def build_optimizer(spec: Optimizer, params: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+    params = list(params)
+    in_parts = any(local(param) is not param for param in params)
     match spec:
         case SGD():
             if spec.nesterov and (spec.momentum == 0 or spec.dampening != 0):
@@ -22,7 +25,7 @@ def build_optimizer(spec: Optimizer, params: Iterable[nn.Parameter]) -> torch.op
                 dampening=spec.dampening,
                 nesterov=spec.nesterov,
                 weight_decay=spec.weight_decay,
-                fused=True,
+                fused=not in_parts,  # PyTorch 2.13 has no such kernel for weights in parts
             )
         case Adam():
             betas = (spec.beta1, spec.beta2)
