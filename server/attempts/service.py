@@ -24,6 +24,7 @@ from server.errors import Refusal, not_found, problem
 from server.events.service import append_event
 from server.jobs import store as jobs
 from server.jobs.tables import Job
+from server.jobs.teacher import teacher_of
 from stoker.frames import Frame
 from stoker.protocol import BlobFile, Claim, ClaimReply, DatasetFiles, Finish, FinishReply, Meeting, ReportReply, Resume, Timers
 from stoker.status import Desired
@@ -84,7 +85,7 @@ def _claimed(session: Session, job: Job, attempt: Attempt, token: str, timers: T
         token=token,
         spec=applied(spec, attempt.remedy),
         devices=attempt.devices,
-        datasets=(DatasetFiles(ref=ref, files=files),),
+        datasets=(DatasetFiles(ref=ref, files=files), *_teacher(session, spec)),
         resume=resumable,
         desired=_wish(job, attempt)[0],
         timers=Timers(
@@ -95,6 +96,12 @@ def _claimed(session: Session, job: Job, attempt: Attempt, token: str, timers: T
             stop_grace=timers.stop_grace,
         ),
     )
+
+
+def _teacher(session: Session, spec: dict[str, Any]) -> tuple[DatasetFiles, ...]:
+    """The checkpoint of a distillation's teacher, which the trainer finds beside its data."""
+    files = teacher_of(session, spec)
+    return (DatasetFiles(ref="teacher", files=tuple(_blob(f) for f in files)),) if files else ()
 
 
 def _blob(file: Any) -> BlobFile:

@@ -22,6 +22,7 @@ from server.db import Encoded, to_json, utcnow
 from server.errors import Refusal, problem, spec_problem
 from server.jobs import store
 from server.jobs.continued import Source, source_of
+from server.jobs.teacher import Lesson, bound, misfits
 from server.jobs.views import whole_view
 from stoker.errors import Finding, SpecError
 from stoker.facts import DatasetFacts
@@ -143,15 +144,18 @@ def prepare(session: Session, who: Principal, project: str, document: Document) 
     facts, pinned = found if (found := _facts(session, project, value)) else (None, None)
     text = orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
     text += orjson.dumps(dict(document.origins), option=orjson.OPT_SORT_KEYS)
+    lesson = bound(session, who, project, value)
+    document = replace(document, value=lesson.value)
+    text += orjson.dumps(lesson.value["training"]) if lesson.spec is not None else b""
     document, source = source_of(session, who, project, document)
     if source is not None:  # it may be let go any moment, so nothing is remembered
-        return _prepare(project, value, document, facts, pinned, source)
+        return _prepare(project, value, document, lesson, facts, pinned, source)
     key = (project, hashlib.sha256(text).hexdigest(), f"{pinned}:{facts.digest}" if facts else "")
     with _cache_lock:
         known = _cache.get(key)
     if known is not None:
         return known
-    prepared = _prepare(project, value, document, facts, pinned)
+    prepared = _prepare(project, value, document, lesson, facts, pinned)
     with _cache_lock:
         _cache[key] = prepared
         if len(_cache) > _CACHED:
@@ -217,6 +221,7 @@ def _prepare(
     project: str,
     submitted: dict[str, Any],
     document: Document,
+    lesson: Lesson,
     facts: DatasetFacts | None,
     pinned: Pinned | None,
     source: Source | None = None,
@@ -225,6 +230,8 @@ def _prepare(
         resolved = resolve(document, facts)
         if facts is None:
             raise SpecError([_no_dataset()])
+        if found := [*lesson.findings, *(misfits(resolved.spec, lesson.spec) if lesson.spec is not None else ())]:
+            raise SpecError(found)
         predicted = plan(resolved.spec, facts)
         if source is not None:
             source.check(resolved.spec, predicted)

@@ -6,8 +6,8 @@ from pydantic import Field
 
 from stoker.spec._base import Count, Knob, MetricKey, NonNegative, Positive, Spec
 from stoker.spec.adversarial import Adversarial
-from stoker.spec.adversarial import Adversarial
 from stoker.spec.average import EMA, SWA
+from stoker.spec.distillation import Distillation
 from stoker.spec.dynamic_batch import DynamicBatch
 from stoker.spec.truncation import TBPTT
 
@@ -77,8 +77,8 @@ class Training(Spec):
     """Stop before the end when validation stalls; null for never."""
     tbptt: Annotated[TBPTT | None, Knob(affects=("memory", "speed", "quality"), rows=("TRAIN-08",))] = None
     """Learn long sequences in windows of time, for recurrent models; null for whole sequences."""
-    adversarial: Annotated[Adversarial | None, Knob(affects=("speed", "quality"), rows=("TRAIN-11",))] = None
-    """Learn from samples that are turned against the model; null for samples as they are."""
+    distillation: Annotated[Distillation | None, Knob(affects=("quality", "speed", "memory"), rows=("TRAIN-12",))] = None
+    """Learn from a model that another job has trained; null for the targets alone."""
     adversarial: Annotated[Adversarial | None, Knob(affects=("speed", "quality"), rows=("TRAIN-11",))] = None
     """Learn from samples that are turned against the model; null for samples as they are."""
     ema: Annotated[EMA | None, Knob(affects=("memory", "quality"))] = None

@@ -14,6 +14,7 @@ NOT_TRAINED = {
 """Spec families without a trainer file, and why."""
 
 MACHINERY = {
+    "checkpoint/model": "the model of a checkpoint, alone: to be used, or to teach",
     "__main__": "the program: a directory in, an exit code out",
     "loop": "the step, repeated",
     "serve": "the other loop: a rank that holds weights for others",

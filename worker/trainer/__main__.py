@@ -25,6 +25,7 @@ from worker.trainer.assemble import Run, assemble
 from worker.trainer.control import StopSignal
 from worker.trainer.data import Description
 from worker.trainer.debug import patience
+from worker.trainer.distillation import FOLDER, Taught
 from worker.trainer.distributed.parameter_server import farewell, reach_servers, servers_of
 from worker.trainer.errors import NO_GPU_MEMORY, NO_HOST_MEMORY, RunError, SpecProblem
 from worker.trainer.journal import Journal
@@ -82,7 +83,8 @@ def _run(spec: JobSpec, servers: int, home: Path, journal: Journal, signalled: S
     reach_servers(world, servers, patience(spec.debug))
     limit_memory(world.device, spec.resources.gpu_memory_fraction)
     newest = checkpoint.find(home, world, journal)
-    run = assemble(spec, home, world, journal, signalled, Description.load(newest) if newest is not None else None)
+    learned = Description.load(newest) if newest is not None else None
+    run = assemble(spec, home, world, journal, signalled, learned=learned, taught=_taught(spec, home))
     _KEPT.append(run)
     checkpoint.watch(run)
     if newest is not None:
@@ -90,6 +92,18 @@ def _run(spec: JobSpec, servers: int, home: Path, journal: Journal, signalled: S
     if run.ended is None:  # else an earlier attempt saved its end and nobody heard it
         train(run)
     return run
+
+
+def _taught(spec: JobSpec, home: Path) -> Taught | None:
+    """The model to learn from, where the spec names one and the workspace has it. Raises SpecProblem when it is damaged."""
+    path = home / "data" / FOLDER
+    if spec.training.distillation is None or not path.is_dir():
+        return None
+    try:
+        saved = checkpoint.load_model(path)
+    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        raise SpecProblem(f"training.distillation.teacher: its checkpoint cannot be used: {error}") from error
+    return Taught(saved.model, saved.about)
 
 
 def read_spec(home: Path) -> JobSpec:

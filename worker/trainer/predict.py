@@ -6,7 +6,6 @@ model.predict(rows)                      # classes or numbers
 model.generate("In the beginning", tokens=100, temperature=0.8, seed=0)
 """
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,11 +16,8 @@ import torch
 from torch import nn
 
 from stoker.spec import JobSpec
-from worker.trainer.checkpoint.places import STATE
-from worker.trainer.checkpoint.read import Stored
+from worker.trainer.checkpoint.model import load_model
 from worker.trainer.data import Description
-from worker.trainer.model import build_model
-from worker.trainer.precision import narrowed
 from worker.trainer.task import build_task
 
 
@@ -82,19 +78,7 @@ class Predictor:
             yield ids[-1]
 
 
-def _judged(stored: Stored, path: Path) -> dict[str, torch.Tensor]:
-    """The model's tensors; where an average of the weights stands beside them and was judged in their place, those of the average."""
-    tensors, average = stored.all("model"), json.loads((path / STATE).read_bytes())["parts"].get("average", {})
-    if average.get("count") and not average["inside"]:
-        tensors |= {n.removeprefix("average/"): t for n, t in stored.all("parts").items() if n.startswith("average/")}
-    return tensors
-
-
 def load(checkpoint: Path | str) -> Predictor:
     """From a checkpoint directory alone. Raises OSError, ValueError or RuntimeError when it is not a whole checkpoint."""
-    path = Path(checkpoint)
-    spec, about = JobSpec.model_validate_json((path / "spec.json").read_bytes()), Description.load(path)
-    model = narrowed(build_model(spec.model, about.shape, about.outputs, text=about.codec is not None), spec.precision)
-    with Stored(path) as stored:
-        model.load_state_dict(_judged(stored, path))
-    return Predictor(spec, model.eval(), about)
+    saved = load_model(Path(checkpoint))
+    return Predictor(saved.spec, saved.model, saved.about)

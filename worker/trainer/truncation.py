@@ -1,6 +1,6 @@
 """Truncation specs into passes: a long sequence is learned window by window, its memory carried on and its history cut."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -27,7 +27,7 @@ class Truncated:
         self._memory: State = None
         """Of this rank's part of the batch, all micro-batches in order; None at the start of an epoch."""
 
-    def __call__(self, micros: tuple[Micro, ...]) -> Iterator[Pass]:
+    def __call__(self, micros: tuple[Micro, ...]) -> Generator[Pass, None, None]:
         begins = self._seen % self._per_epoch == 0 or not self._stateful
         memory, left, at = None if begins else self._memory, [], 0
         try:

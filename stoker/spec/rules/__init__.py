@@ -20,6 +20,7 @@ from stoker.spec.rules.formats import FORMAT_RULES
 from stoker.spec.rules.goals import GOAL_RULES
 from stoker.spec.rules.insight import INSIGHT_RULES
 from stoker.spec.rules.lengths import LENGTH_RULES
+from stoker.spec.rules.lessons import LESSON_RULES
 from stoker.spec.rules.machines import MACHINE_RULES
 from stoker.spec.rules.meetings import MEETING_RULES
 from stoker.spec.rules.nodes import NODE_RULES
@@ -32,6 +33,7 @@ from stoker.spec.rules.stages import STAGE_RULES
 RULES: tuple[Rule, ...] = (
     *ARCHITECTURE_RULES,
     *RECURRENCE_RULES,
+    *LESSON_RULES,
     *SAMPLE_RULES,
     *GOAL_RULES,
     *INSIGHT_RULES,

@@ -19,7 +19,7 @@ from tests.support.trainer_runs import Nursery, events, final_checkpoint, finish
 from worker.trainer.predict import load
 
 WORDS = "".join(random.Random(0).choices(["the cat sat. ", "a dog ran, ", "all was well; ", "nobody knew why "], k=330))
-EXAMPLE: dict[str, Any] = load_file(Path(__file__).parents[3] / "examples/features/char_lstm_tbptt.yaml").value  # type: ignore[assignment]  # a mapping
+EXAMPLE: dict[str, Any] = load_file(Path(__file__).parents[3] / "examples/features/char_lstm_tbptt.yaml").value
 CONTENT = text(len(WORDS), distinct=len(set(WORDS)))
 
 

@@ -1,0 +1,81 @@
+"""A student taught by an earlier job, through the whole system; and teachers that are refused at the door."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stoker.spec.load import load_file
+from tests.support.data import digits_csv, upload
+from tests.support.stack import Stack
+
+STUDENT: dict[str, Any] = dict(load_file(Path(__file__).parents[2] / "examples/features/distill_student.yaml").value)
+AT = "/training/distillation/teacher"
+
+
+@pytest.fixture(scope="module")
+def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    home = tmp_path_factory.mktemp("lessons")
+    stack = Stack(home, f"sqlite:///{home}/stoker.db", cpus=2)
+    try:
+        stack.start()
+        upload(stack, "digits", {"digits.csv": digits_csv()})
+        yield stack
+    finally:
+        stack.stop()
+
+
+def taught_by(job: str, checkpoint: str | int = "best", **sections: Any) -> dict[str, Any]:
+    lesson = STUDENT["training"]["distillation"] | {"teacher": {"job": job, "checkpoint": checkpoint}}
+    return STUDENT | {"training": STUDENT["training"] | {"distillation": lesson}} | sections
+
+
+@pytest.fixture(scope="module")
+def teacher(installation: Stack) -> dict[str, Any]:
+    """A finished job."""
+    training = {"epochs": 4, "batch_size": 64}
+    spec = STUDENT | {"name": "digits-teacher", "model": {"type": "mlp", "hidden_sizes": [64]}, "training": training}
+    return installation.wait(installation.submit(spec), timeout=200)
+
+
+def test_a_student_learns_from_a_finished_job(installation: Stack, teacher: dict[str, Any]) -> None:
+    assert teacher["state"] == "succeeded", installation.story(teacher["id"])
+    best = next(c for c in installation.get(f"/v1/jobs/{teacher['id']}/checkpoints")["data"] if "best" in c["tags"])
+    student = installation.wait(installation.submit(taught_by(teacher["id"])), timeout=200)
+    assert student["state"] == "succeeded", installation.story(student["id"])
+    assert student["spec"]["training"]["distillation"]["teacher"] == {"job": teacher["id"], "checkpoint": best["step"]}
+    assert student["metrics"]["test/accuracy"] > 0.8
+    assert any(warning["code"] == "teacher-memory-unplanned" for warning in _planned(installation, taught_by(teacher["id"])))
+
+
+def _planned(installation: Stack, spec: dict[str, Any]) -> list[dict[str, Any]]:
+    with installation.http as http:
+        answer = http.post("/v1/plan", json=spec)
+    return list(answer.json().get("warnings", [])) if answer.status_code < 300 else [answer.json()]
+
+
+def _refusals(installation: Stack, spec: dict[str, Any]) -> list[tuple[str, str]]:
+    with installation.http as http:
+        answer = http.post("/v1/jobs", json=spec)
+    assert answer.status_code == 422, answer.text
+    return [(error["code"], error["pointer"]) for error in answer.json()["errors"] if error.get("severity", "error") == "error"]
+
+
+def test_teachers_that_cannot_teach_are_refused(installation: Stack, teacher: dict[str, Any]) -> None:
+    unknown = "job_00000000000000000000000000"
+    assert _refusals(installation, taught_by(unknown)) == [("teacher-not-found", f"{AT}/job")]
+    assert _refusals(installation, taught_by(teacher["id"], 7)) == [("teacher-checkpoint-missing", f"{AT}/checkpoint")]
+    elsewhere = taught_by(
+        teacher["id"], data=STUDENT["data"] | {"source": {"type": "csv", "dataset": "digits", "columns": ["p9"]}}
+    )
+    assert _refusals(installation, elsewhere) == [("teacher-misfit", f"{AT}/job")]
+    contiguous = STUDENT["data"] | {"split": {"strategy": "contiguous"}}
+    classes = taught_by(teacher["id"], task={"type": "classification", "target": "p9", "num_classes": 20}, data=contiguous)
+    assert _refusals(installation, classes) == [("teacher-misfit", f"{AT}/job")]
+    waiting = STUDENT | {"training": {"epochs": 1000, "batch_size": 64}, "resources": {"cpus": 64}}
+    queued = installation.submit(waiting)
+    assert _refusals(installation, taught_by(queued)) == [("teacher-not-finished", f"{AT}/job")]
+    installation.post(f"/v1/jobs/{queued}/cancel")
+    other = taught_by(teacher["id"], project="elsewhere")
+    assert ("teacher-not-found", f"{AT}/job") in _refusals(installation, other)

@@ -1,0 +1,40 @@
+"""The model of a checkpoint, alone: to be used, or to teach."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from stoker.spec import JobSpec
+from worker.trainer.checkpoint.places import STATE
+from worker.trainer.checkpoint.read import Stored
+from worker.trainer.data import Description
+from worker.trainer.model import build_model
+from worker.trainer.precision import narrowed
+
+
+@dataclass(frozen=True)
+class Saved:
+    spec: JobSpec
+    model: nn.Module
+    """In evaluation mode; with the average of the weights where one was judged in their place."""
+    about: Description
+
+
+def load_model(path: Path) -> Saved:
+    """From a checkpoint directory alone. Raises OSError, ValueError or RuntimeError when it is not a whole checkpoint."""
+    spec, about = JobSpec.model_validate_json((path / "spec.json").read_bytes()), Description.load(path)
+    model = narrowed(build_model(spec.model, about.shape, about.outputs, text=about.codec is not None), spec.precision)
+    with Stored(path) as stored:
+        model.load_state_dict(_judged(stored, path))
+    return Saved(spec, model.eval(), about)
+
+
+def _judged(stored: Stored, path: Path) -> dict[str, torch.Tensor]:
+    """The model's tensors; where an average of the weights stands beside them and was judged in their place, those of the average."""
+    tensors, average = stored.all("model"), json.loads((path / STATE).read_bytes())["parts"].get("average", {})
+    if average.get("count") and not average["inside"]:
+        tensors |= {n.removeprefix("average/"): t for n, t in stored.all("parts").items() if n.startswith("average/")}
+    return tensors
