@@ -194,6 +194,81 @@ def test_continues_over_other_ranks_and_strategies(
             assert finished(home).metrics[key] == pytest.approx(value, abs=1e-5)
 
 
+GPT: Json = {
+    "task": {"type": "causal_lm"},
+    "model": {
+        "type": "transformer_decoder",
+        "num_layers": 3,
+        "hidden_size": 16,
+        "num_heads": 4,
+        "bias": False,  # the key's has a gradient of zero, of which Adam would make steps out of rounding errors
+        "tie_embeddings": False,
+        "init": {"type": "normal", "std": 0.2},
+    },
+    "data": {
+        "source": {"type": "text", "dataset": "set@1"},
+        "tokenizer": {"type": "char"},
+        "sequence": {"length": 8},
+        "split": {"validation": 0.15},
+    },
+    "optimizer": {"type": "adamw", "lr": 0.001},
+    "training": {"max_steps": 12, "batch_size": 16, "ema": {"decay": 0.9}},
+    "evaluation": {"interval": {"steps": 6}},
+    "logging": {"interval": {"steps": 3}},
+    "checkpoint": {"interval": {"steps": 6}},
+}
+CUTS: dict[str, tuple[int, Json]] = {
+    "whole": (1, {}),
+    "stages": (2, {"strategy": "ddp", "processes_per_node": 2, "pipeline_parallel": {"degree": 2}}),
+    "layers": (2, {"strategy": "ddp", "processes_per_node": 2, "tensor_parallel": {"degree": 2}}),
+    "both": (4, {"strategy": "fsdp", "processes_per_node": 4, "tensor_parallel": {"degree": 2}}),
+}
+
+
+def gpt(cut: str) -> Json:
+    return GPT | ({"distributed": CUTS[cut][1]} if CUTS[cut][1] else {})
+
+
+@pytest.fixture(scope="module")
+def decoders(nursery: Nursery, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    root, found = tmp_path_factory.mktemp("decoders"), {}
+    for name, (ranks, _) in CUTS.items():
+        home = workspace(root / name, gpt(name))
+        (home / "data" / "set@1" / "words.txt").write_text("the quick brown fox jumps over the lazy dog; " * 12)
+        assert nursery.run(home, ranks) == [0] * ranks, log(home)
+        found[name] = home
+    return found
+
+
+@pytest.mark.parametrize("cut", ["stages", "layers", "both"])
+def test_layers_and_stages_of_a_decoder_make_one_file(cut: str, decoders: dict[str, Path]) -> None:
+    whole, reference = (load_file(final_checkpoint(decoders[name]) / "model.safetensors") for name in (cut, "whole"))
+    assert whole.keys() == reference.keys()
+    assert max((whole[key] - reference[key]).abs().max().item() for key in whole) < 1e-6
+    index = json.loads((decoders[cut] / "checkpoints" / "step-00000006" / "shards.json").read_text())["stores"]
+    assert index["model"].keys() == reference.keys()
+
+
+TURNS = [("stages", "whole"), ("whole", "stages"), ("stages", "both"), ("both", "layers"), ("layers", "stages")]
+
+
+@pytest.mark.parametrize(("before", "after"), [*TURNS, ("stages", "stages"), ("both", "both")])
+def test_a_decoder_continues_cut_in_another_way(
+    before: str, after: str, decoders: dict[str, Path], nursery: Nursery, tmp_path: Path
+) -> None:
+    """Weights, moments and the average of the weights, from step 6 on."""
+    origin, home = decoders[before], tmp_path / "run"
+    shutil.copytree(origin, home)
+    shutil.rmtree(home / "checkpoints" / "step-00000012")
+    ranks = CUTS[after][0]
+    (home / "spec.json").write_text(json.dumps(gpt(after)))
+    assert nursery.run(home, ranks) == [0] * ranks, log(home)
+    assert [e.step for e in events(home) if isinstance(e, Started)] == [0, 6]
+    one, other = tensors(final_checkpoint(home) / "model.safetensors"), tensors(final_checkpoint(origin) / "model.safetensors")
+    tolerance = 0.0 if before == after else 1e-6
+    assert max((one[key] - other[key]).abs().max().item() for key in one) <= tolerance
+
+
 @pytest.mark.parametrize("ranks", [1, 2])
 def test_background_save_that_fails_is_told_and_the_next_one_waited_for(ranks: int, nursery: Nursery, tmp_path: Path) -> None:
     spec = BASE | (STRATEGIES["fsdp-2"][1] if ranks == 2 else {})
