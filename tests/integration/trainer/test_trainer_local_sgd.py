@@ -1,6 +1,7 @@
 """Ranks that learn apart: against a simulation of them in one process, and over interruptions."""
 
 import copy
+import json
 import random
 import signal
 from pathlib import Path
@@ -13,6 +14,10 @@ from torch import nn
 from torch.nn import functional as F
 
 from stoker.events import Started
+from stoker.facts import ArrayFacts, ArrayFile, DatasetFacts
+from stoker.plan import plan
+from stoker.spec import JobSpec
+from stoker.spec.automatic import completed
 from stoker.spec.model import MLP
 from stoker.spec.reproducibility import Reproducibility
 from tests.support.trainer_runs import (
@@ -206,3 +211,17 @@ def test_other_ranks_begin_with_the_mean(ranks: int, nursery: Nursery, tmp_path:
     saved = tensors(final_checkpoint(home) / "model.safetensors")
     for name, weight in model.state_dict().items():
         np.testing.assert_allclose(saved[name].numpy(), weight.numpy(), rtol=0, atol=1e-5)
+
+
+def test_what_ranks_keep_for_themselves_is_planned(nursery: Nursery, tmp_path: Path) -> None:
+    wide = SPEC | {"model": {"type": "mlp", "hidden_sizes": [300, 200]}, "optimizer": {"type": "adamw"}}
+    spec = _spread(wide | {"checkpoint": {"interval": {"steps": 7}}}, 2, sync_every=5)
+    home = _train(nursery, tmp_path / "run", spec, 2)
+    between = home / "checkpoints" / "step-00000007"
+    known = DatasetFacts(name="set", version=1, digest="0" * 64, bytes=1, content=ArrayFacts(files={
+        "x.npy": ArrayFile(dtype="<f4", shape=(ROWS, 12)), "y.npy": ArrayFile(dtype="<i8", shape=(ROWS,), distinct=4, counts=dict.fromkeys("0123", 30)),
+    }))  # fmt: skip
+    predicted = plan(completed(JobSpec.model_validate_json(json.dumps(spec)), known), known)
+    assert predicted.checkpoint.total_bytes == pytest.approx(sum(f.stat().st_size for f in between.iterdir()), rel=0.01)
+    apart = 2 * 3 * predicted.memory.weights_bytes  # two ranks, weights and two moments
+    assert predicted.memory.fresh_bytes > predicted.memory.runtime_bytes + apart
