@@ -203,6 +203,8 @@ class WorkerView(View):
     state: str
     """active, draining, lost."""
     version: str
+    address: str = ""
+    """Where other nodes reach it."""
     capacity: dict[str, Any]
     held: dict[str, Any]
     """cpus and gpus in use."""

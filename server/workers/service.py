@@ -139,6 +139,7 @@ def view(worker: Any, held: list[Any], timers: TimerSettings) -> WorkerView:
         name=worker.name,
         state="lost" if lost else worker.state,
         version=worker.version,
+        address=worker.address,
         capacity=worker.capacity,
         held={
             "cpus": sum(a.devices["cpus"] for a in held),
