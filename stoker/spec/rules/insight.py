@@ -1,8 +1,9 @@
 """What is looked at inside a run: it exists, once, and where a whole model is at hand."""
 
 from collections.abc import Iterator
+from typing import assert_never
 
-from stoker.spec.distributed import DDP, Distributed, LocalSGD, ParameterServer, Single
+from stoker.spec.distributed import DDP, FSDP, Auto, Distributed, LocalSGD, ParameterServer, Single
 from stoker.spec.interpretability import (
     DeepLift,
     FeatureAblation,
@@ -21,12 +22,33 @@ from stoker.spec.task import CausalLM, Regression
 
 def whole_on_each_rank(spec: Distributed) -> bool:
     """Whether a rank can run the model by itself."""
-    return isinstance(spec, Single | LocalSGD | ParameterServer) or (isinstance(spec, DDP) and spec.data_parts == spec.world_size)
+    match spec:
+        case Single() | LocalSGD():
+            return True
+        case DDP():
+            return spec.data_parts == spec.world_size
+        case Auto() | FSDP() | ParameterServer():
+            return False
+        case _:
+            assert_never(spec)
+
+
+def layers_elsewhere(case: Case) -> Iterator[Hit]:
+    """Rank 0 reports: it has parts of every layer's gradient, but not with stages, nor where servers have the weights."""
+    debug, spec = case.spec.debug, case.spec.distributed
+    piped = isinstance(spec, DDP) and spec.pipeline_parallel is not None
+    if not piped and not isinstance(spec, ParameterServer):
+        return
+    what = "pipeline_parallel" if piped else "parameter_server"
+    if debug.histograms is not None:
+        yield hit("/debug/histograms", key="histograms", what=what)
+    if debug.gradients is not None:
+        yield hit("/debug/gradients", key="gradients", what=what)
 
 
 def probes_need_whole_model(case: Case) -> Iterator[Hit]:
     if case.spec.debug.probes and not whole_on_each_rank(case.spec.distributed):
-        yield hit("/debug/probes", strategy=case.spec.distributed.strategy)
+        yield hit("/debug/probes")
 
 
 def probe_twice(case: Case) -> Iterator[Hit]:
@@ -51,7 +73,7 @@ def profiler_after_end(case: Case) -> Iterator[Hit]:
 
 def explained_whole(case: Case) -> Iterator[Hit]:
     if case.spec.interpretability is not None and not whole_on_each_rank(case.spec.distributed):
-        yield hit("/interpretability", strategy=case.spec.distributed.strategy)
+        yield hit("/interpretability")
 
 
 def explained_text(case: Case) -> Iterator[Hit]:
@@ -134,8 +156,8 @@ INSIGHT_RULES = (
     Rule("sink-twice", "R", ("/logging/sinks",), sink_twice, "sink {sink} stands in the list twice", "remove one"),
     Rule(
         "interpretability-needs-whole-model", "R", (*XAI, "/distributed"), explained_whole,
-        "attributions run the model on one rank, and with strategy {strategy} no rank has all of it",
-        "use strategy single or ddp, or remove `interpretability`",
+        "attributions run the model on one rank, and here no rank is sure to have all of it",
+        "use strategy single, or ddp with whole models, or remove `interpretability`",
     ),
     Rule(
         "interpretability-text", "R", (*XAI, "/task/type"), explained_text,
@@ -163,7 +185,12 @@ INSIGHT_RULES = (
     ),
     Rule(
         "probes-need-whole-model", "R", ("/debug/probes", "/distributed"), probes_need_whole_model,
-        "probes run the model on one rank, and with strategy {strategy} no rank has all of it", "use strategy single or ddp, or remove `debug.probes`",
+        "probes run the model on one rank, and here no rank is sure to have all of it", "use strategy single, or ddp with whole models, or remove `debug.probes`",
+    ),
+    Rule(
+        "layers-elsewhere", "R", ("/debug", "/distributed"), layers_elsewhere,
+        "`debug.{key}` is about all layers, and with {what} the first rank has not all of their gradients",
+        "remove `debug.{key}`, or use another strategy",
     ),
     Rule(
         "probe-twice", "R", ("/debug/probes",), probe_twice,
