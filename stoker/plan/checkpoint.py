@@ -12,7 +12,7 @@ from stoker.plan.tape import FP32, INT64, Shape, Tape, Weight
 from stoker.spec import JobSpec
 from stoker.spec.adversarial import FreeAttack
 from stoker.spec.data import Arrays, Bpe, ByteTokenizer, CharTokenizer, Csv, ImageFolder, Parquet
-from stoker.spec.distributed import LocalSGD
+from stoker.spec.distributed import DDP, Cuttable, LocalSGD
 from stoker.spec.optimizer import SGD, Adam, AdamW
 
 RNG_BYTES = 5056
@@ -60,12 +60,11 @@ def average_bytes(spec: JobSpec, tape: Tape) -> int:
 
 
 def checkpoint_of(spec: JobSpec, facts: DatasetFacts, known: Known, tape: Tape, ranks: int) -> CheckpointSizeView:
-    pieces = shards(spec.distributed)
     content = tape.weight_bytes + buffers_bytes(tape)
-    model = content + _headers(_entries((*tape.weights, *tape.buffers), ("",)), content, "model/", pieces)
+    model = content + _headers(spec, _entries((*tape.weights, *tape.buffers), ("",)), content, "model/")
     best = model if keeps_best(spec) else 0
     optimizer = optimizer_bytes(spec, tape)
-    optimizer += _headers(_optimizer_entries(spec, tape), optimizer, "optimizer/", pieces)
+    optimizer += _headers(spec, _optimizer_entries(spec, tape), optimizer, "optimizer/")
     state = _ranks(ranks, tape.gpu) + _apart(spec, tape) + _average(spec, tape) + _carried(spec, known) + streams_bytes(spec) + _documents(spec, facts, known)
     total = model + best + optimizer + state
     kept = spec.checkpoint.keep_last + spec.checkpoint.keep_best + 1
@@ -74,7 +73,7 @@ def checkpoint_of(spec: JobSpec, facts: DatasetFacts, known: Known, tape: Tape, 
         optimizer_bytes=optimizer,
         best_bytes=best,
         state_bytes=state,
-        shards=pieces,
+        shards=shards(spec.distributed),
         total_bytes=total,
         kept=kept,
         kept_bytes=kept * total,
@@ -123,14 +122,20 @@ PIECE_BYTES, ENTRY_BYTES = 57, 43
 """Of shards.json, beside names and shapes: per piece of a tensor, and per tensor."""
 
 
-def _headers(entries: list[Entry], content: int, store: str, pieces: int) -> int:
-    """Whole, the header of one file; in pieces, the headers of all shards, and what the index says of each tensor and piece."""
-    if pieces == 1:
+def _headers(spec: JobSpec, entries: list[Entry], content: int, store: str) -> int:
+    """Whole, the header of one file; in pieces, the headers of all shards, and what the index says of each tensor and piece.
+
+    Stages share out tensors, other strategies cut each of them; layers that are cut over ranks leave vectors whole.
+    """
+    how, held = spec.distributed, shards(spec.distributed)
+    if held == 1:
         return _header(entries, content)
-    total, offsets = 0, 2 * len(str(content // pieces)) - 1
+    cuts = held // (how.pipeline_degree if isinstance(how, DDP) else 1)
+    vectors = cuts // (how.tensor_degree if isinstance(how, Cuttable) else 1)
+    total, offsets = 0, 2 * len(str(content // held)) - 1
     for names, shape, count in entries:
         digits = len(",".join(map(str, shape)))
-        parts = min(pieces, shape[0]) if shape else 1
+        parts = min(cuts if len(shape) > 1 else vectors, shape[0]) if shape else 1
         total += parts * (names + count * (len(store) + HEADER_BYTES + digits + offsets))
         total += names + count * (ENTRY_BYTES + digits + parts * (PIECE_BYTES + digits + 2 * len(shape)))
     return total
@@ -161,11 +166,11 @@ def _average(spec: JobSpec, tape: Tape) -> int:
     """parts.safetensors where weights are averaged."""
     content = average_bytes(spec, tape)
     tensors = (*tape.weights, *(() if spec.training.swa is None else tape.buffers))
-    return (
-        content + _header([(n + len("average/") * c, s, c) for n, s, c in _entries(tensors, ("",))], content) + FILE_BYTES
-        if content
-        else 0
-    )
+    if not content:
+        return 0
+    if shards(spec.distributed) > 1:
+        return content + _headers(spec, _entries(tensors, ("",)), content, "parts/average/")
+    return content + _header([(n + len("average/") * c, s, c) for n, s, c in _entries(tensors, ("",))], content) + FILE_BYTES
 
 
 def carried_bytes(spec: JobSpec, known: Known) -> int:

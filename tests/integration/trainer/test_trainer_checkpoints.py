@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 from stoker.events import Metrics, Notice, Saved, Started
-from stoker.facts import ArrayFacts, ArrayFile, DatasetFacts
+from stoker.facts import ArrayFacts, ArrayFile, DatasetFacts, TextFacts
 from stoker.plan import plan
 from stoker.spec import JobSpec
 from stoker.spec.automatic import completed
@@ -225,6 +225,9 @@ CUTS: dict[str, tuple[int, Json]] = {
 }
 
 
+WORDS = "the quick brown fox jumps over the lazy dog; " * 12
+
+
 def gpt(cut: str) -> Json:
     return GPT | ({"distributed": CUTS[cut][1]} if CUTS[cut][1] else {})
 
@@ -234,7 +237,7 @@ def decoders(nursery: Nursery, tmp_path_factory: pytest.TempPathFactory) -> dict
     root, found = tmp_path_factory.mktemp("decoders"), {}
     for name, (ranks, _) in CUTS.items():
         home = workspace(root / name, gpt(name))
-        (home / "data" / "set@1" / "words.txt").write_text("the quick brown fox jumps over the lazy dog; " * 12)
+        (home / "data" / "set@1" / "words.txt").write_text(WORDS)
         assert nursery.run(home, ranks) == [0] * ranks, log(home)
         found[name] = home
     return found
@@ -247,6 +250,16 @@ def test_layers_and_stages_of_a_decoder_make_one_file(cut: str, decoders: dict[s
     assert max((whole[key] - reference[key]).abs().max().item() for key in whole) < 1e-6
     index = json.loads((decoders[cut] / "checkpoints" / "step-00000006" / "shards.json").read_text())["stores"]
     assert index["model"].keys() == reference.keys()
+
+
+@pytest.mark.parametrize("cut", CUTS)
+def test_the_plan_knows_the_bytes_of_a_decoder_in_pieces(cut: str, decoders: dict[str, Path]) -> None:
+    content = TextFacts(bytes=len(WORDS), characters=len(WORDS), distinct_characters=len(set(WORDS)))
+    facts = DatasetFacts(name="set", version=1, digest="0" * 64, bytes=1, content=content)
+    spec = completed(JobSpec.model_validate_json((decoders[cut] / "spec.json").read_bytes()), facts)
+    predicted, step = plan(spec, facts).checkpoint, decoders[cut] / "checkpoints" / "step-00000006"
+    assert predicted.total_bytes == pytest.approx(sum(path.stat().st_size for path in step.iterdir()), rel=0.01)
+    assert predicted.shards == max(1, len(list(step.glob("shard-*"))))
 
 
 TURNS = [("stages", "whole"), ("whole", "stages"), ("stages", "both"), ("both", "layers"), ("layers", "stages")]
