@@ -40,7 +40,8 @@ def memory_of(spec: JobSpec, known: Known, tape: Tape, batch: Batch) -> MemoryVi
     backward = gradients + activations if lasting else max(gradients, activations + tape.largest_weight)
     training = backward + workspace + communication
     saving = weights + apart_bytes(spec.distributed, weights, optimizer)
-    fresh = max(standing + max(training, saving), runtime + dataset + loading)
+    building = runtime + dataset + whole + weights + buffers  # each rank begins with the whole model, of which it keeps its part
+    fresh = max(standing + max(training, saving), runtime + dataset + loading, building if held > 1 else 0)
     # A checkpoint is read into the tensors that are there, one at a time, before the first gradient is.
     resumed = max(fresh, standing + tape.largest_weight)
     return MemoryView(

@@ -2,10 +2,21 @@
 
 from typing import assert_never
 
+from stoker.plan.draw import draw
 from stoker.plan.known import Known
 from stoker.plan.tape import BF16, FP32, Tape
 from stoker.spec import JobSpec
-from stoker.spec.distributed import DDP, FSDP, Auto, Distributed, LocalSGD, ParameterServer, PipelineParallel, Single
+from stoker.spec.distributed import (
+    DDP,
+    FSDP,
+    Auto,
+    Distributed,
+    LocalSGD,
+    ParameterServer,
+    PipelineParallel,
+    Single,
+    TensorParallel,
+)
 from stoker.spec.model import TransformerDecoder
 
 MIB = 1 << 20
@@ -58,9 +69,10 @@ def communication_bytes(spec: Distributed, weights: int, tape: Tape) -> int:
         case ParameterServer():
             return 2 * weights  # gradients on their way out, weights on their way in
         case FSDP(reshard_after_forward=resharded):
-            # One unit is used while the next is gathered; gradients of one are whole until they are shared out.
-            gathered = 2 * largest_unit(tape)
-            return (gathered if resharded else weights) + gathered
+            # Measured on CPU: one unit is used while the next is gathered, and gradients of two are whole until they are shared
+            # out; each of these is there twice, as the message and as what it is made of.
+            several = 4 * largest_unit(tape)
+            return (several if resharded else shards(spec) * weights + several // 2) + several
         case _:
             assert_never(spec)
 
@@ -78,8 +90,30 @@ def activation_bytes(spec: JobSpec, known: Known, tape: Tape) -> int:
             # Pieces under way: all of them, or as many as there are stages before the first one turns back.
             held = pipeline.microbatches if pipeline.schedule == "gpipe" else min(pipeline.stages, pipeline.microbatches)
             return tape.activation_bytes * held // (pipeline.degree * pipeline.microbatches)
+        case (
+            DDP(tensor_parallel=TensorParallel() as cut) | FSDP(tensor_parallel=TensorParallel() as cut),
+            TransformerDecoder() as model,
+        ):
+            return _of_cut_layers(spec, known, tape, cut, model)
         case _:
             return tape.activation_bytes
+
+
+def _of_cut_layers(spec: JobSpec, known: Known, tape: Tape, cut: TensorParallel, model: TransformerDecoder) -> int:
+    """A rank's layers are those of a model with fewer heads and narrower feed-forward layers; the stream between them is whole,
+    or what the norms keep of it is this rank's part.
+    """
+    smaller = {
+        "num_heads": model.num_heads // cut.degree,
+        "num_kv_heads": model.num_kv_heads and model.num_kv_heads // cut.degree,
+        "key_dim": model.key_dim or model.hidden_size // model.num_heads,
+        "ffn_size": (model.ffn_size or 4 * model.hidden_size) // cut.degree,
+    }
+    own = draw(spec.model_copy(update={"model": model.model_copy(update=smaller)}), known, tape.batch).activation_bytes
+    if not cut.sequence_parallel:
+        return own
+    stream = (2 * model.num_layers + 1) * known.shape[0] * model.hidden_size * tape.batch * tape.word
+    return own - stream + stream // cut.degree
 
 
 def apart_bytes(spec: Distributed, weights: int, optimizer: int) -> int:
