@@ -18,7 +18,7 @@ from worker.trainer.artifact import Shelf
 from worker.trainer.average import Average, InTurn, build_average, in_run, settled_rate
 from worker.trainer.control import Control, StopSignal
 from worker.trainer.data import Dataset, Description, Feed, Wanted, build_data
-from worker.trainer.debug import build_guard, build_stragglers, watches
+from worker.trainer.debug import build_guard, build_stragglers, memory_of, watches
 from worker.trainer.distillation import Taught, build_objective
 from worker.trainer.distributed import Replica, arrange, decided, meetings, memories, remote, replicate, slack
 from worker.trainer.distributed.timed import timed
@@ -301,7 +301,7 @@ def assemble(
         endings=(*inspection.endings, *build_endings(figures, build_sinks(spec, shelf, journal), shelf)),
         stateful={
             **parts_of(figures),
-            "backoff": backoff,
+            **memory_of(spec.debug, backoff),
             **guard.parts(),
             **fitting,
             **growing,

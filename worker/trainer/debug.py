@@ -7,7 +7,7 @@ import torch
 
 from stoker.spec.debug import Debug, Fail, Rollback
 from worker.trainer.figures import Figures, Performance
-from worker.trainer.guard import Guard, OpenGuard, Sentinel
+from worker.trainer.guard import Backoff, Guard, OpenGuard, Sentinel
 from worker.trainer.journal import Journal
 from worker.trainer.stragglers import Stragglers
 from worker.trainer.world import World
@@ -28,6 +28,11 @@ def watches(spec: Debug) -> bool:
 def may_roll_back(spec: Debug) -> bool:
     """Whether the run may go back to a checkpoint, so that it needs one from its start."""
     return isinstance(spec.nan_policy, Rollback) or (spec.spike is not None and isinstance(spec.spike.policy, Rollback))
+
+
+def memory_of(spec: Debug, backoff: Backoff) -> dict[str, Backoff]:
+    """What the checkpoint keeps of rollbacks, where there may be some."""
+    return {"backoff": backoff} if may_roll_back(spec) else {}
 
 
 def build_guard(
