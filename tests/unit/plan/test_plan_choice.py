@@ -11,7 +11,7 @@ from stoker.spec.distributed import DDP, FSDP, Auto, Single
 from tests.support.plan_cases import classifier, resolved, table
 
 TABLE = table(2000, 100)
-WIDE = {"type": "mlp", "hidden_sizes": [2000, 2000, 2000]}
+WIDE = {"type": "mlp", "hidden_sizes": [1000] * 12}
 TRAINING = {"max_steps": 2, "batch_size": 64}
 
 
