@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -280,6 +281,27 @@ def test_a_decoder_continues_cut_in_another_way(
     one, other = tensors(final_checkpoint(home) / "model.safetensors"), tensors(final_checkpoint(origin) / "model.safetensors")
     tolerance = 0.0 if before == after else 1e-6
     assert max((one[key] - other[key]).abs().max().item() for key in one) <= tolerance
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_killed_while_it_writes_it_leaves_nothing_that_could_be_loaded(ranks: int, nursery: Nursery, tmp_path: Path) -> None:
+    """The writer of step 7 is held up by a pipe; the run makes more steps meanwhile, and is killed."""
+    spec = BASE | (STRATEGIES["fsdp-2"][1] if ranks == 2 else {})
+    home, elsewhere = workspace(tmp_path / "run", spec, **blobs()), tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    os.mkfifo(elsewhere / ("model.safetensors" if ranks == 1 else "shard-0001.safetensors"))
+    (home / "checkpoints").mkdir()
+    (home / "checkpoints" / ".building-step-00000007").symlink_to(elsewhere)
+    running = nursery.start(home, ranks)
+    running.reached(9)
+    running.signal(signal.SIGKILL)
+    assert running.wait() == [-signal.SIGKILL] * ranks
+    assert saved(home) == []
+    assert list((home / "checkpoints").glob("step-*")) == []
+    (home / "checkpoints" / ".building-step-00000007").unlink()
+    assert nursery.run(home, ranks) == [0] * ranks, log(home)
+    assert [event.step for event in events(home) if isinstance(event, Started)] == [0, 0]
+    assert [event.step for event in saved(home)] == [7, 14, 20]
 
 
 @pytest.mark.parametrize("ranks", [1, 2])
