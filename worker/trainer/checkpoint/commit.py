@@ -34,13 +34,14 @@ def manifest(step: int, files: Iterable[Written]) -> str:
 def commit(world: World, home: Path, step: int, files: Sequence[Written]) -> int:
     """Every rank calls it; the errno of what went wrong, the same on every rank, 0 when nothing did.
 
-    Each node has a disk of its own, on which its first rank does what rank 0 does on the first.
+    Each node has a disk of its own, on which its first rank does what rank 0 does on the first, if anything was written there.
     """
     local, nodes = int(os.environ.get("LOCAL_RANK", "0")), world.size > int(os.environ.get("LOCAL_WORLD_SIZE", world.size))
     text = manifest(step, files) if world.is_lead else None
     if nodes:
         text = world.share(text)
-    code = write_manifest(home, step, text) if text is not None and (world.is_lead or local == 0) else 0
+    wrote = world.is_lead or (local == 0 and building(home, step).exists())
+    code = write_manifest(home, step, text) if text is not None and wrote else 0
     return int(world.most(torch.tensor([code], device=world.device)).item()) if world.size > 1 else code
 
 
