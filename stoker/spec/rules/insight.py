@@ -33,17 +33,15 @@ def whole_on_each_rank(spec: Distributed) -> bool:
             assert_never(spec)
 
 
-def layers_elsewhere(case: Case) -> Iterator[Hit]:
-    """Rank 0 reports: it has parts of every layer's gradient, but not with stages, nor where servers have the weights."""
-    debug, spec = case.spec.debug, case.spec.distributed
-    piped = isinstance(spec, DDP) and spec.pipeline_parallel is not None
-    if not piped and not isinstance(spec, ParameterServer):
+def gradients_elsewhere(case: Case) -> Iterator[Hit]:
+    """Rank 0 reports what it has: its own gradients, which servers add to those of others."""
+    debug = case.spec.debug
+    if not isinstance(case.spec.distributed, ParameterServer):
         return
-    what = "pipeline_parallel" if piped else "parameter_server"
-    if debug.histograms is not None:
-        yield hit("/debug/histograms", key="histograms", what=what)
+    if debug.histograms is not None and debug.histograms.gradients:
+        yield hit("/debug/histograms/gradients", key="histograms.gradients")
     if debug.gradients is not None:
-        yield hit("/debug/gradients", key="gradients", what=what)
+        yield hit("/debug/gradients", key="gradients")
 
 
 def probes_need_whole_model(case: Case) -> Iterator[Hit]:
@@ -188,8 +186,8 @@ INSIGHT_RULES = (
         "probes run the model on one rank, and here no rank is sure to have all of it", "use strategy single, or ddp with whole models, or remove `debug.probes`",
     ),
     Rule(
-        "layers-elsewhere", "R", ("/debug", "/distributed"), layers_elsewhere,
-        "`debug.{key}` is about all layers, and with {what} the first rank has not all of their gradients",
+        "gradients-elsewhere", "R", ("/debug", "/distributed"), gradients_elsewhere,
+        "`debug.{key}` is about gradients of the whole batch, and with parameter_server only the servers have them",
         "remove `debug.{key}`, or use another strategy",
     ),
     Rule(

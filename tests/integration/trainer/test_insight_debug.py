@@ -107,15 +107,16 @@ def gradients_of_step(home: Path, step: int) -> tuple[nn.Module, dict[str, torch
     return model, {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
 
 
-@pytest.mark.parametrize("ranks", [1, 2])
-def test_gradient_norms_of_layers_are_ours(nursery: Nursery, tmp_path: Path, ranks: int) -> None:
-    """With ranks together it is the gradient of the whole batch."""
+@pytest.mark.parametrize("strategy", ["single", "ddp", "fsdp"])
+def test_gradient_norms_of_layers_are_ours(nursery: Nursery, tmp_path: Path, strategy: str) -> None:
+    """With ranks together it is the gradient of the whole batch, of which each may hold a part."""
+    ranks, many = (1, {}) if strategy == "single" else (2, {"distributed": {"strategy": strategy, "processes_per_node": 2}})
     quiet = JOB | {
         "model": {"type": "mlp", "hidden_sizes": [24, 16]},
         "debug": {"gradients": EACH, "histograms": EACH | {"bins": 20}},
     }
     home = workspace(
-        tmp_path / "run", quiet | (TWO if ranks == 2 else {}) | {"checkpoint": {"interval": {"steps": 1}}}, **blobs(128)
+        tmp_path / "run", quiet | many | {"checkpoint": {"interval": {"steps": 1}}}, **blobs(128)
     )
     assert set(nursery.run(home, ranks)) == {0}, log(home)
     step = STEPS
