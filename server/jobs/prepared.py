@@ -229,7 +229,7 @@ def _prepare(
     try:
         resolved = resolve(document, facts)
         if facts is None:
-            raise SpecError([_no_dataset()])
+            raise SpecError([_no_dataset(), *lesson.findings])
         if found := [*lesson.findings, *(misfits(resolved.spec, lesson.spec) if lesson.spec is not None else ())]:
             raise SpecError(found)
         predicted = plan(resolved.spec, facts)

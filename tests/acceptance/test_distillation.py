@@ -42,17 +42,15 @@ def teacher(installation: Stack) -> dict[str, Any]:
 def test_a_student_learns_from_a_finished_job(installation: Stack, teacher: dict[str, Any]) -> None:
     assert teacher["state"] == "succeeded", installation.story(teacher["id"])
     best = next(c for c in installation.get(f"/v1/jobs/{teacher['id']}/checkpoints")["data"] if "best" in c["tags"])
+    with installation.http as http:
+        planned = http.post("/v1/plans", json=taught_by(teacher["id"])).json()
+    bound = planned["spec"]["training"]["distillation"]["teacher"]
+    assert bound == {"job": teacher["id"], "checkpoint": best["step"]}
+    assert "teacher-memory-unplanned" in [warning["code"] for warning in planned["warnings"]]
     student = installation.wait(installation.submit(taught_by(teacher["id"])), timeout=200)
     assert student["state"] == "succeeded", installation.story(student["id"])
-    assert student["spec"]["training"]["distillation"]["teacher"] == {"job": teacher["id"], "checkpoint": best["step"]}
+    assert student["spec_digest"] == planned["spec_digest"]
     assert student["metrics"]["test/accuracy"] > 0.8
-    assert any(warning["code"] == "teacher-memory-unplanned" for warning in _planned(installation, taught_by(teacher["id"])))
-
-
-def _planned(installation: Stack, spec: dict[str, Any]) -> list[dict[str, Any]]:
-    with installation.http as http:
-        answer = http.post("/v1/plan", json=spec)
-    return list(answer.json().get("warnings", [])) if answer.status_code < 300 else [answer.json()]
 
 
 def _refusals(installation: Stack, spec: dict[str, Any]) -> list[tuple[str, str]]:

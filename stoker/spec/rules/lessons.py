@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from stoker.spec.distributed import DDP, FSDP
 from stoker.spec.rules._rule import Case, Hit, Rule, hit
 from stoker.spec.task import CausalLM, Classification
 
@@ -17,12 +18,10 @@ def not_in_windows(case: Case) -> Iterator[Hit]:
 
 
 def needs_whole_samples(case: Case) -> Iterator[Hit]:
-    spread = case.spec.distributed
-    if case.spec.training.distillation is None:
-        return
-    for name in ("tensor_parallel", "context_parallel"):
-        if getattr(spread, name, None) is not None:
-            yield hit(f"/distributed/{name}", path=f"distributed.{name}")
+    """Context parallelism has a rule of its own."""
+    cut = isinstance(case.spec.distributed, DDP | FSDP) and case.spec.distributed.tensor_parallel is not None
+    if case.spec.training.distillation is not None and cut:
+        yield hit("/distributed/tensor_parallel")
 
 
 def teaches_nothing(case: Case) -> Iterator[Hit]:
@@ -49,7 +48,7 @@ LESSON_RULES = (
     ),
     Rule(
         "distillation-needs-whole-samples", "R", (*READS, "/distributed"), needs_whole_samples,
-        "a teacher is whole on every rank, and `{path}` cuts the student", "use ddp or fsdp without it",
+        "a teacher is whole on every rank, and `distributed.tensor_parallel` cuts the student", "use ddp or fsdp without it",
     ),
     Rule(
         "distillation-teaches-nothing", "W", READS, teaches_nothing,
