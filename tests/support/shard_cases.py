@@ -25,8 +25,8 @@ from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, 
 
 from worker.trainer.checkpoint.boxes import Stores, lay_out, local
 from worker.trainer.checkpoint.collect import collect
-from worker.trainer.checkpoint.commit import exchanged, manifest
-from worker.trainer.checkpoint.places import INDEX
+from worker.trainer.checkpoint.commit import commit, exchanged, manifest
+from worker.trainer.checkpoint.places import INDEX, building, directory, shard
 from worker.trainer.checkpoint.read import Stored
 from worker.trainer.checkpoint.restore import like
 from worker.trainer.checkpoint.save import _files
@@ -204,6 +204,22 @@ def read_net(world: World, home: str) -> None:
                 assert torch.equal(local(again), local(tensor))
 
 
+def write_nodes(world: World, home: str, how: str) -> None:
+    """Each rank on a node of its own, with a disk of its own: cut tensors, or plain ones that rank 0 alone writes."""
+    os.environ.update(LOCAL_RANK="0", LOCAL_WORLD_SIZE="1")
+    disk = Path(home) / f"node-{world.rank}"
+    tensors: Stores = stores(world, how) if how != "whole" else {"model": {"w": torch.ones(3)}}
+    layout = lay_out(world, tensors, None)
+    own = _files(world, layout, tensors)
+    written = Staging("fork").begin(building(disk, 7), own, {}, [], wait=False).outcome()
+    assert commit(world, disk, 7, exchanged(world, layout.busy, written)) == 0
+    assert directory(disk, 7).exists() == bool(own)
+    assert not building(disk, 7).exists()
+    if own:
+        files = {file["path"] for file in json.loads((directory(disk, 7) / "manifest.json").read_text())["files"]}
+        assert files >= {shard(rank) for rank in layout.busy} | own.keys()
+
+
 def write_holes(world: World, home: str) -> None:
     """A tensor of which ranks say that they hold all of it, each another size."""
     with pytest.raises(RuntimeError, match="not held whole"):
@@ -215,5 +231,6 @@ PROGRAMS: dict[str, Callable[..., None]] = {
     "read": read,
     "write_net": write_net,
     "read_net": read_net,
+    "write_nodes": write_nodes,
     "write_holes": write_holes,
 }

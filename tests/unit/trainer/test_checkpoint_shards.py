@@ -34,6 +34,7 @@ def said(root: Path) -> dict[str, str]:
         worlds[f"{how} elsewhere"] = (2 if ranks == 4 else 1), [f"read:{root / how}:rows-2"]
     worlds["net"] = 4, [f"write_net:{root / 'net'}", f"read_net:{root / 'net'}"]
     worlds["net elsewhere"] = 1, [f"read_net:{root / 'net'}"]
+    worlds["nodes"] = 2, [f"write_nodes:{root / 'nodes'}:rows-2", f"write_nodes:{root / 'whole'}:whole"]
     worlds["holes"] = 2, [f"write_holes:{root}"]
     return dict(zip(worlds, run_worlds(*worlds.values()), strict=True))
 
@@ -57,6 +58,10 @@ def test_pieces_are_read_over_other_meshes(how: str, root: Path, said: dict[str,
 def test_layers_cut_and_sharded_at_once(said: dict[str, str]) -> None:
     assert said["net"] == ""
     assert said["net elsewhere"] == ""
+
+
+def test_each_node_commits_what_it_has_on_its_own_disk(said: dict[str, str]) -> None:
+    assert said["nodes"] == ""
 
 
 def test_pieces_that_do_not_make_a_whole_are_refused(said: dict[str, str]) -> None:
