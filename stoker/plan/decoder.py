@@ -7,16 +7,18 @@ from stoker.plan.tape import BF16, INT64, Tape, Value
 from stoker.spec.model.transformer_decoder import LearnedPosition, RotaryPosition, SinusoidalPosition, TransformerDecoder
 
 
-def play_decoder(tape: Tape, spec: TransformerDecoder, length: int, vocabulary: int) -> Value:
-    """Logits of one micro-batch of windows. One block is played, and stands for all."""
+def play_decoder(tape: Tape, spec: TransformerDecoder, length: int, vocabulary: int, *, again: tuple[int, ...] = ()) -> Value:
+    """Logits of one micro-batch of windows. One block is played, and stands for all; those of `again` keep their inputs alone."""
     width = spec.hidden_size
     tape.learn("embedding", "tokens.weight", (vocabulary, width))
     tape.keep_more(length, INT64)
     _positions(tape, spec, length)
     stream = tape.dropout(tape.made((length, width)), spec.embedding_dropout)
     tape.copies = spec.num_layers
+    before, high, inputs = tape.saved, tape.high, stream
     stream = _block(tape, spec, stream)
     tape.copies = 1
+    tape.forget(before, high, inputs, again, spec.num_layers)
     # What the last block gives is a tensor of its own, whether or not a block kept one like it.
     stream = normalized(tape, tape.made(stream.shape, stream.item), spec.normalization, width, "head", "norm")
     return tape.linear(stream, vocabulary, "head", "head", bias=False, tied=spec.tie_embeddings)

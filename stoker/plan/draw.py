@@ -28,7 +28,13 @@ def draw(spec: JobSpec, known: Known, batch: int) -> Tape:
         case RNN() | LSTM() | GRU():
             out = play_recurrent(tape, spec.model, samples, known.outputs, text=known.text, cut=spec.training.tbptt)
         case TransformerDecoder():
-            out = play_decoder(tape, spec.model, known.shape[0], known.outputs)
+            out = play_decoder(
+                tape,
+                spec.model,
+                known.shape[0],
+                known.outputs,
+                again=spec.activation_checkpointing.recomputed(spec.model.num_layers),
+            )
         case _:
             assert_never(spec.model)
     regresses = isinstance(spec.loss, MeanSquaredError) or (spec.loss is None and isinstance(spec.task, Regression))

@@ -138,6 +138,18 @@ class Tape:
         """The backward pass needs something that no other operation sees: statistics, masks, indices."""
         self.saved += elements * item * self.copies * (self.batch if per_sample else 1)
 
+    def forget(self, before: int, high: int, inputs: Value, again: tuple[int, ...], blocks: int) -> None:
+        """Of the equal blocks just played, those of `again` keep their inputs alone; on the way back one at a time is whole.
+
+        `before` and `high`: what was kept, and most at once, before the first of them.
+        """
+        if not again:
+            return
+        each, work = (self.saved - before) // blocks, max(0, self.high - self.activation_bytes)
+        self.saved = before + each * (blocks - len(again)) + self.batch * inputs.size * inputs.item * len(again)
+        freed = blocks - 1 - again[-1]  # blocks behind the last of them, which are gone by then
+        self.high = max(high, self.activation_bytes + max(0, 1 - freed) * each + work)
+
     def learn(self, part: str, name: str, shape: Shape, item: int | None = None) -> None:
         self.weights.append(Weight(name, shape, part, self.copies, item or self.word))
 

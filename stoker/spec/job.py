@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from stoker.spec._base import Knob, Name, Spec
+from stoker.spec.activation_checkpointing import ActivationCheckpointing, KeepAll
 from stoker.spec.checkpoint import Checkpoint
 from stoker.spec.data import Data
 from stoker.spec.debug import Debug
@@ -57,6 +58,8 @@ class JobSpec(Spec):
     """How long and in what portions it trains."""
     precision: Precision = Precision()
     """In which number format."""
+    activation_checkpointing: ActivationCheckpointing = KeepAll()
+    """Which activations are computed again instead of kept."""
     distributed: Distributed = Single()
     """How the work is spread over processes."""
     resources: Resources = Resources()

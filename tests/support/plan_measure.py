@@ -15,6 +15,7 @@ from stoker.plan import plan
 from stoker.plan.known import Known, known_of
 from stoker.spec import JobSpec
 from stoker.spec.loss import MeanSquaredError
+from worker.trainer.activation_checkpointing import recomputing
 from worker.trainer.loss import build_loss
 from worker.trainer.model import build_model
 from worker.trainer.optimizer import build_optimizer
@@ -87,6 +88,7 @@ def peak_of_training(spec: JobSpec, content: DatasetFacts, steps: int = 2) -> in
     samples = batch_of_samples(spec, known, batch.micro)
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
         model = narrowed(build_model(spec.model, known.shape, known.outputs, text=known.text), spec.precision)
+        model = recomputing(spec.activation_checkpointing, model)
         optimizer = build_optimizer(spec.optimizer, model.parameters())
         for _ in range(steps):
             optimizer.zero_grad()

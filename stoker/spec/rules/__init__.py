@@ -9,7 +9,6 @@ from stoker.spec.job import JobSpec
 from stoker.spec.rules._rule import Case, Hit, Level, Rule
 from stoker.spec.rules.architecture import ARCHITECTURE_RULES
 from stoker.spec.rules.attacks import ATTACK_RULES
-from stoker.spec.rules.attacks import ATTACK_RULES
 from stoker.spec.rules.averages import AVERAGE_RULES
 from stoker.spec.rules.batches import BATCH_RULES
 from stoker.spec.rules.batching import BATCHING_RULES
@@ -25,6 +24,7 @@ from stoker.spec.rules.machines import MACHINE_RULES
 from stoker.spec.rules.meetings import MEETING_RULES
 from stoker.spec.rules.nodes import NODE_RULES
 from stoker.spec.rules.recurrence import RECURRENCE_RULES
+from stoker.spec.rules.recomputation import RECOMPUTATION_RULES
 from stoker.spec.rules.samples import SAMPLE_RULES
 from stoker.spec.rules.servers import SERVER_RULES
 from stoker.spec.rules.sharding import SHARDING_RULES
@@ -51,7 +51,7 @@ RULES: tuple[Rule, ...] = (
     *FORMAT_RULES,
     *AVERAGE_RULES,
     *ATTACK_RULES,
-    *ATTACK_RULES,
+    *RECOMPUTATION_RULES,
     *FAILURE_RULES,
 )
 """Every rule, by what it is about."""

@@ -178,6 +178,8 @@ BROKEN: dict[str, Broken] = {
     "attack-out-of-reach": Broken("table", "/training/adversarial/step_size", {"training.adversarial": {"method": "pgd", "epsilon": 1.0, "step_size": 0.1}}),
     "recomputation-needs-blocks": Broken("table", "/activation_checkpointing/type", {"activation_checkpointing": {"type": "full"}}),
     "recomputation-beyond-blocks": Broken("text", "/activation_checkpointing/every", {"activation_checkpointing": {"type": "selective", "every": 9}}),
+    "recomputation-needs-blocks": Broken("table", "/activation_checkpointing/type", {"activation_checkpointing": {"type": "full"}}),
+    "recomputation-beyond-blocks": Broken("text", "/activation_checkpointing/every", {"activation_checkpointing": {"type": "selective", "every": 9}}),
     "decay-twice": Broken("table", "/schedule/decay_ratio", {"schedule": {"type": "wsd", "decay_steps": 3, "decay_ratio": 0.1}}),
     "decay-beyond-end": Broken("table", "/schedule/decay_ratio", {"schedule": {"type": "wsd", "warmup_steps": 10, "decay_ratio": 0.9}}),
     "one-average": Broken("table", "/training/swa", {"training": {"epochs": 5, "ema": {}, "swa": {"start": {"epochs": 2}}}}),
