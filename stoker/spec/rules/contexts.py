@@ -47,6 +47,11 @@ def context_and_tensor(case: Case) -> Iterator[Hit]:
         yield hit(FIELD)
 
 
+def context_and_teacher(case: Case) -> Iterator[Hit]:
+    if _context(case) is not None and case.spec.training.distillation is not None:
+        yield hit("/training/distillation")
+
+
 CONTEXT_RULES = (
     Rule(
         "context-degree-divides-ranks", "R", ("/distributed",), context_divides_ranks,
@@ -68,5 +73,9 @@ CONTEXT_RULES = (
     Rule(
         "context-parallel-alone", "R", ("/distributed",), context_and_tensor,
         "ranks cannot share layers and sequences at once", "remove `tensor_parallel` or `context_parallel`",
+    ),
+    Rule(
+        "context-parallel-teacher", "R", ("/distributed", "/training/distillation"), context_and_teacher,
+        "a teacher reads whole sequences, and ranks that share them have parts", "remove it, or `distributed.context_parallel`",
     ),
 )  # fmt: skip

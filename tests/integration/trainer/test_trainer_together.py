@@ -115,6 +115,11 @@ PIPES: dict[str, tuple[Json, int, Json]] = {
     "1f1b": (GPT, 2, {"microbatches": 2}),
     "gpipe": (_model(**ROPE), 4, {"schedule": "gpipe", "microbatches": 4}),
     "interleaved": (SIX, 2, {"schedule": "interleaved_1f1b", "microbatches": 4}),
+    "averaged": (
+        GPT | {"training": GPT["training"] | {"ema": {"decay": 0.9}, "early_stopping": {"patience": 9}}},
+        2,
+        {"microbatches": 4},
+    ),
     "four-stages": (SIX, 4, {"degree": 4, "microbatches": 4}),
 }
 

@@ -202,6 +202,7 @@ BROKEN: dict[str, Broken] = {
     "servers-out-of-step": Broken("table", "/distributed/consistency", {"distributed": {"strategy": "parameter_server", "consistency": {"mode": "async"}}}),
     "servers-agreement": Broken("table", "/debug/spike", {"distributed": {"strategy": "parameter_server", "consistency": {"mode": "async"}}, "debug": {"spike": {}}}, None, ("servers-out-of-step", "spike-window-too-long")),
     "context-parallel-teacher": Broken("text", "/training/distillation", {"training.distillation": LESSON, "distributed": {"strategy": "ddp", "context_parallel": {}}}, None, ("teacher-memory-unplanned",)),
+    "context-parallel-teacher": Broken("text", "/training/distillation", {"training.distillation": LESSON, "distributed": {"strategy": "ddp", "context_parallel": {}}}, None, ("teacher-memory-unplanned",)),
     "ddp-one-rank": Broken("table", "/distributed/processes_per_node", {"distributed": {"strategy": "ddp", "processes_per_node": 1}}),
     "rollback-of-shards": Broken("table", "/debug/nan_policy", {"debug": {"nan_policy": {"type": "rollback"}}, "distributed": {"strategy": "fsdp", "nodes": 2}}),
     "gpu-memory-fraction-needs-gpu": Broken("table", "/resources/gpu_memory_fraction", {"resources": {"device": "auto", "gpu_memory_fraction": 0.5}}),
