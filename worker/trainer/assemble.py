@@ -32,7 +32,7 @@ from worker.trainer.habit import Ending, Habit
 from worker.trainer.inspection import build_inspection, show_model, watched
 from worker.trainer.interpretability import Matter, build_interpretability
 from worker.trainer.journal import Journal
-from worker.trainer.logging import Log, build_endings, build_figures, build_log, build_sinks, build_watch, parts_of
+from worker.trainer.logging import Log, build_figures, build_leave, build_log, build_sinks, build_watch, parts_of
 from worker.trainer.loss import SummedCrossEntropy, SummedLoss, build_loss
 from worker.trainer.model import build_model
 from worker.trainer.optimizer import build_optimizer
@@ -86,7 +86,7 @@ class Run:
     """What else is done between steps."""
     explain: Ending
     """What is done with the weights a run ends with, before they are saved; not by a run that is to go on later."""
-    endings: Sequence[Ending]
+    leave: Ending
     """What is done once the run has ended and is saved."""
     stateful: dict[str, Stateful]
     """Parts with a memory of their own that the checkpoint keeps, by name."""
@@ -300,7 +300,7 @@ def assemble(
         saving=pace(spec.checkpoint.interval),
         habits=inspection.habits,
         explain=build_interpretability(spec.interpretability, matter, shelf),
-        endings=(*inspection.endings, *build_endings(figures, build_sinks(spec, shelf, journal), shelf)),
+        leave=build_leave(inspection.endings, figures, build_sinks(spec, shelf, journal), shelf),
         stateful={
             **parts_of(figures),
             **memory_of(spec.debug, backoff),

@@ -31,10 +31,13 @@ class Meter:
         self.weight = 0.0
         """What they are divided by, of all ranks."""
 
-    def add(self, loss: torch.Tensor, weight: float) -> None:
-        """One step: the summed loss of this rank's part, and what the losses of all parts are divided by."""
-        self.total += loss
-        self.weight += weight
+    def add(self, loss: torch.Tensor, weight: float, *, made: bool) -> None:
+        """One step: the summed loss of this rank's part, and what the losses of all parts are divided by. A step that was
+        not made is left out.
+        """
+        if made:
+            self.total += loss
+            self.weight += weight
 
     def mean(self) -> float:
         """Over all ranks; waits for the device. NaN when there was no step."""
@@ -125,13 +128,17 @@ def parts_of(figures: Sequence[Figures]) -> dict[str, Stateful]:
     return parts
 
 
-def build_endings(figures: Sequence[Figures], sinks: Sinks, shelf: Shelf) -> tuple[Ending, ...]:
-    """What is left behind once the run is over: what the sinks hold, and timing.json."""
+def build_leave(before: Sequence[Ending], figures: Sequence[Figures], sinks: Sinks, shelf: Shelf) -> Ending:
+    """What is left behind once the run is over: what others leave, what the sinks hold, and timing.json."""
 
-    def tell(timing: Timing) -> Ending:
-        return lambda step, reason: shelf.text("timing.json", json.dumps({"attempts": timing.attempts(step)}, indent=1) + "\n")
+    def leave(step: int, reason: str) -> None:
+        for ending in (*before, sinks.keep):
+            ending(step, reason)
+        for each in figures:
+            if isinstance(each, Timing):
+                shelf.text("timing.json", json.dumps({"attempts": each.attempts(step)}, indent=1) + "\n")
 
-    return (sinks.keep, *(tell(each) for each in figures if isinstance(each, Timing)))
+    return leave
 
 
 def build_sinks(spec: JobSpec, shelf: Shelf, journal: Journal) -> Sinks:

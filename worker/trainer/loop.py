@@ -25,8 +25,7 @@ def train(run: Run) -> str:
     reason = repeat(run)
     run.control.settle()
     finish(run, reason)
-    for ending in run.endings:
-        ending(run.step, reason)
+    run.leave(run.step, reason)
     return reason
 
 
@@ -67,8 +66,7 @@ def step(run: Run) -> None:
     for param in run.params:
         param.grad = None
     loss = run.passes(batch)
-    if run.update(run.step, loss, batch.weight):
-        run.log.meter.add(loss, batch.weight)
+    run.log.meter.add(loss, batch.weight, made=run.update(run.step, loss, batch.weight))
     run.average(run.step)
     run.step += 1
 
@@ -126,13 +124,8 @@ def finish(run: Run, reason: str) -> None:
 
 
 def _started(run: Run) -> Started:
-    return Started(
-        step=run.step,
-        total_steps=run.total,
-        parameters=run.parameters,
-        world_size=run.world.size,
-        device=str(run.world.device),
-    )
+    world, size = run.world, run.parameters
+    return Started(step=run.step, total_steps=run.total, parameters=size, world_size=world.size, device=str(world.device))
 
 
 def _ending(run: Run, stop: bool, seconds: float) -> str | None:
