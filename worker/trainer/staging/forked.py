@@ -111,7 +111,8 @@ def _child(job: Job, write: int, parent: int) -> NoReturn:
         if os.getppid() != parent:
             os._exit(1)
         os.closerange(3, write)  # a socket held open here would hide from other ranks that this one died
-        os.closerange(write + 1, os.sysconf("SC_OPEN_MAX"))
+        most = os.sysconf("SC_OPEN_MAX")
+        os.closerange(write + 1, most if most > 0 else 1 << 20)
         try:
             said = json.dumps({"files": [asdict(file) for file in job.run()]})
         except OSError as error:
