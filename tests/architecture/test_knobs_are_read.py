@@ -44,6 +44,7 @@ ELSEWHERE = {
     "Checkpoint.keep_best": "the server's retention",
     "Checkpoint.monitor": "the server's retention",
     "Checkpoint.mode": "the server's retention",
+    "Distillation.teacher": "the server, which binds it to files that the agent brings",
     "Teacher.job": "the server, which binds it to files that the agent brings",
     "Teacher.checkpoint": "the server, which binds it to files that the agent brings",
     "Loader.pin_memory": "memory is pinned for a GPU only",
@@ -186,6 +187,10 @@ EXPLAINED = [
 ]
 """Methods beside layer_grad_cam, each of which explains a job of its own."""
 SCORES = ["accuracy", {"type": "accuracy", "top_k": 2}, "precision", "recall", "f1", "auroc"]
+
+
+TWO = {"num_layers": 2, "dropout": 0.1}
+"""Recurrent layers with something between them."""
 
 
 def _text_job(model: dict[str, Any], **training: Any) -> dict[str, Any]:
@@ -348,9 +353,9 @@ JOBS: dict[str, tuple[str, dict[str, Any]]] = {
             "activation_checkpointing": {"type": "selective", "every": 1},
         },
     ),
-    "rnn": ("words.txt", _text_job({"type": "rnn", "hidden_size": 8})),
-    "lstm": ("words.txt", _text_job({"type": "lstm", "hidden_size": 8, "proj_size": 4, "forget_bias": 1.0})),
-    "gru": ("words.txt", _text_job({"type": "gru", "hidden_size": 8, "tie_embeddings": True}, tbptt={"steps": 8})),
+    "rnn": ("words.txt", _text_job({"type": "rnn", "hidden_size": 8} | TWO)),
+    "lstm": ("words.txt", _text_job({"type": "lstm", "hidden_size": 8, "proj_size": 4, "forget_bias": 1.0} | TWO)),
+    "gru": ("words.txt", _text_job({"type": "gru", "hidden_size": 8, "tie_embeddings": True} | TWO, tbptt={"steps": 8})),
     "bpe": (
         "words.txt",
         {
