@@ -11,6 +11,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from stoker.spec.distributed import FSDP
 from worker.trainer.distributed.gradients import Averaging
@@ -22,12 +23,20 @@ from worker.trainer.world import World
 
 
 def units(model: nn.Module) -> Iterator[nn.Module]:
-    """Parts that are gathered one at a time: the members of lists of blocks, and of a stack of layers."""
+    """Parts that are gathered one at a time: the members of lists of blocks, and of a stack of layers; at last the model itself."""
     for child in model.children():
         if isinstance(child, nn.ModuleList):
-            yield from child
+            yield from (part for member in child for part in (*_in_other_words(member), member))
         elif isinstance(model, nn.Sequential) and next(child.parameters(), None) is not None:
-            yield child
+            yield from (*_in_other_words(child), child)
+    yield model
+
+
+def _in_other_words(unit: nn.Module) -> list[nn.Module]:
+    """Norms of batches within a unit of narrow weights: they stay in fp32, and what is gathered together has one format."""
+    if len({weight.dtype for weight in unit.parameters()}) < 2:
+        return []
+    return [module for module in unit.modules() if isinstance(module, _BatchNorm) and module is not unit]
 
 
 class Sharded:
@@ -40,7 +49,7 @@ class Sharded:
         if spec.tensor_parallel is not None:
             cut(objective.model, ranks["tensor"], sequence=spec.tensor_parallel.sequence_parallel)
         mesh = ranks["shard"] if ranks.size(0) == 1 else ranks["replica", "shard"]
-        for part in (*units(objective.model), objective.model):
+        for part in units(objective.model):
             fully_shard(part, mesh=mesh, reshard_after_forward=spec.reshard_after_forward)
         self._parts = [module for module in objective.model.modules() if isinstance(module, FSDPModule)]
         sharded = {id(parameter) for parameter in objective.model.parameters()}
