@@ -44,12 +44,24 @@ class Pool:
 
     def agents(self, boot: str = "boot-1") -> tuple[Agent, Agent]:
         """Both nodes' agents of the next job, node 0's first; `boot`: that of the right one."""
-        beat(self.worker, "right", boot=boot, **HERE)
         boots = {"left": "boot-1", "right": boot}
-        found = [claim(self.server, self.worker, n, f"agent-{uuid.uuid4()}", boot=b, **HERE) for n, b in boots.items()]
+
+        def assigned_to_both() -> Any:
+            given = {name: beat(self.worker, name, boot=own, **HERE)["assigned"] for name, own in boots.items()}
+            return given if all(given.values()) else None
+
+        given = until(assigned_to_both, timeout=20, what="an attempt on both nodes")
+        found = [self.take(name, one[0]) for name, one in given.items()]
         found.sort(key=lambda a: a.claimed["node"])
         assert [(a.claimed["node"], a.claimed["nodes"]) for a in found] == [(0, 2), (1, 2)]
         return found[0], found[1]
+
+    def take(self, name: str, given: dict[str, Any]) -> Agent:
+        """Claim what a worker was assigned."""
+        body = {"worker": name, "epoch": given["epoch"], "agent_id": f"agent-{uuid.uuid4()}", "pid": 1}
+        answer = self.worker.post(f"/v1/attempts/{given['attempt_id']}/claim", json=body)
+        assert answer.status_code == 200, answer.text
+        return Agent(self.server.url, given["attempt_id"], given["epoch"], answer.json())
 
     def running(self) -> tuple[str, Agent, Agent]:
         job = self.submit()
@@ -61,7 +73,7 @@ class Pool:
 
 
 @contextlib.contextmanager
-def pool(home: Path, url: str = "", scale: float = 0.1) -> Iterator[Pool]:
+def pool(home: Path, url: str = "", scale: float = 0.5) -> Iterator[Pool]:
     with contextlib.ExitStack() as stack:
         server = stack.enter_context(live(home, url, scale=scale))
         user = stack.enter_context(server.client("read", "submit", "admin"))
@@ -77,8 +89,8 @@ def nodes(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Pool]:
         yield made
 
 
-def logs(rank: int, text: bytes, seq: int) -> bytes:
-    return Frame(seq, "logs", {"rank": rank, "stream": "out", "offset": 0}, text).encode()
+def logs(rank: int, text: bytes, seq: int, offset: int) -> bytes:
+    return Frame(seq, "logs", {"rank": rank, "stream": "out", "offset": offset}, text).encode()
 
 
 def test_placed_on_all_nodes_at_once_or_on_none(nodes: Pool) -> None:
@@ -103,10 +115,11 @@ def test_ranks_are_started_when_every_node_is_prepared(nodes: Pool) -> None:
     beat(nodes.worker, "left", **HERE)
     nodes.submit()
     first, second = nodes.agents()
-    assert second.report(("prepared", {"address": "10.0.0.2", "port": 22_000})).json()["meeting"] is None
     place = {"address": "10.0.0.1", "port": 21_000}
-    assert first.report(("prepared", place)).json()["meeting"] == place
-    assert second.report().json()["meeting"] == place, "all meet at node 0"
+    assert first.report(("prepared", place)).json()["meeting"] is None, "node 1 may have much to download"
+    assert second.report().json()["meeting"] is None
+    assert second.report(("prepared", {"address": "10.0.0.2", "port": 22_000})).json()["meeting"] == place, "all meet at node 0"
+    assert first.report().json()["meeting"] == place
     assert first.report(("prepared", {"address": "a b", "port": 0})).status_code == 422
 
 
@@ -116,10 +129,10 @@ def test_node_0_speaks_for_the_run_and_all_nodes_outputs_are_kept(nodes: Pool) -
     refused = second.report(("progress", {"step": 1, "epoch": 0.0, "samples": 1, "tokens": 0}))
     assert (refused.status_code, refused.json()["code"]) == (422, "frame_invalid")
     assert second.report(("notice", {"level": "info", "code": "x", "message": "heard"})).status_code == 200
-    for agent, rank in ((second, 1), (first, 0), (second, 1)):
+    for agent, rank, offset in ((second, 1, 0), (first, 0, 0), (second, 1, 14)):
         agent.seq += 1
         header = {"Stoker-Epoch": "1", "Content-Type": MEDIA_TYPE}
-        body = logs(rank, b"rank %d says %d\n" % (rank, agent.seq), agent.seq)
+        body = logs(rank, b"rank %d says %d\n" % (rank, agent.seq), agent.seq, offset)
         assert agent.post("report", content=body, headers=header).status_code == 200
         assert agent.post("report", content=body, headers=header).status_code == 200, "a repeated report changes nothing"
     text = nodes.user.get(f"/v1/jobs/{job}/logs", headers={"Accept": "text/plain"}).text
@@ -253,20 +266,15 @@ def test_a_mixed_pool_gives_each_job_its_kind_of_device_by_name(nodes: Pool) -> 
 def _claims(nodes: Pool, name: str, count: int) -> list[Agent]:
     given = beat(nodes.worker, name, cpus=8, gpus=3)["assigned"]
     assert len(given) == count
-    agents = []
-    for one in given:
-        body = {"worker": name, "epoch": one["epoch"], "agent_id": f"agent-{uuid.uuid4()}", "pid": 1}
-        answer = nodes.worker.post(f"/v1/attempts/{one['attempt_id']}/claim", json=body)
-        agents.append(Agent(nodes.server.url, one["attempt_id"], one["epoch"], answer.json()))
-    return agents
+    return [nodes.take(name, one) for one in given]
 
 
 def test_pack_fills_workers_and_spread_shares_them(nodes: Pool) -> None:
     one = {"strategy": "single"}
-    beat(nodes.worker, "large", cpus=8)
-    beat(nodes.worker, "small", cpus=4)
 
     def placed(placement: str) -> str:
+        beat(nodes.worker, "large", cpus=8)
+        beat(nodes.worker, "small", cpus=4)
         job = nodes.submit(distributed=one, resources={"device": "cpu", "placement": placement}, name=placement)
         until(lambda: nodes.attempts(job), timeout=15, what="placed")
         return str(nodes.attempts(job)[0]["worker"])
