@@ -26,6 +26,7 @@ GPT: Json = {
         "num_layers": 2,
         "hidden_size": 16,
         "num_heads": 4,
+        "tie_embeddings": False,
         "bias": False,  # the key's has a gradient of zero, of which Adam would make steps out of rounding errors
         "init": {"type": "normal", "std": 0.2},
     },
@@ -35,7 +36,7 @@ GPT: Json = {
         "sequence": {"length": 8},
         "split": {"validation": 0.15, "test": 0.1},
     },
-    "optimizer": {"type": "adamw", "lr": 0.001},
+    "optimizer": {"type": "adamw", "lr": 0.001, "eps": 1e-4},  # rare tokens hardly move: no steps out of rounding errors
     # 56 windows to train on: the last batch of an epoch has 8
     "training": {"max_steps": 8, "batch_size": 16},
     "evaluation": {"interval": {"steps": 5}, "metrics": ["perplexity"]},
@@ -64,6 +65,9 @@ STRATEGIES: dict[str, Json] = {
         "processes_per_node": 4,
         "tensor_parallel": {"degree": 2, "sequence_parallel": True},
     },
+    "context": {"strategy": "ddp", "processes_per_node": 2, "context_parallel": {"degree": 2}},
+    "pipeline": {"strategy": "ddp", "processes_per_node": 2, "pipeline_parallel": {"degree": 2, "microbatches": 2}},
+    "servers": {"strategy": "parameter_server", "processes_per_node": 3, "servers": 1},
 }
 """By the heading of their column."""
 
@@ -74,13 +78,14 @@ FEATURES: dict[str, tuple[Json, Json]] = {
     "accumulation": (GPT, {"training": {"micro_batch_size": 4}}),
     "clipping by norm": (GPT, {"training": {"gradient_clipping": {"type": "norm", "max_norm": 0.5}}}),
     "clipping by value": (GPT, {"training": {"gradient_clipping": {"type": "value", "value": 0.01}}}),
-    "untied head": (GPT, {"model": {"tie_embeddings": False}, "optimizer": {"eps": 1e-4}}),  # rare tokens hardly move
+    "tied head": (GPT, {"model": {"tie_embeddings": True}}),
     "sgd with momentum": (GPT, {"optimizer": {"type": "sgd", "lr": 0.05, "momentum": 0.9}}),
     "early stopping": (GPT, {"training": {"early_stopping": {"patience": 9}}}),
     "ema": (GPT, {"training": {"ema": {"decay": 0.9}}}),
     "bf16_mixed": (GPT, {"precision": {"mode": "bf16_mixed"}}),
     "fp16_mixed": (GPT, {"precision": {"mode": "fp16_mixed", "loss_scale": {"mode": "dynamic", "init_scale": 1024.0}}}),
     "bf16_pure": (GPT, {"precision": {"mode": "bf16_pure"}}),
+    "activation checkpointing": (GPT, {"activation_checkpointing": {"type": "full"}}),
     "dropout": (GPT, {"model": {"dropout": 0.1, "embedding_dropout": 0.1}}),
     "attention dropout": (GPT, {"model": {"attention_dropout": 0.1}}),
     "skipped steps": (GPT, {"debug": {"nan_policy": {"type": "skip_step"}}}),
