@@ -66,7 +66,9 @@ def _decayed(spec: WSD, peak: float, warmup: int, total: int | None) -> Learning
     """The peak, and at the end of the run the decay, whose last step has min_lr."""
     if total is None:
         raise SpecProblem("schedule.type: wsd needs a number of steps, but training.max_seconds ends the run; use constant")
-    length = share_of(DECAY if spec.decay_ratio is None else spec.decay_ratio, total) if spec.decay_steps is None else spec.decay_steps
+    length = (
+        share_of(DECAY if spec.decay_ratio is None else spec.decay_ratio, total) if spec.decay_steps is None else spec.decay_steps
+    )
     begin, floor = total - warmup - length, spec.min_lr
 
     def rate(k: int) -> float:
