@@ -120,26 +120,29 @@ from worker.trainer.staging import Staging
 into = Path(sys.argv[1])
 os.mkfifo(into / "m.safetensors")
 keep = os.open("/", os.O_RDONLY)
-task = Staging("fork").begin(into, {"m.safetensors": {"w": torch.zeros(9)}}, {}, [], wait=False)
+task = Staging("fork").begin(into, {"m.safetensors": {"w": torch.zeros(100_000)}}, {}, [], wait=False)
 print(task.pid, flush=True)
 sys.stdin.read()
 """
 
 
 def test_writer_dies_with_its_run_and_holds_nothing_open(tmp_path: Path) -> None:
-    run = subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, "-c", ORPHAN, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    assert run.stdout is not None
-    writer = int(run.stdout.readline())
-    fd = os.pidfd_open(writer)
-    open_files = {os.readlink(path) for path in Path(f"/proc/{writer}/fd").iterdir() if int(path.name) > 2}
+    ) as run:
+        assert run.stdout is not None
+        writer = int(run.stdout.readline())
+        fd = os.pidfd_open(writer)
+        reader = os.open(tmp_path / "m.safetensors", os.O_RDONLY)  # returns once the writer opens it; it holds more than a pipe
+        open_files = {os.readlink(path) for path in Path(f"/proc/{writer}/fd").iterdir() if int(path.name) > 2}
+        run.kill()
     assert "/" not in open_files
-    run.kill()
-    run.communicate()
+    assert str(tmp_path / "m.safetensors") in open_files
     poll = select.poll()
     poll.register(fd, select.POLLIN)
     assert poll.poll(60_000), "the writer outlives its run"
+    os.close(reader)
+    os.close(fd)
 
 
 def test_without_room_the_run_waits(tmp_path: Path) -> None:
