@@ -102,12 +102,12 @@ def test_dropout_of_a_step_that_is_made_again_is_not_drawn_twice(nursery: Nurser
 
 
 def test_what_fits_is_remembered(nursery: Nursery, tmp_path: Path) -> None:
-    spec = SPEC | {"training": SPEC["training"] | {"epochs": 100}, "checkpoint": {"interval": {"steps": 20}}}
+    spec = SPEC | {"training": SPEC["training"] | {"epochs": 40}, "checkpoint": {"interval": {"steps": 20}}}
     inject = NO_ROOM.format(after=0, room=10, error=HOST)
     whole = _run(nursery, tmp_path / "whole", spec, 2, inject)
     home = workspace(tmp_path / "stopped", spec | {"distributed": {"strategy": "ddp", "processes_per_node": 2}}, **blobs())
     running = nursery.start(home, 2, inject)
-    running.reached(60)
+    running.reached(30)
     running.signal(signal.SIGTERM)
     assert running.wait() == [75, 75], log(home)
     assert nursery.run(home, 2, inject) == [0, 0], log(home)
