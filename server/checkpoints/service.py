@@ -24,7 +24,6 @@ from stoker.protocol import BlobFile
 from stoker.spec.checkpoint import Checkpoint as Policy
 from stoker.views import CheckpointView, FileView
 
-
 BEFORE = 0
 """Epoch of a checkpoint that a job was given to begin with: that of no attempt."""
 
@@ -74,7 +73,11 @@ def accepted(session: Session, job: Job) -> list[Checkpoint]:
     """Available checkpoints of the accepted lineage, newest first, one per step."""
     lineage, seen, found = lineage_of(session, job.id), set[int](), []
     for row in store.with_states(session, job.id, ["available"]):
-        if row.step <= lineage.cutoff(row.epoch) and (row.epoch > job.start_epoch or row.epoch == BEFORE) and row.step not in seen:
+        if (
+            row.step <= lineage.cutoff(row.epoch)
+            and (row.epoch > job.start_epoch or row.epoch == BEFORE)
+            and row.step not in seen
+        ):
             seen.add(row.step)
             found.append(row)
     return found

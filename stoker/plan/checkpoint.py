@@ -65,7 +65,14 @@ def checkpoint_of(spec: JobSpec, facts: DatasetFacts, known: Known, tape: Tape, 
     best = model if keeps_best(spec) else 0
     optimizer = optimizer_bytes(spec, tape)
     optimizer += _headers(spec, _optimizer_entries(spec, tape), optimizer, "optimizer/")
-    state = _ranks(ranks, tape.gpu) + _apart(spec, tape) + _average(spec, tape) + _carried(spec, known) + streams_bytes(spec) + _documents(spec, facts, known)
+    state = (
+        _ranks(ranks, tape.gpu)
+        + _apart(spec, tape)
+        + _average(spec, tape)
+        + _carried(spec, known)
+        + streams_bytes(spec)
+        + _documents(spec, facts, known)
+    )
     total = model + best + optimizer + state
     kept = spec.checkpoint.keep_last + spec.checkpoint.keep_best + 1
     return CheckpointSizeView(

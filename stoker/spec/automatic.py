@@ -33,7 +33,13 @@ def completed(spec: JobSpec, facts: DatasetFacts | None) -> JobSpec:
     spec = _with(spec, training=_batch(spec.training, parts), resources=_with(spec.resources, cpus=spec.resources.cpus or ranks))
     spec = _with(spec, training=_truncation(spec.training))
     spec = _with(spec, evaluation=_evaluation(spec), reproducibility=_seeds(spec))
-    return _with(spec, training=_stopping(spec), checkpoint=_checkpoint(spec), precision=_precision(spec.precision), schedule=_schedule(spec.schedule))
+    return _with(
+        spec,
+        training=_stopping(spec),
+        checkpoint=_checkpoint(spec),
+        precision=_precision(spec.precision),
+        schedule=_schedule(spec.schedule),
+    )
 
 
 P = TypeVar("P", bound=Spec)

@@ -7,7 +7,6 @@ from pydantic import Field
 from stoker.spec._base import Duration, Knob, MetricKey, Natural, Spec
 from stoker.spec.checkpoint_ref import CheckpointRef
 
-
 Export = Literal["safetensors", "huggingface"]
 
 

@@ -13,7 +13,19 @@ FREE = (
     "/optimizer/lr",
     *(f"/training/{name}" for name in ("epochs", "max_steps", "max_tokens", "max_seconds", "early_stopping")),
     *(f"/training/{name}" for name in ("micro_batch_size", "gradient_accumulation_steps")),
-    *(f"/{name}" for name in ("activation_checkpointing", "distributed", "resources", "evaluation", "checkpoint", "logging", "debug", "interpretability")),
+    *(
+        f"/{name}"
+        for name in (
+            "activation_checkpointing",
+            "distributed",
+            "resources",
+            "evaluation",
+            "checkpoint",
+            "logging",
+            "debug",
+            "interpretability",
+        )
+    ),
 )
 """Pointers that may have another value, and what is below them."""
 

@@ -350,7 +350,6 @@ JOBS: dict[str, tuple[str, dict[str, Any]]] = {
             "training": {"max_steps": 2, "batch_size": 8},
             "schedule": {"type": "wsd", "decay_ratio": 0.5},
             "activation_checkpointing": {"type": "selective", "every": 1},
-            "activation_checkpointing": {"type": "selective", "every": 1},
         },
     ),
     "rnn": ("words.txt", _text_job({"type": "rnn", "hidden_size": 8} | TWO)),

@@ -18,7 +18,6 @@ MACHINERY = {
     "__main__": "the program: a directory in, an exit code out",
     "loop": "the step, repeated",
     "serve": "the other loop: a rank that holds weights for others",
-    "serve": "the other loop: a rank that holds weights for others",
     "assemble": "builders called in order",
     "world": "ranks and devices",
     "journal": "what the run says",
@@ -102,7 +101,9 @@ def families(spec: Path) -> set[str]:
 
 def _declares(node: ast.AST) -> bool:
     if isinstance(node, ast.ClassDef):
-        return any(isinstance(base, ast.Name) and base.id in ("Spec", "Metric", "Warmup", "Ranks", "Cuttable") for base in node.bases)
+        return any(
+            isinstance(base, ast.Name) and base.id in ("Spec", "Metric", "Warmup", "Ranks", "Cuttable") for base in node.bases
+        )
     return isinstance(node, ast.keyword) and node.arg == "discriminator"
 
 

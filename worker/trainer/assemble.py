@@ -13,7 +13,6 @@ from stoker.spec import JobSpec
 from stoker.spec.arithmetic import Sizes
 from stoker.spec.evaluation import Mode
 from worker.trainer.activation_checkpointing import recomputing
-from worker.trainer.activation_checkpointing import recomputing
 from worker.trainer.adversarial import build_adversary, replays_of
 from worker.trainer.artifact import Shelf
 from worker.trainer.average import Average, InTurn, build_average, in_run, settled_rate
@@ -160,7 +159,6 @@ def assemble(
     pace = pace_of(feed.timeline, training.batch_size, tokens, steady=keeps_size(training.dynamic_batch))
     arithmetic = Arithmetic(spec.precision, world)
     parameters = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    model = recomputing(spec.activation_checkpointing, model)
     model = recomputing(spec.activation_checkpointing, model)
     objective = build_objective(
         training.distillation,

@@ -23,8 +23,8 @@ from stoker.spec.rules.lessons import LESSON_RULES
 from stoker.spec.rules.machines import MACHINE_RULES
 from stoker.spec.rules.meetings import MEETING_RULES
 from stoker.spec.rules.nodes import NODE_RULES
-from stoker.spec.rules.recurrence import RECURRENCE_RULES
 from stoker.spec.rules.recomputation import RECOMPUTATION_RULES
+from stoker.spec.rules.recurrence import RECURRENCE_RULES
 from stoker.spec.rules.samples import SAMPLE_RULES
 from stoker.spec.rules.servers import SERVER_RULES
 from stoker.spec.rules.sharding import SHARDING_RULES

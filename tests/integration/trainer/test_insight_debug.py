@@ -115,9 +115,7 @@ def test_gradient_norms_of_layers_are_ours(nursery: Nursery, tmp_path: Path, str
         "model": {"type": "mlp", "hidden_sizes": [24, 16]},
         "debug": {"gradients": EACH, "histograms": EACH | {"bins": 20}},
     }
-    home = workspace(
-        tmp_path / "run", quiet | many | {"checkpoint": {"interval": {"steps": 1}}}, **blobs(128)
-    )
+    home = workspace(tmp_path / "run", quiet | many | {"checkpoint": {"interval": {"steps": 1}}}, **blobs(128))
     assert set(nursery.run(home, ranks)) == {0}, log(home)
     step = STEPS
     model, gradients = gradients_of_step(home, step)
