@@ -61,7 +61,8 @@ def assembled(home: Path, megabytes: int) -> Run:
     np.save(data / "x.npy", random.standard_normal((1024, FEATURES), np.float32))
     np.save(data / "y.npy", np.arange(1024) % 10)
     job = JobSpec.model_validate_json(json.dumps(spec(megabytes)))
-    return assemble(job, home, join_world("cpu", 2, patience(job.debug)), Journal(home, 0), StopSignal(), None)
+    world = join_world("cpu", 2, patience(job.debug))
+    return assemble(job, home, world, Journal(home, 0), StopSignal(), learned=None, taught=None)
 
 
 def tensors(run: Run) -> dict[str, torch.Tensor]:

@@ -38,6 +38,7 @@ from worker.trainer import loop
 from worker.trainer.assemble import Run, assemble
 from worker.trainer.control import StopSignal
 from worker.trainer.data import Description
+from worker.trainer.debug import patience
 from worker.trainer.journal import Journal
 from worker.trainer.world import join_world
 
@@ -123,7 +124,8 @@ def stoker_run(case: dict[str, Any], device: str, compiled: bool) -> Run:
     if device == "cuda":
         torch.set_float32_matmul_precision("high")
     learned = Description((case["length"],), case["vocabulary"], codec=RandomTokens(case["vocabulary"]))
-    run = assemble(job, home, join_world("cuda" if device == "cuda" else "cpu", 1), Journal(home, 0), StopSignal(), learned)
+    world = join_world("cuda" if device == "cuda" else "cpu", 1, patience(job.debug))
+    run = assemble(job, home, world, Journal(home, 0), StopSignal(), learned=learned, taught=None)
     if compiled:
         compile_blocks(run.model)
     return run

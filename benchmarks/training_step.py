@@ -31,6 +31,7 @@ from stoker.spec import JobSpec
 from worker.trainer import loop
 from worker.trainer.assemble import Run, assemble
 from worker.trainer.control import StopSignal
+from worker.trainer.debug import patience
 from worker.trainer.journal import Journal
 from worker.trainer.world import join_world
 
@@ -72,7 +73,8 @@ def workspace(spec: dict[str, Any], rows: int) -> Path:
 def stoker_run(spec: dict[str, Any], rows: int) -> Run:
     home = workspace(spec, rows)
     job = JobSpec.model_validate_json((home / "spec.json").read_bytes())
-    return assemble(job, home, join_world("cpu", 1), Journal(home, 0), StopSignal(), None)
+    world = join_world("cpu", 1, patience(job.debug))
+    return assemble(job, home, world, Journal(home, 0), StopSignal(), learned=None, taught=None)
 
 
 def stoker_chunk(run: Run, steps: int) -> None:
