@@ -20,7 +20,7 @@ from stoker.spec.explain import explain
 ROOT = Path(__file__).parents[2]
 KEPT: dict[str, Any] = tomllib.loads((ROOT / "tests" / "scoreboard.toml").read_text())
 OWED: dict[str, str] = KEPT.pop("owed", {})
-PROMISED = {row["id"]: row for row in csv.DictReader((ROOT / "tests" / "parameters.csv").open(encoding="utf-8"))}
+PROMISED = {row["id"]: row for row in csv.DictReader((ROOT / "tests" / "parameters.csv").read_text("utf-8").splitlines())}
 WHOLE = ("07 training process", "11 distributed & hardware", "14 evaluation, logging, insight")
 """Groups of which each row stands in the file, kept or owed."""
 
