@@ -1,3 +1,19 @@
 """What every test shares."""
 
+from pathlib import Path
+
+import pytest
+
 pytest_plugins = ["tests.support.postgres"]
+ROOT = Path(__file__).parent
+APART = ("unit",)
+"""Folders whose tests share nothing that is slow to make."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests of one file share fixtures, whole installations among them: a file is run by one worker, unless it says otherwise."""
+    for item in items:
+        file = item.path.relative_to(ROOT)
+        if file.parts[0] not in APART and item.get_closest_marker("xdist_group") is None:
+            item.add_marker(pytest.mark.xdist_group(file.as_posix()))
