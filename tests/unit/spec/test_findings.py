@@ -42,7 +42,7 @@ error[not-one-of]: `schedule.type` is 'cosin', which is none of the allowed valu
    |
  7 | schedule: {type: cosin}
    |                  ^^^^^ did you mean `cosine`?
-   = allowed: constant, cosine, step
+   = allowed: constant, cosine, step, wsd
 
 error[wrong-type]: `training.epochs` must be a whole number between 1 and 2,147,483,647, not text
   --> job.yaml:9:11
