@@ -57,8 +57,8 @@ def test_the_parts_of_the_time_are_the_whole_of_it(nursery: Nursery, tmp_path: P
     assert nursery.run(home) == [0], log(home)
     (attempt,), said = spent(home), [event for event in events(home) if isinstance(event, Phase)]
     whole = (home / "artifacts" / "timing.json").stat().st_mtime - said[0].t
-    assert sum(attempt["seconds"].values()) == pytest.approx(attempt["wall_seconds"], rel=1e-6)
-    assert sum(attempt["seconds"].values()) == pytest.approx(whole, rel=0.02), "by the clock of the journal"
+    assert sum(attempt["seconds"].values()) == pytest.approx(attempt["wall_seconds"], abs=1e-3)
+    assert sum(attempt["seconds"].values()) == pytest.approx(whole, rel=0.02, abs=0.1), "by the clock of the journal"
     between = {name: 0.0 for name in ("evaluating", "checkpointing")}
     for phase, after in pairwise(said):
         if phase.name in between:
