@@ -16,6 +16,7 @@ import pytest
 from stoker.protocol import BlobFile, DatasetFiles, Resume
 from stoker.timers import TimerSettings
 from tests.integration.worker.conftest import QUICK, SCALE, Agents
+from tests.support.data import PERFORMANCE
 from tests.support.fake_server import FakeAttempt, FakeServer, until
 from worker.heartbeat import Heart
 from worker.hint import Hint
@@ -88,7 +89,7 @@ def learned(attempt: FakeAttempt) -> dict[tuple[int, str], float]:
         columns = np.frombuffer(frame.payload, "<f8", offset=8 * rows).reshape(len(keys), rows)
         for key, column in zip(keys, columns, strict=True):
             pairs = zip(steps.tolist(), column.tolist(), strict=True)
-            found |= {(step, key): value for step, value in pairs if not math.isnan(value) and "second" not in key}
+            found |= {(step, key): value for step, value in pairs if not math.isnan(value) and not key.endswith(PERFORMANCE)}
     return found
 
 

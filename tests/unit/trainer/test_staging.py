@@ -133,7 +133,8 @@ def test_writer_dies_with_its_run_and_holds_nothing_open(tmp_path: Path) -> None
         assert run.stdout is not None
         writer = int(run.stdout.readline())
         fd = os.pidfd_open(writer)
-        reader = os.open(tmp_path / "m.safetensors", os.O_RDONLY)  # returns once the writer opens it; it holds more than a pipe
+        reader = os.open(tmp_path / "m.safetensors", os.O_RDONLY)
+        assert os.read(reader, 1)  # the writer has it open, and is not done: it holds more than a pipe
         open_files = {os.readlink(path) for path in Path(f"/proc/{writer}/fd").iterdir() if int(path.name) > 2}
         run.kill()
     assert "/" not in open_files
