@@ -60,7 +60,7 @@ class Accumulated:
     adversary: Adversary = unharmed
 
     def __call__(self, batch: Batch) -> torch.Tensor:
-        total = torch.zeros((), dtype=torch.float64, device=batch.scale.device)
+        losses = []
         scale = self.arithmetic.scaled(batch.scale)
         for inputs, targets, last in self.portions(batch.micros):
             attacked = self.adversary(inputs, targets)
@@ -68,8 +68,8 @@ class Accumulated:
                 with self.arithmetic.autocast():
                     loss = self.replica(attacked, targets)
                 loss.backward(scale)  # type: ignore[no-untyped-call]  # torch has no types here
-            total += loss.detach()
-        return total
+            losses.append(loss.detach())
+        return losses[0] if len(losses) == 1 else torch.stack(losses).double().sum()
 
 
 @dataclass
