@@ -11,7 +11,7 @@ TRAINER = Path(__file__).parents[2] / "worker" / "trainer"
 LOOP, ASSEMBLE = (TRAINER / "loop.py").read_text(), (TRAINER / "assemble.py").read_text()
 PAGE = 170
 """Lines of the loop file at most."""
-SPECS = {"spec", "training", "debug", "precision", "distributed", "checkpoint_spec"}
+SPECS = {"spec", "training", "debug", "precision", "distributed", "checkpoint"}
 """Names under which a spec or a family of it goes."""
 
 
