@@ -143,13 +143,22 @@ class Decoder(nn.Module):
         self.head = None if spec.tie_embeddings else nn.Linear(spec.hidden_size, vocabulary, bias=False)
 
     def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        weight, bias = self.projection()
+        return F.linear(self.hidden(ids), weight, bias)
+
+    def hidden(self, ids: torch.Tensor) -> torch.Tensor:
+        """(B, T) token ids → (B, T, C): what the head reads."""
         x = self.tokens(ids)
         if self.positions is not None:
             x = x + self.positions(torch.arange(ids.shape[1], device=ids.device) if self.places is None else self.places)
         x = self.dropout(x)
         for block in self.blocks:
             x = block(x, self.rotation)
-        return F.linear(self.norm(x), self.tokens.weight if self.head is None else self.head.weight)
+        return self.norm(x)  # type: ignore[no-any-return]  # modules return Any
+
+    def projection(self) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """What makes logits of `hidden`: weight (V, C) and bias (V,), if any."""
+        return (self.tokens.weight if self.head is None else self.head.weight), None
 
     def place(self, places: torch.Tensor | None) -> None:
         """Say which positions of their sequences this rank's tokens have; None: all, from 0."""
