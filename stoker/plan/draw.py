@@ -6,14 +6,15 @@ from stoker.errors import Finding, SpecError
 from stoker.plan.decoder import play_decoder
 from stoker.plan.known import Known
 from stoker.plan.layers import play_layers
+from stoker.plan.loss import play_loss
 from stoker.plan.mlp import play_mlp
 from stoker.plan.recurrent import play_recurrent
 from stoker.plan.tape import Tape, Value
 from stoker.spec import JobSpec
-from stoker.spec.loss import MeanSquaredError
+from stoker.spec.automatic import usual_loss
 from stoker.spec.model import GRU, LSTM, MLP, RNN, Layers, TransformerDecoder
 from stoker.spec.model.shapes import Misfit
-from stoker.spec.task import Regression
+from stoker.spec.task import Multilabel
 
 
 def draw(spec: JobSpec, known: Known, batch: int) -> Tape:
@@ -37,8 +38,7 @@ def draw(spec: JobSpec, known: Known, batch: int) -> Tape:
             )
         case _:
             assert_never(spec.model)
-    regresses = isinstance(spec.loss, MeanSquaredError) or (spec.loss is None and isinstance(spec.task, Regression))
-    tape.loss(out, "mse" if regresses else "cross_entropy")
+    play_loss(tape, spec.loss or usual_loss(spec.task), out, labels=isinstance(spec.task, Multilabel))
     return tape
 
 

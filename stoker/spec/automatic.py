@@ -9,14 +9,14 @@ from stoker.spec.data import Arrays, Csv, ImageFolder, Parquet, Sequence, Text
 from stoker.spec.data.tokenizer import ByteTokenizer
 from stoker.spec.evaluation import Accuracy, Evaluation, Mae, Perplexity, Rmse
 from stoker.spec.job import JobSpec
-from stoker.spec.loss import CrossEntropy, MeanSquaredError
+from stoker.spec.loss import BinaryCrossEntropy, CrossEntropy, Loss, MeanSquaredError
 from stoker.spec.model import GRU, LSTM, MLP, RNN, Layers, TransformerDecoder
 from stoker.spec.model.layers import Layer, Norm, Pool, Residual
 from stoker.spec.model.transformer_decoder import RotaryPosition
 from stoker.spec.precision import Precision
 from stoker.spec.problem import class_total
 from stoker.spec.schedule import WSD
-from stoker.spec.task import CausalLM, Classification, Regression
+from stoker.spec.task import CausalLM, Classification, Multilabel, Regression, Task
 from stoker.spec.training import Training
 
 MAX_CLASSES = 100_000
@@ -27,7 +27,7 @@ def completed(spec: JobSpec, facts: DatasetFacts | None) -> JobSpec:
     """The spec with automatic fields set, as far as spec and facts say what they are. The result is not validated."""
     spec = _with(spec, data=_data(spec, facts))
     spec = _with(spec, task=_task(spec, facts))
-    spec = _with(spec, model=_model(spec), loss=spec.loss or _loss(spec))
+    spec = _with(spec, model=_model(spec), loss=spec.loss or usual_loss(spec.task))
     ranks = spec.distributed.world_size
     parts = spec.distributed.data_parts
     spec = _with(spec, training=_batch(spec.training, parts), resources=_with(spec.resources, cpus=spec.resources.cpus or ranks))
@@ -89,9 +89,9 @@ def _measured(spec: JobSpec, facts: DatasetFacts) -> dict[str, Any]:
 def targets_of(spec: JobSpec) -> tuple[str, ...]:
     """Target columns, in order; empty where the data set carries its own."""
     match spec.task:
-        case Classification(target=str() as target) | Regression(target=str() as target):
+        case Classification(target=str() as target) | Multilabel(target=str() as target) | Regression(target=str() as target):
             return (target,)
-        case Regression(target=tuple() as targets):
+        case Multilabel(target=tuple() as targets) | Regression(target=tuple() as targets):
             return targets
         case _:
             return ()
@@ -101,7 +101,7 @@ def _strategy(spec: JobSpec) -> str:
     match spec.task:
         case Classification():
             return "stratified"
-        case Regression():
+        case Multilabel() | Regression():
             return "random"
         case CausalLM():
             return "contiguous"
@@ -114,6 +114,8 @@ def _task(spec: JobSpec, facts: DatasetFacts | None) -> Any:
             return _with(spec.task, num_classes=total if total is not None and 2 <= total <= MAX_CLASSES else None)
         case Regression(num_outputs=None):
             return _with(spec.task, num_outputs=_output_count(spec, facts))
+        case Multilabel(num_labels=None):
+            return _with(spec.task, num_labels=_output_count(spec, facts))
         case _:
             return spec.task
 
@@ -128,8 +130,15 @@ def _output_count(spec: JobSpec, facts: DatasetFacts | None) -> int | None:
     return None
 
 
-def _loss(spec: JobSpec) -> Spec:
-    return MeanSquaredError() if isinstance(spec.task, Regression) else CrossEntropy()
+def usual_loss(task: Task) -> Loss:
+    """What a task minimises unless the spec says otherwise."""
+    match task:
+        case Classification() | CausalLM():
+            return CrossEntropy()
+        case Multilabel():
+            return BinaryCrossEntropy()
+        case Regression():
+            return MeanSquaredError()
 
 
 def _model(spec: JobSpec) -> Any:
@@ -209,7 +218,7 @@ def _evaluation(spec: JobSpec) -> Evaluation:
 
 def _metrics(spec: JobSpec) -> tuple[Spec, ...]:
     match spec.task:
-        case Classification():
+        case Classification() | Multilabel():
             return (Accuracy(),)
         case Regression():
             return (Mae(), Rmse())

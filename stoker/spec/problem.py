@@ -8,7 +8,8 @@ from stoker.spec.arithmetic import Sizes, split_sizes, windows
 from stoker.spec.data import Arrays, Bpe, ByteTokenizer, CharTokenizer, Csv, ImageFolder, Parquet, Text
 from stoker.spec.data.tokenizer import Tokenizer
 from stoker.spec.job import JobSpec
-from stoker.spec.task import CausalLM, Classification, Regression
+from stoker.spec.loss import head_width
+from stoker.spec.task import CausalLM, Classification, Multilabel, Regression
 
 BYTE_VOCABULARY = 256
 
@@ -20,7 +21,7 @@ class Problem:
     input_shape: tuple[int, ...] | None
     """One sample without the batch: (features,), (channels, height, width), or (tokens,)."""
     outputs: int | None
-    """Width of the head: classes, numbers, or the vocabulary."""
+    """Width of the head: classes, labels, numbers with their variances if any, or the vocabulary."""
     vocab_size: int | None
     """Rows of the token embedding, for text."""
     samples: Sizes | None
@@ -41,8 +42,10 @@ def _outputs(spec: JobSpec, vocab: int | None) -> int | None:
     match spec.task:
         case Classification(num_classes=classes):
             return classes
+        case Multilabel(num_labels=labels):
+            return labels
         case Regression(num_outputs=outputs):
-            return outputs
+            return None if outputs is None else head_width(spec.loss, outputs)
         case CausalLM():
             return vocab
         case _:

@@ -31,6 +31,17 @@ class Regression(Spec):
     """Column or columns to predict, for tables; arrays carry their own targets."""
 
 
+class Multilabel(Spec):
+    """Several labels per sample, each there or not; with one label, a yes or no from a single logit."""
+
+    type: Literal["multilabel"] = "multilabel"
+    """Which task this is."""
+    num_labels: Annotated[Annotated[int, Field(ge=1, le=100_000)] | None, Knob("labels", rows=("ARCH-27",))] = None
+    """How many labels the head decides on; unset, counted in the data set."""
+    target: Annotated[Column | tuple[Column, ...] | None, Knob(rows=("ARCH-27",))] = None
+    """Column or columns of 0 and 1, for tables; arrays carry their own targets."""
+
+
 class CausalLM(Spec):
     """The next token from those before it."""
 
@@ -38,4 +49,4 @@ class CausalLM(Spec):
     """Which task this is."""
 
 
-Task = Annotated[Classification | Regression | CausalLM, Field(discriminator="type")]
+Task = Annotated[Classification | Multilabel | Regression | CausalLM, Field(discriminator="type")]

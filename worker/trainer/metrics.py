@@ -11,6 +11,11 @@ from torchmetrics.classification import (
     MulticlassF1Score,
     MulticlassPrecision,
     MulticlassRecall,
+    MultilabelAccuracy,
+    MultilabelAUROC,
+    MultilabelF1Score,
+    MultilabelPrecision,
+    MultilabelRecall,
 )
 from torchmetrics.regression import MeanAbsoluteError, MeanSquaredError, R2Score
 
@@ -69,6 +74,58 @@ class OneAgainstRest:
         return float(areas[defined].double().mean())
 
 
+class OfLabels:
+    """A torchmetrics metric of labels, which are there from a probability of one half on."""
+
+    def __init__(self, metric: TorchMetric, device: torch.device) -> None:
+        self._metric = metric.to(device).set_dtype(torch.float64)
+
+    def update(self, outputs: torch.Tensor, targets: torch.Tensor) -> None:
+        if len(outputs):
+            self._metric.update(outputs.sigmoid(), targets.long())
+
+    def compute(self) -> float:
+        return float(self._metric.compute())
+
+
+class AreaOfLabels:
+    """Mean area under the curve over the labels that are there in some samples and not in others."""
+
+    def __init__(self, labels: int, device: torch.device) -> None:
+        self._metric = MultilabelAUROC(labels, average="none", validate_args=False).to(device)
+        self._hits = _Ones(labels).to(device)
+
+    def update(self, outputs: torch.Tensor, targets: torch.Tensor) -> None:
+        self._metric.update(outputs.sigmoid(), targets.reshape(outputs.shape).long())
+        self._hits.update(targets.reshape(outputs.shape))
+
+    def compute(self) -> float:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # it warns of labels that are always there or never, which are left out here
+            areas, (hits, count) = self._metric.compute().reshape(-1), self._hits.compute()
+        return float(areas[(hits > 0) & (hits < count)].double().mean())
+
+
+class _Ones(TorchMetric):
+    """Samples that have each label, and samples."""
+
+    full_state_update = False
+
+    def __init__(self, labels: int) -> None:
+        super().__init__()
+        self.ones: torch.Tensor
+        self.count: torch.Tensor
+        self.add_state("ones", torch.zeros(labels, dtype=torch.int64), dist_reduce_fx="sum")
+        self.add_state("count", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
+
+    def update(self, targets: torch.Tensor) -> None:
+        self.ones += targets.long().sum(0)
+        self.count += len(targets)
+
+    def compute(self) -> tuple[torch.Tensor, torch.Tensor]:
+        return self.ones, self.count
+
+
 class _Counts(TorchMetric):
     """Samples per class."""
 
@@ -86,8 +143,12 @@ class _Counts(TorchMetric):
         return self.counts
 
 
-def build_measure(spec: Measured, outputs: int, device: torch.device) -> Measure:
-    """Raises SpecProblem when there are fewer classes than top_k."""
+def build_measure(spec: Measured, outputs: int, device: torch.device, *, labels: bool = False) -> Measure:
+    """`labels`: outputs are for labels, each there or not, not for classes. Raises SpecProblem when there are fewer classes
+    than top_k.
+    """
+    if labels:
+        return _of_labels(spec, outputs, device)
     common: dict[str, Any] = {"num_classes": outputs, "validate_args": False}
     match spec:
         case Accuracy():
@@ -110,5 +171,26 @@ def build_measure(spec: Measured, outputs: int, device: torch.device) -> Measure
             return Plain(MeanSquaredError(squared=False), device)
         case R2():
             return Plain(R2Score(), device, takes_nothing=True)
+        case _:
+            assert_never(spec)
+
+
+def _of_labels(spec: Measured, labels: int, device: torch.device) -> Measure:
+    common: dict[str, Any] = {"num_labels": labels, "validate_args": False}
+    match spec:
+        case Accuracy(top_k=1):
+            return OfLabels(MultilabelAccuracy(**common, average="micro"), device)
+        case PrecisionScore():
+            return OfLabels(MultilabelPrecision(**common, average=spec.average), device)
+        case Recall():
+            return OfLabels(MultilabelRecall(**common, average=spec.average), device)
+        case F1():
+            return OfLabels(MultilabelF1Score(**common, average=spec.average), device)
+        case Auroc():
+            return AreaOfLabels(labels, device)
+        case Accuracy():
+            raise SpecProblem("evaluation.metrics: top_k is for classes, of which one is right; labels are each there or not")
+        case Mae() | Rmse() | R2():
+            raise SpecProblem(f"evaluation.metrics: {spec.type} is for numbers; use accuracy, precision, recall, f1 or auroc")
         case _:
             assert_never(spec)

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from typing import assert_never
 
 from stoker.spec.evaluation import Accuracy, Mae, Metric, Perplexity, Rmse
-from stoker.spec.loss import CrossEntropy, Loss, MeanSquaredError
-from stoker.spec.task import CausalLM, Classification, Regression, Task
+from stoker.spec.loss import BinaryCrossEntropy, CrossEntropy, Loss, MeanSquaredError
+from stoker.spec.task import CausalLM, Classification, Multilabel, Regression, Task
 
 
 @dataclass(frozen=True)
@@ -19,11 +19,13 @@ class Aim:
     classes: bool
     """Targets are classes."""
     count: int | None
-    """Classes or numbers per sample, when the spec says so."""
+    """Classes, labels or numbers per sample, when the spec says so."""
     loss: Loss
     """What is minimised unless the spec says otherwise."""
     metrics: tuple[Metric, ...]
     """What is measured unless the spec says otherwise."""
+    labels: bool = False
+    """Targets are labels of 0 and 1."""
 
 
 def build_task(spec: Task) -> Aim:
@@ -31,6 +33,9 @@ def build_task(spec: Task) -> Aim:
         case Classification():
             columns = () if spec.target is None else (spec.target,)
             return Aim(columns, True, True, spec.num_classes, CrossEntropy(), (Accuracy(),))
+        case Multilabel():
+            named = (spec.target,) if isinstance(spec.target, str) else spec.target or ()
+            return Aim(named, True, False, spec.num_labels, BinaryCrossEntropy(), (Accuracy(),), labels=True)
         case Regression():
             named = (spec.target,) if isinstance(spec.target, str) else spec.target or ()
             return Aim(named, True, False, spec.num_outputs, MeanSquaredError(), (Mae(), Rmse()))

@@ -5,44 +5,50 @@ from typing import assert_never
 
 from stoker.spec.automatic import better
 from stoker.spec.evaluation import F1, R2, Accuracy, Auroc, BitsPerByte, Mae, MetricSpec, Perplexity, PrecisionScore, Recall, Rmse
-from stoker.spec.loss import CrossEntropy, MeanSquaredError
+from stoker.spec.loss import CrossEntropy
 from stoker.spec.messages import shown
 from stoker.spec.optimizer import SGD
 from stoker.spec.rules._rule import Case, Hit, Rule, hit
 from stoker.spec.suggest import nearest
-from stoker.spec.task import CausalLM, Classification, Regression
+from stoker.spec.task import CausalLM, Classification, Multilabel, Regression, Task
 
 
 def loss_fits_task(case: Case) -> Iterator[Hit]:
     loss, task = case.spec.loss, case.spec.task
-    match loss:
-        case None:
-            return
-        case CrossEntropy():
-            if isinstance(task, Regression):
-                yield hit("/loss/type", ("mse",), loss=loss.type, task=task.type, fitting="mse")
-        case MeanSquaredError():
-            if not isinstance(task, Regression):
-                yield hit("/loss/type", ("cross_entropy",), loss=loss.type, task=task.type, fitting="cross_entropy")
+    fitting = losses_of(task)
+    if loss is not None and loss.type not in fitting:
+        yield hit("/loss/type", fitting, loss=loss.type, task=task.type, fitting=", ".join(fitting))
+
+
+def losses_of(task: Task) -> tuple[str, ...]:
+    """What may be minimised, the usual one first."""
+    match task:
+        case Classification() | CausalLM():
+            return ("cross_entropy", "nll", "focal")
+        case Multilabel():
+            return ("bce", "focal")
+        case Regression():
+            return ("mse", "mae", "huber", "gaussian_nll")
         case _:
-            assert_never(loss)
+            assert_never(task)
 
 
 METRICS_OF = {
     Classification: ("accuracy", "precision", "recall", "f1", "auroc"),
+    Multilabel: ("accuracy", "precision", "recall", "f1", "auroc"),
     Regression: ("mae", "rmse", "r2"),
     CausalLM: ("perplexity", "bits_per_byte"),
 }
 
 
-def _task_of(metric: MetricSpec) -> type[Classification | Regression | CausalLM]:
+def _tasks_of(metric: MetricSpec) -> tuple[type[Task], ...]:
     match metric:
         case Accuracy() | PrecisionScore() | Recall() | F1() | Auroc():
-            return Classification
+            return (Classification, Multilabel)
         case Mae() | Rmse() | R2():
-            return Regression
+            return (Regression,)
         case Perplexity() | BitsPerByte():
-            return CausalLM
+            return (CausalLM,)
         case _:
             assert_never(metric)
 
@@ -50,7 +56,7 @@ def _task_of(metric: MetricSpec) -> type[Classification | Regression | CausalLM]
 def metric_fits_task(case: Case) -> Iterator[Hit]:
     task = case.spec.task
     for index, metric in enumerate(case.spec.evaluation.metrics or ()):
-        if not isinstance(task, _task_of(metric)):
+        if not isinstance(task, _tasks_of(metric)):
             fitting = METRICS_OF[type(task)]
             yield hit(f"/evaluation/metrics/{index}", fitting, metric=metric.type, task=task.type, fitting=", ".join(fitting))
 

@@ -1,5 +1,6 @@
 """Source specs into what the files hold."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import assert_never
@@ -21,6 +22,8 @@ class Wanted:
     """Targets are classes, not numbers."""
     columns: tuple[str, ...] = ()
     """Target columns of a table."""
+    labels: bool = False
+    """Targets are zeros and ones."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,10 @@ def read_source(spec: Source, root: Path, wanted: Wanted | None) -> Table | byte
         case Csv() | Parquet():
             return _table(spec, files, _needed(wanted))
         case ImageFolder():
+            if wanted is not None and wanted.labels:
+                raise SpecProblem(
+                    "data.source.type: image_folder has one class per picture; labels come with csv, parquet or arrays"
+                )
             return Table(*read_images(spec, root, files))
         case Arrays():
             return _arrays(spec, root, _needed(wanted))
@@ -75,7 +82,18 @@ def _table(spec: Csv | Parquet, files: list[Path], wanted: Wanted) -> Table:
     names, inputs = features(table, spec.columns, wanted.columns)
     if wanted.classes:
         return Table(inputs, labels(table, wanted.columns[0]), names)
-    return Table(inputs, np.stack([numbers(table, name) for name in wanted.columns], axis=1), names)
+    targets = np.stack([numbers(table, name) for name in wanted.columns], axis=1)
+    if wanted.labels:
+        _zeros_and_ones(targets, wanted.columns)
+    return Table(inputs, targets, names)
+
+
+def _zeros_and_ones(targets: npt.NDArray[np.generic], names: Sequence[str]) -> None:
+    """Of (n, labels). Raises DataProblem naming the label that is something else."""
+    bad = np.argwhere((targets != 0) & (targets != 1))
+    if len(bad):
+        row, label = bad[0]
+        raise DataProblem(f"{names[label]}: row {row + 1} holds {targets[row, label]:g}; labels are 0 and 1")
 
 
 def _arrays(spec: Arrays, root: Path, wanted: Wanted) -> Table:
@@ -94,7 +112,10 @@ def _arrays(spec: Arrays, root: Path, wanted: Wanted) -> Table:
         return Table(_finite(inputs, spec.inputs), targets.astype(np.int64))
     if targets.ndim not in (1, 2):
         raise DataProblem(f"{spec.targets}: numbers must have shape (samples,) or (samples, outputs), not {targets.shape}")
-    return Table(_finite(inputs, spec.inputs), _finite(targets.reshape(len(targets), -1), spec.targets))
+    values = _finite(targets.reshape(len(targets), -1), spec.targets)
+    if wanted.labels:
+        _zeros_and_ones(values, [spec.targets] * values.shape[1])
+    return Table(_finite(inputs, spec.inputs), values)
 
 
 def _array(root: Path, name: str) -> npt.NDArray[np.generic]:
