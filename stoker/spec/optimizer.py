@@ -4,10 +4,11 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from stoker.spec._base import Decay, Fraction, Knob, NonNegative, Positive, Spec
+from stoker.spec._base import Decay, Fraction, Knob, NonNegative, Positive
+from stoker.spec.param_groups import Grouped
 
 
-class SGD(Spec):
+class SGD(Grouped):
     """Stochastic gradient descent with momentum."""
 
     type: Literal["sgd"] = "sgd"
@@ -20,11 +21,9 @@ class SGD(Spec):
     """Share of the gradient kept out of the momentum."""
     nesterov: Annotated[bool, Knob(affects=("quality",), rows=("OPT-16",))] = False
     """Look ahead along the momentum; needs momentum above 0 and dampening 0."""
-    weight_decay: Annotated[NonNegative, Knob(affects=("quality",), rows=("OPT-18",))] = 0.0
-    """Pull towards zero added to the gradient (L2)."""
 
 
-class Adam(Spec):
+class Adam(Grouped):
     """Adaptive moments (Kingma and Ba 2015)."""
 
     type: Literal["adam"] = "adam"
@@ -37,13 +36,11 @@ class Adam(Spec):
     """Decay of the second moment."""
     eps: Annotated[Positive, Knob(affects=("quality",), rows=("OPT-08",))] = 1e-8
     """Added to the root of the second moment."""
-    weight_decay: Annotated[NonNegative, Knob(affects=("quality",), rows=("OPT-18",))] = 0.0
-    """Pull towards zero added to the gradient (L2)."""
     amsgrad: Annotated[bool, Knob(affects=("memory", "quality"), rows=("OPT-05",))] = False
     """Use the largest second moment seen (Reddi et al. 2018)."""
 
 
-class AdamW(Spec):
+class AdamW(Grouped):
     """Adam with decoupled weight decay (Loshchilov and Hutter 2019)."""
 
     type: Literal["adamw"] = "adamw"

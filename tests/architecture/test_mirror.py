@@ -47,6 +47,7 @@ MACHINERY = {
     "distributed/mesh": "ranks as a grid, for every strategy that cuts the model",
     "distributed/gradients": "gradients that no wrapper exchanges",
     "distributed/nothing": "a pass over no samples, where every rank must make it",
+    "names": "what the spec and checkpoints call a weight",
     "state": "what parts of a run hand to the checkpoint",
     "remedy": "how a run is brought back",
     "distributed/deferred": "the part of ddp for steps that may have to be made again",
@@ -102,7 +103,8 @@ def families(spec: Path) -> set[str]:
 def _declares(node: ast.AST) -> bool:
     if isinstance(node, ast.ClassDef):
         return any(
-            isinstance(base, ast.Name) and base.id in ("Spec", "Metric", "Warmup", "Ranks", "Cuttable") for base in node.bases
+            isinstance(base, ast.Name) and base.id in ("Spec", "Metric", "Warmup", "Grouped", "Ranks", "Cuttable")
+            for base in node.bases
         )
     return isinstance(node, ast.keyword) and node.arg == "discriminator"
 

@@ -89,7 +89,7 @@ def peak_of_training(spec: JobSpec, content: DatasetFacts, steps: int = 2) -> in
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
         model = narrowed(build_model(spec.model, known.shape, known.outputs, text=known.text), spec.precision)
         model = recomputing(spec.activation_checkpointing, model)
-        optimizer = build_optimizer(spec.optimizer, model.parameters())
+        optimizer = build_optimizer(spec.optimizer, model.named_parameters())
         for _ in range(steps):
             optimizer.zero_grad()
             for _ in range(batch.accumulation):

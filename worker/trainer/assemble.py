@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -12,19 +12,20 @@ from stoker.plan.known import Known
 from stoker.spec import JobSpec
 from stoker.spec.arithmetic import Sizes
 from stoker.spec.evaluation import Mode
+from stoker.spec.loss import Loss, head_width
 from worker.trainer.activation_checkpointing import recomputing
 from worker.trainer.adversarial import build_adversary, replays_of
 from worker.trainer.artifact import Shelf
 from worker.trainer.average import Average, InTurn, build_average, in_run, settled_rate
 from worker.trainer.control import Control, StopSignal
-from worker.trainer.data import Dataset, Description, Feed, Wanted, build_data
+from worker.trainer.data import Dataset, Description, Feed, Samples, Wanted, build_data
 from worker.trainer.debug import build_guard, build_stragglers, memory_of, watches
 from worker.trainer.distillation import Taught, build_objective
 from worker.trainer.distributed import Replica, arrange, decided, meetings, memories, remote, replicate, slack
 from worker.trainer.distributed.timed import timed
 from worker.trainer.dynamic_batch import Growth, build_fitting, build_growth, fits_memory, keeps_size, lay_out, run_length
 from worker.trainer.errors import SpecProblem
-from worker.trainer.evaluation import Examiner, Text, build_examiner
+from worker.trainer.evaluation import Examiner, Measuring, Text, build_examiner
 from worker.trainer.flops import Hollow, cost_of
 from worker.trainer.guard import Backoff, together
 from worker.trainer.habit import Ending, Habit
@@ -32,9 +33,11 @@ from worker.trainer.inspection import build_inspection, show_model, watched
 from worker.trainer.interpretability import Matter, build_interpretability
 from worker.trainer.journal import Journal
 from worker.trainer.logging import Log, build_figures, build_leave, build_log, build_sinks, build_watch, parts_of
-from worker.trainer.loss import SummedCrossEntropy, SummedLoss, build_loss
+from worker.trainer.loss import OfClasses, SampleWeighted, SummedLoss, build_loss, build_weighted_loss, in_chunks, reading_of
 from worker.trainer.model import build_model
+from worker.trainer.names import weights_of
 from worker.trainer.optimizer import build_optimizer
+from worker.trainer.param_groups import check_patterns
 from worker.trainer.passes import Accumulated, Passes, build_passes
 from worker.trainer.peaks import peak_of
 from worker.trainer.precision import Arithmetic, narrowed
@@ -127,18 +130,21 @@ def assemble(
     world = arrange(spec.distributed, world)
     seeds, aim = build_seeds(spec.reproducibility), build_task(spec.task)
     journal.phase("loading_data")
-    wanted = Wanted(aim.classes, aim.columns) if aim.labelled else None
+    wanted = Wanted(aim.classes, aim.columns, aim.labels, spec.data.sample_weight_column) if aim.labelled else None
     data = build_data(spec.data, wanted, aim.count, home, seed=seeds.split, world=world, learned=learned)
-    outputs = data.about.outputs
+    outputs, goal = data.about.outputs, spec.loss or aim.loss
     if aim.count is not None and aim.count != outputs:
-        raise SpecProblem(f"task.num_outputs is {aim.count}, but the data set has {outputs}")
+        counted = "num_labels" if aim.labels else "num_outputs"
+        raise SpecProblem(f"task.{counted} is {aim.count}, but the data set has {outputs}")
 
     journal.phase("building_model")
     torch.manual_seed(seeds.weights)
     model = narrowed(
-        build_model(spec.model, data.about.shape, outputs, text=data.about.codec is not None).to(world.device), spec.precision
+        build_model(spec.model, data.about.shape, head_width(goal, outputs), text=data.about.codec is not None).to(world.device),
+        spec.precision,
     )
-    loss = build_loss(spec.loss or aim.loss, outputs, data.train.targets).to(world.device)
+    loss = _loss(goal, spec, outputs, data, classes=aim.classes).to(world.device)
+    reading = reading_of(loss)
     micro, training = micro_size(spec.training, spec.distributed.data_parts), spec.training
     feed = Feed(
         spec.data.loader,
@@ -159,6 +165,7 @@ def assemble(
     pace = pace_of(feed.timeline, training.batch_size, tokens, steady=keeps_size(training.dynamic_batch))
     arithmetic = Arithmetic(spec.precision, world)
     parameters = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    check_patterns(spec.optimizer, (name for name, _ in weights_of(model)))
     model = recomputing(spec.activation_checkpointing, model)
     objective = build_objective(
         training.distillation,
@@ -169,10 +176,12 @@ def assemble(
         sample=data.train.slice(0, 1, world.device)[0],
         world=world,
     )
-    spread = decided(spec, _known(data, outputs), world, journal)
+    objective = in_chunks(goal, objective)
+    spread = decided(spec, _known(data, head_width(goal, outputs)), world, journal)
     replica = replicate(spread, objective, world, late=fits_memory(training.dynamic_batch))
-    params = [p for p in model.parameters() if p.requires_grad]  # those that the strategy left: it may have cut them
-    optimizer = remote(replica, build_optimizer(spec.optimizer, params))
+    weights = weights_of(model)  # those that the strategy left: it may have cut them
+    params = [weight for _, weight in weights]
+    optimizer = remote(replica, build_optimizer(spec.optimizer, weights))
     met = meetings(spread, replica, optimizer, world)
     clip = build_clip(
         training.gradient_clipping, params, measured=spec.logging.gradient_norm or watches(spec.debug), pieces=world.pieces
@@ -220,16 +229,19 @@ def assemble(
         pace=pace,
         world=world,
         autocast=arithmetic.autocast,
+        measuring=Measuring(aim.labels, reading.predicted, reading.truth),
     )
-    mean_loss, splits = _mean_loss(loss), {"train": data.train, "validation": data.validation, "test": data.test}
+    mean_loss = _mean_loss(loss)
+    plain = _mean_loss(loss.loss if isinstance(loss, SampleWeighted) else loss)
+    splits = {name: _plain(getattr(data, name), reading.truth) for name in ("train", "validation", "test")}
     matter = Matter(
         model,
-        data.train,
+        splits["train"],
         splits,
         classes=aim.classes,
         outputs=outputs,
         columns=data.about.columns,
-        mean_loss=mean_loss,
+        mean_loss=plain,
         batch=examiner.batch_size,
         device=world.device,
         seed=seeds.weights,
@@ -319,7 +331,18 @@ def assemble(
     return run
 
 
-def _mean_loss(loss: SummedLoss) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
+def _loss(goal: Loss, spec: JobSpec, outputs: int, data: Dataset, *, classes: bool) -> SummedLoss | SampleWeighted:
+    if spec.data.sample_weight_column is None:
+        return build_loss(goal, outputs, data.train.targets)
+    return build_weighted_loss(goal, outputs, data.train.targets, classes=classes)
+
+
+def _plain(samples: Samples, truth: Callable[[torch.Tensor], torch.Tensor]) -> Samples:
+    """Without the weights of samples; what follows looks at one after the other."""
+    return replace(samples, targets=truth(samples.targets))
+
+
+def _mean_loss(loss: SummedLoss | SampleWeighted) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
     """Of outputs in any number format."""
 
     def mean(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
@@ -338,7 +361,7 @@ def _known(data: Dataset, outputs: int) -> Known:
 
 
 def _text(loss: nn.Module, about: Description, world: World) -> Text | None:
-    if about.codec is None or not isinstance(loss, SummedCrossEntropy):
+    if about.codec is None or not isinstance(loss, OfClasses):
         return None
     return Text(loss.likelihood, torch.from_numpy(about.codec.byte_lengths()).to(world.device))
 

@@ -61,8 +61,9 @@ def step(run: Run) -> None:
     with run.log.watch.during("data"):
         batch = run.feed.batch(run.step)
     run.journal.heart.beat(run.step)
+    rate = run.lr(run.step)
     for group in run.optimizer.param_groups:
-        group["lr"] = run.lr(run.step)
+        group["lr"] = rate * group["scale"]
     for param in run.params:
         param.grad = None
     loss = run.passes(batch)

@@ -9,7 +9,7 @@ from stoker.spec import JobSpec
 from stoker.spec.distributed import ParameterServer
 from worker.trainer.distributed.parameter_server import Server, open_server
 from worker.trainer.journal import Journal
-from worker.trainer.optimizer import build_optimizer
+from worker.trainer.optimizer import optimizer_of
 
 BEAT_SECONDS = 1.0
 
@@ -20,7 +20,7 @@ def serve(spec: JobSpec, home: Path, journal: Journal, place: tuple[int, int], p
     strategy = spec.distributed
     assert isinstance(strategy, ParameterServer), "only a parameter server has ranks that serve"
     journal.phase("training")
-    server = open_server(strategy, rank, ranks, lambda params: build_optimizer(spec.optimizer, params), patience)
+    server = open_server(strategy, rank, ranks, lambda groups: optimizer_of(spec.optimizer, groups), patience)
     while not server.wait(BEAT_SECONDS):
         journal.heart.beat(server.version)
     assert server.ended is not None

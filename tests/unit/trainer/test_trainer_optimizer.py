@@ -68,7 +68,7 @@ def test_trajectory_matches_numpy(name: str) -> None:
     spec, reference = CASES[name]
     start = np.random.default_rng(0).normal(size=(7, 3))
     param = torch.nn.Parameter(torch.from_numpy(start.copy()))
-    optimizer, expected = build_optimizer(spec, [param]), reference(spec, start)
+    optimizer, expected = build_optimizer(spec, [("w", param)]), reference(spec, start)
     for _ in range(STEPS):
         param.grad = torch.from_numpy(gradient(param.detach().numpy()))
         optimizer.step()
@@ -77,4 +77,4 @@ def test_trajectory_matches_numpy(name: str) -> None:
 
 def test_nesterov_without_momentum_is_refused() -> None:
     with pytest.raises(SpecProblem, match="momentum"):
-        build_optimizer(SGD(nesterov=True), [torch.nn.Parameter(torch.zeros(1))])
+        build_optimizer(SGD(nesterov=True), [("w", torch.nn.Parameter(torch.zeros(1)))])

@@ -9,17 +9,10 @@ from torch import nn
 
 from worker.trainer.assemble import Run
 from worker.trainer.checkpoint.boxes import Stores, local, summed
+from worker.trainer.names import plain
 
 EXTRA = "_extra."
 """Names of what is trained beside the model: weights of the loss, in the order of the optimizer."""
-WRAPPERS = ("_checkpoint_wrapped_module.", "_orig_mod.")
-"""What wrappers around modules add to names; checkpoints have names without them, so that wrapping may change."""
-
-
-def plain(name: str) -> str:
-    for wrapper in WRAPPERS:
-        name = name.replace(wrapper, "")
-    return name
 
 
 def model_tensors(run: Run) -> dict[str, torch.Tensor]:

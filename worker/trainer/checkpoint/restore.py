@@ -10,10 +10,11 @@ from torch.distributed.tensor import DTensor, Replicate
 from stoker.events import Notice
 from worker.trainer.assemble import Run
 from worker.trainer.checkpoint.boxes import box_of, local, tell
-from worker.trainer.checkpoint.content import EXTRA, model_tensors, plain, trained
+from worker.trainer.checkpoint.content import EXTRA, model_tensors, trained
 from worker.trainer.checkpoint.places import RANKS, STATE
 from worker.trainer.checkpoint.read import Stored
 from worker.trainer.errors import SpecProblem
+from worker.trainer.names import plain
 from worker.trainer.staging import TensorFile
 
 

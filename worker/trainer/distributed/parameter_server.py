@@ -26,7 +26,11 @@ from worker.trainer.world import World
 
 Tensors = list[torch.Tensor]
 States = list[dict[str, torch.Tensor]]
-Build = Callable[[Sequence[nn.Parameter]], torch.optim.Optimizer]
+Groups = list[dict[str, Any]]
+"""Of weights that an optimizer treats alike, what it has for them."""
+Build = Callable[[Groups], torch.optim.Optimizer]
+MOVING = ("lr", "momentum", "betas")
+"""What the schedule sets for each group in each step."""
 
 
 class Server:
@@ -37,6 +41,8 @@ class Server:
         self._changed = threading.Condition()
         self._params: list[nn.Parameter] = []
         self._optimizer: torch.optim.Optimizer | None = None
+        self._places: list[int] = []
+        """Which of the workers' groups each of its own is."""
         self._sent: dict[int, Tensors] = {}
         self._round, self._mean = 0, list[torch.Tensor]()
         self.version = 0
@@ -50,15 +56,20 @@ class Server:
         self.ended: tuple[str, int] | None = None
         """Why the run is over and with which exit code, once it is."""
 
-    def fill(self, weights: Tensors, states: States) -> None:
-        """Begin, or begin again, with these weights and what the optimizer knew of each."""
+    def fill(self, weights: Tensors, states: States, places: list[int], groups: Groups) -> None:
+        """Begin, or begin again, with these weights, what the optimizer knew of each, and which group each is in."""
         with self._changed:
             self._params = [nn.Parameter(weight.clone()) for weight in weights]
-            self._optimizer = self._build(self._params) if self._params else None
+            self._places = sorted(set(places))
+            own = [{**groups[at], "params": self._of(at, places)} for at in self._places]
+            self._optimizer = self._build(own) if own else None
             for param, state in zip(self._params, states, strict=True):
                 if state and self._optimizer is not None:
                     self._optimizer.state[param] = {key: value.clone() for key, value in state.items()}
             self._sent, self._clocks, self._seen = {}, [0] * self._workers, [self.version] * self._workers
+
+    def _of(self, group: int, places: list[int]) -> list[nn.Parameter]:
+        return [param for param, at in zip(self._params, places, strict=True) if at == group]
 
     def mean(self, worker: int, gradients: Tensors) -> Tensors:
         """The mean of all workers' gradients, once all of them are there; added in the order of workers."""
@@ -73,12 +84,12 @@ class Server:
             self._changed.wait_for(lambda: self._round > turn or self.ended is not None)
             return self._mean
 
-    def step(self, worker: int, gradients: Tensors | None, rates: list[float]) -> Tensors:
+    def step(self, worker: int, gradients: Tensors | None, moving: Groups) -> Tensors:
         """Step with a gradient and give the weights. Without one, wait until another worker's is in: see `Sync`."""
         with self._changed:
             self._clocks[worker] += 1
             if gradients is not None:
-                self._move(worker, gradients, rates)
+                self._move(worker, gradients, moving)
                 self._changed.notify_all()
             self._changed.wait_for(lambda: self._may_go_on(worker) or self.ended is not None)
             lead = self._clocks[worker] - min(self._clocks)
@@ -86,14 +97,14 @@ class Server:
             self._seen[worker] = self.version
             return [param.detach().clone() for param in self._params]
 
-    def _move(self, worker: int, gradients: Tensors, rates: list[float]) -> None:
+    def _move(self, worker: int, gradients: Tensors, moving: Groups) -> None:
         missed = self.version - self._seen[worker]
         self.staleness[missed] = self.staleness.get(missed, 0) + 1
         self.version += 1
         if self._optimizer is None:
             return
-        for group, rate in zip(self._optimizer.param_groups, rates, strict=True):
-            group["lr"] = rate
+        for group, at in zip(self._optimizer.param_groups, self._places, strict=True):
+            group |= moving[at]
         for param, gradient in zip(self._params, gradients, strict=True):
             param.grad = gradient
         self._optimizer.step()
@@ -208,9 +219,14 @@ class Servers:
         parts = [iter(share) for share in shares]
         return [next(parts[owner]) for owner in self._owner]
 
-    def fill(self, states: States) -> None:
+    def fill(self, own: torch.optim.Optimizer) -> None:
+        """Servers begin with this rank's weights and optimizer."""
+        group_of = {id(param): at for at, group in enumerate(own.param_groups) for param in group["params"]}
+        groups = [{key: value for key, value in group.items() if key != "params"} for group in own.param_groups]
         weights = self._shares([param.detach().cpu() for param in self._params])
-        self._ask("fill", list(zip(weights, self._shares(states), strict=True)))
+        states = self._shares([{k: v.cpu() for k, v in own.state.get(p, {}).items() if torch.is_tensor(v)} for p in self._params])
+        places = self._shares([group_of[id(param)] for param in self._params])
+        self._ask("fill", [(*share, groups) for share in zip(weights, states, places, strict=True)])
 
     @torch.no_grad()
     def mean(self) -> None:
@@ -221,10 +237,10 @@ class Servers:
             param.grad = gradient.to(param.device)
 
     @torch.no_grad()
-    def step(self, rates: list[float], *, push: bool) -> None:
+    def step(self, moving: Groups, *, push: bool) -> None:
         """Step with this worker's gradients, or after another's; weights are the servers' then."""
         shares: list[Any] = self._shares([_sent(param) for param in self._params]) if push else [None] * len(self._names)
-        self._take(self._ask("step", [(self._world.rank, share, rates) for share in shares]))
+        self._take(self._ask("step", [(self._world.rank, share, moving) for share in shares]))
 
     @torch.no_grad()
     def pull(self) -> None:
@@ -250,7 +266,7 @@ class Remote(torch.optim.Optimizer):
         self._servers, self._push = servers, push
 
     def step(self, closure: Any = None) -> None:  # type: ignore[override]  # nothing is computed again
-        self._servers.step([group["lr"] for group in self.param_groups], push=self._push)
+        self._servers.step([{key: group[key] for key in MOVING if key in group} for group in self.param_groups], push=self._push)
 
 
 class _Averaging:
@@ -312,8 +328,7 @@ class Served:
     def _fill(self) -> None:
         assert self._optimizer is not None
         if self._world.is_lead:
-            known = self._optimizer.state
-            self.servers.fill([{k: v.cpu() for k, v in known.get(p, {}).items() if torch.is_tensor(v)} for p in self._params])
+            self.servers.fill(self._optimizer)
         self._meet()
 
     def tensors(self) -> dict[str, torch.Tensor]:

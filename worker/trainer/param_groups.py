@@ -1,0 +1,46 @@
+"""Weights shared out into groups that the optimizer treats alike."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from torch import nn
+
+from stoker.spec.param_groups import Grouped, Treatment
+from worker.trainer.errors import SpecProblem
+
+Named = Iterable[tuple[str, nn.Parameter]]
+Scale = Callable[[str], float]
+"""Name of a weight to a factor on its learning rate, beside that of its group."""
+Group = dict[str, Any]
+"""As torch.optim has it: `params`, and what differs from the optimizer's own; `scale` is what the loop multiplies the rate by."""
+
+
+def even(name: str) -> float:
+    return 1.0
+
+
+def grouped(spec: Grouped, weights: Named, scale: Scale = even) -> list[Group]:
+    """In the order of their first weights, so that alike runs have alike groups. A single group where nothing differs."""
+    made: dict[tuple[Treatment, float], Group] = {}
+    for name, weight in weights:
+        treatment, factor = spec.treatment(name, weight.shape), scale(name)
+        group = made.setdefault(
+            (treatment, factor),
+            {
+                "params": [],
+                "scale": treatment.lr_scale * factor,
+                "weight_decay": treatment.weight_decay,
+                "companion": treatment.companion,
+            },
+        )
+        group["params"].append(weight)
+    return list(made.values())
+
+
+def check_patterns(spec: Grouped, names: Iterable[str]) -> None:
+    """`names`: of all weights of the model. Raises SpecProblem for a pattern that no weight falls to."""
+    for index in spec.idle_groups(names):
+        pattern = spec.param_groups[index].pattern
+        raise SpecProblem(
+            f"optimizer.param_groups[{index}].pattern: {pattern!r} matches no weight that an earlier pattern leaves; see the model's summary"
+        )
