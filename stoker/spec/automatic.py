@@ -13,10 +13,11 @@ from stoker.spec.loss import BinaryCrossEntropy, CrossEntropy, Loss, MeanSquared
 from stoker.spec.model import GRU, LSTM, MLP, RNN, Layers, TransformerDecoder
 from stoker.spec.model.layers import Layer, Norm, Pool, Residual
 from stoker.spec.model.transformer_decoder import RotaryPosition
+from stoker.spec.multi_task import ClassHead, Head, MultiTask, NumberHead
 from stoker.spec.precision import Precision
-from stoker.spec.problem import class_total
+from stoker.spec.problem import class_total, distinct_values
 from stoker.spec.schedule import WSD
-from stoker.spec.task import CausalLM, Classification, Multilabel, Regression, Task
+from stoker.spec.task import CausalLM, Classification, Multilabel, Regression, SingleTask
 from stoker.spec.training import Training
 
 MAX_CLASSES = 100_000
@@ -27,7 +28,7 @@ def completed(spec: JobSpec, facts: DatasetFacts | None) -> JobSpec:
     """The spec with automatic fields set, as far as spec and facts say what they are. The result is not validated."""
     spec = _with(spec, data=_data(spec, facts))
     spec = _with(spec, task=_task(spec, facts))
-    spec = _with(spec, model=_model(spec), loss=spec.loss or usual_loss(spec.task))
+    spec = _with(spec, model=_model(spec), loss=_loss(spec))
     ranks = spec.distributed.world_size
     parts = spec.distributed.data_parts
     spec = _with(spec, training=_batch(spec.training, parts), resources=_with(spec.resources, cpus=spec.resources.cpus or ranks))
@@ -79,7 +80,7 @@ def _pinned(source: Any, facts: DatasetFacts) -> Any:
 def _measured(spec: JobSpec, facts: DatasetFacts) -> dict[str, Any]:
     source, content = spec.data.source, facts.content
     if isinstance(source, Csv | Parquet) and isinstance(content, TableFacts) and source.columns is None:
-        held_back = targets_of(spec)
+        held_back = (*targets_of(spec), spec.data.sample_weight_column)
         return {"columns": tuple(column.name for column in content.columns if column.name not in held_back)}
     if isinstance(source, ImageFolder) and isinstance(content, ImageFacts):
         return {"height": source.height or content.height, "width": source.width or content.width}
@@ -93,6 +94,8 @@ def targets_of(spec: JobSpec) -> tuple[str, ...]:
             return (target,)
         case Multilabel(target=tuple() as targets) | Regression(target=tuple() as targets):
             return targets
+        case MultiTask(columns=columns):
+            return columns
         case _:
             return ()
 
@@ -101,7 +104,7 @@ def _strategy(spec: JobSpec) -> str:
     match spec.task:
         case Classification():
             return "stratified"
-        case Multilabel() | Regression():
+        case Multilabel() | Regression() | MultiTask():
             return "random"
         case CausalLM():
             return "contiguous"
@@ -116,8 +119,23 @@ def _task(spec: JobSpec, facts: DatasetFacts | None) -> Any:
             return _with(spec.task, num_outputs=_output_count(spec, facts))
         case Multilabel(num_labels=None):
             return _with(spec.task, num_labels=_output_count(spec, facts))
+        case MultiTask(tasks=heads):
+            return _with(spec.task, tasks=tuple(_head(head, facts) for head in heads))
         case _:
             return spec.task
+
+
+def _head(head: Head, facts: DatasetFacts | None) -> Any:
+    match head:
+        case ClassHead(num_classes=None):
+            total = distinct_values(head.target, facts.content) if facts else None
+            return _with(
+                head, num_classes=total if total is not None and 2 <= total <= MAX_CLASSES else None, loss=head.minimised
+            )
+        case ClassHead():
+            return _with(head, loss=head.minimised)
+        case NumberHead():
+            return _with(head, num_outputs=head.num_outputs or len(head.columns), loss=head.minimised)
 
 
 def _output_count(spec: JobSpec, facts: DatasetFacts | None) -> int | None:
@@ -130,7 +148,19 @@ def _output_count(spec: JobSpec, facts: DatasetFacts | None) -> int | None:
     return None
 
 
-def usual_loss(task: Task) -> Loss:
+def _loss(spec: JobSpec) -> Any:
+    """Several tasks have one each."""
+    if isinstance(spec.task, MultiTask):
+        return spec.loss
+    return _weighted(spec.loss or usual_loss(spec.task), spec)
+
+
+def _weighted(loss: Loss, spec: JobSpec) -> Any:
+    weights = spec.data.sample_weight_column is not None and loss.sample_weight_normalization is None
+    return _with(loss, sample_weight_normalization="weights") if weights else loss
+
+
+def usual_loss(task: SingleTask) -> Loss:
     """What a task minimises unless the spec says otherwise."""
     match task:
         case Classification() | CausalLM():
@@ -222,6 +252,9 @@ def _metrics(spec: JobSpec) -> tuple[Spec, ...]:
             return (Accuracy(),)
         case Regression():
             return (Mae(), Rmse())
+        case MultiTask(tasks=heads):
+            kinds = {type(head) for head in heads}
+            return (*((Accuracy(),) if ClassHead in kinds else ()), *((Mae(), Rmse()) if NumberHead in kinds else ()))
         case CausalLM():
             return (Perplexity(),)
 
@@ -231,6 +264,8 @@ def better(spec: JobSpec, monitor: str) -> str | None:
     key = monitor.removeprefix("validation/")
     if key == "loss":
         return "min"
+    if isinstance(spec.task, MultiTask):
+        return spec.task.modes(spec.evaluation.metrics or ()).get(key)
     return next((metric.mode for metric in spec.evaluation.metrics or () if metric.key == key), None)
 
 

@@ -331,7 +331,7 @@ def assemble(
     return run
 
 
-def _loss(goal: Loss, spec: JobSpec, outputs: int, data: Dataset, *, classes: bool) -> SummedLoss | SampleWeighted:
+def _loss(goal: Loss, spec: JobSpec, outputs: int, data: Dataset, *, classes: bool) -> SummedLoss:
     if spec.data.sample_weight_column is None:
         return build_loss(goal, outputs, data.train.targets)
     return build_weighted_loss(goal, outputs, data.train.targets, classes=classes)
@@ -342,7 +342,7 @@ def _plain(samples: Samples, truth: Callable[[torch.Tensor], torch.Tensor]) -> S
     return replace(samples, targets=truth(samples.targets))
 
 
-def _mean_loss(loss: SummedLoss | SampleWeighted) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
+def _mean_loss(loss: SummedLoss) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
     """Of outputs in any number format."""
 
     def mean(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:

@@ -35,6 +35,22 @@ class Criterion(Protocol):
     def sample_weights(self, targets: torch.Tensor) -> torch.Tensor: ...
 
 
+def _same(value: torch.Tensor) -> torch.Tensor:
+    return value
+
+
+@dataclass(frozen=True)
+class Measuring:
+    """What metrics see of outputs and targets."""
+
+    labels: bool = False
+    """Outputs are for labels, each there or not, not for classes."""
+    predicted: Callable[[torch.Tensor], torch.Tensor] = _same
+    """Of outputs what is held against the targets."""
+    truth: Callable[[torch.Tensor], torch.Tensor] = _same
+    """Of targets what is to be predicted."""
+
+
 @dataclass(frozen=True)
 class Text:
     """What perplexity and bits per byte need beside the outputs."""
@@ -67,6 +83,7 @@ class Examiner:
     """Validation samples at most."""
     world: World
     autocast: Callable[[], AbstractContextManager[object]]
+    measuring: Measuring = Measuring()
 
     @property
     def modes(self) -> dict[str, Mode]:
@@ -109,15 +126,18 @@ class Examiner:
         self._measure(tally, outputs, targets)
 
     def _measure(self, tally: Tally, outputs: torch.Tensor, targets: torch.Tensor) -> None:
+        if not tally.measures:
+            return
+        predicted, truth = self.measuring.predicted(outputs.flatten(0, -2)), self.measuring.truth(targets)
         for measure in tally.measures.values():
-            measure.update(outputs.flatten(0, -2), targets if targets.is_floating_point() else targets.flatten())
+            measure.update(predicted, truth if truth.is_floating_point() else truth.flatten())
 
     def _measures(self) -> "dict[str, Measure]":
         wanted = [metric for metric in self.metrics if not isinstance(metric, Perplexity | BitsPerByte)]
         if not wanted:
             return {}
         build = importlib.import_module("worker.trainer.metrics").build_measure
-        return {metric.key: build(metric, self.outputs, self.world.device) for metric in wanted}
+        return {metric.key: build(metric, self.outputs, self.world.device, labels=self.measuring.labels) for metric in wanted}
 
     def _values(self, tally: Tally) -> dict[str, float]:
         loss, weight, surprise, tokens, size = self.world.sum(tally.sums).tolist()
@@ -148,6 +168,7 @@ def build_examiner(
     pace: Pace,
     world: World,
     autocast: Callable[[], AbstractContextManager[object]],
+    measuring: Measuring = Measuring(),
 ) -> Examiner:
     """`defaults`: what the task measures when the spec names nothing. Raises SpecProblem for a metric that does not fit."""
     metrics = tuple(defaults) if spec.metrics is None else spec.metrics
@@ -164,6 +185,7 @@ def build_examiner(
         spec.batches and spec.batches * batch_size,
         world,
         autocast,
+        measuring,
     )
     examiner._measures()  # a metric that cannot be built is found before the first step
     return examiner

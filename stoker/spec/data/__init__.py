@@ -2,6 +2,8 @@
 
 from typing import Annotated
 
+from pydantic import Field
+
 from stoker.spec._base import Knob, Spec
 from stoker.spec.data.loader import Loader
 from stoker.spec.data.normalization import MinMax, Normalization, Standard
@@ -10,12 +12,16 @@ from stoker.spec.data.source import Arrays, Csv, ImageFolder, Parquet, Source, T
 from stoker.spec.data.split import Split
 from stoker.spec.data.tokenizer import Bpe, ByteTokenizer, CharTokenizer, Tokenizer
 
+SampleWeightColumn = Annotated[str, Field(min_length=1, max_length=256)]
+
 
 class Data(Spec):
     """Where samples come from and what happens to them before the model."""
 
     source: Source
     """The data set and its format."""
+    sample_weight_column: Annotated[SampleWeightColumn | None, Knob(affects=("quality",), rows=("LOSS-10",))] = None
+    """Column of a table that says what each sample weighs in the loss, 0 or more; null for all alike."""
     split: Split = Split()
     """Which part is kept for validation and test."""
     normalization: Annotated[Normalization | None, Knob(affects=("quality",), rows=("DATA-13", "DATA-14"))] = None

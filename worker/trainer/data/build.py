@@ -51,9 +51,11 @@ def _table(spec: Data, table: Table, wanted: Wanted, classes: int | None, seed: 
     if spec.tokenizer is not None or spec.sequence is not None:
         raise SpecProblem("data.tokenizer and data.sequence are for text only; remove them")
     names, targets, outputs = _targets(table.targets, wanted, classes)
-    everything = Samples(torch.from_numpy(table.inputs), targets)
+    everything = Samples(torch.from_numpy(table.inputs), _with_weights(targets, table.weights))
     parts = split_rows(spec.split, len(everything), targets if wanted.classes else None, seed)
     train = everything.take(parts.train)
+    if table.weights is not None and not bool(train.targets[:, -1].any()):
+        raise DataProblem("data.sample_weight_column: every training sample has weight 0, so nothing would be learned")
     about = Description(tuple(train.inputs.shape[1:]), outputs, names, table.columns)
     if spec.normalization is not None:
         scaling = (
@@ -66,6 +68,13 @@ def _table(spec: Data, table: Table, wanted: Wanted, classes: int | None, seed: 
         _scaled(everything.take(rows), about.scaling) for rows in (parts.train, parts.validation, parts.test)
     )
     return Dataset(train, validation, test, about)
+
+
+def _with_weights(targets: torch.Tensor, weights: npt.NDArray[np.float32] | None) -> torch.Tensor:
+    """Targets as they are, or (n, k + 1) numbers with the weights; classes are small enough to be exact in float32."""
+    if weights is None:
+        return targets
+    return torch.cat((targets.float().reshape(len(targets), -1), torch.from_numpy(weights)[:, None]), 1)
 
 
 def _scaled(samples: Samples, scaling: Scaling | None) -> Samples:

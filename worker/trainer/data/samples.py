@@ -12,7 +12,9 @@ class Samples:
     inputs: torch.Tensor
     """(n, *shape) float32, or (n, length) int32 token ids."""
     targets: torch.Tensor
-    """(n,) int64 classes, (n, outputs) float32 numbers, or (n, length) int32 token ids."""
+    """(n,) int64 classes, (n, outputs) float32 numbers, or (n, length) int32 token ids; where samples have weights, (n, k + 1)
+    float32 numbers, the last of which is the weight.
+    """
 
     def __len__(self) -> int:
         return self.inputs.shape[0]

@@ -24,6 +24,8 @@ class Wanted:
     """Target columns of a table."""
     labels: bool = False
     """Targets are zeros and ones."""
+    weights: str | None = None
+    """Column of a table with the weight of each sample."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,8 @@ class Table:
     """(n,) int64 or text for classes, (n, outputs) float32 for numbers."""
     columns: tuple[str, ...] = field(default=())
     """Names of the features, where they have names."""
+    weights: npt.NDArray[np.float32] | None = None
+    """(n,): what each sample weighs in the loss."""
 
 
 def read_source(spec: Source, root: Path, wanted: Wanted | None) -> Table | bytes:
@@ -79,13 +83,22 @@ def _table(spec: Csv | Parquet, files: list[Path], wanted: Wanted) -> Table:
     if not wanted.columns:
         raise SpecProblem("task.target: name the column to predict")
     table = read_csv(files, spec.delimiter) if isinstance(spec, Csv) else read_parquet(files)
-    names, inputs = features(table, spec.columns, wanted.columns)
+    apart = wanted.columns if wanted.weights is None else (*wanted.columns, wanted.weights)
+    names, inputs = features(table, spec.columns, apart)
+    weights = None if wanted.weights is None else _weights(numbers(table, wanted.weights), wanted.weights)
     if wanted.classes:
-        return Table(inputs, labels(table, wanted.columns[0]), names)
+        return Table(inputs, labels(table, wanted.columns[0]), names, weights)
     targets = np.stack([numbers(table, name) for name in wanted.columns], axis=1)
     if wanted.labels:
         _zeros_and_ones(targets, wanted.columns)
-    return Table(inputs, targets, names)
+    return Table(inputs, targets, names, weights)
+
+
+def _weights(values: npt.NDArray[np.float32], name: str) -> npt.NDArray[np.float32]:
+    if (values < 0).any():
+        row = int(np.flatnonzero(values < 0)[0])
+        raise DataProblem(f"data.sample_weight_column: {name!r} is {values[row]:g} at row {row + 1}; weights are 0 or more")
+    return values
 
 
 def _zeros_and_ones(targets: npt.NDArray[np.generic], names: Sequence[str]) -> None:

@@ -15,12 +15,17 @@ from stoker.spec.loss import (
     MeanSquaredError,
     NegativeLogLikelihood,
 )
-from worker.trainer.loss.binary import SummedBinary, build_binary
+from worker.trainer.loss.binary import build_binary
+from worker.trainer.loss.chunked import in_chunks
 from worker.trainer.loss.classes import OfClasses, SummedCrossEntropy, SummedLikelihood, build_classes
-from worker.trainer.loss.focal import FocalOfClasses, FocalOfLabels, build_focal
-from worker.trainer.loss.numbers import SummedDistances, SummedGaussian, SummedHuber, SummedSquares, build_numbers
+from worker.trainer.loss.focal import FocalOfClasses, build_focal
+from worker.trainer.loss.numbers import SummedGaussian, SummedSquares, build_numbers
+from worker.trainer.loss.reading import Reading, reading_of
+from worker.trainer.loss.summed import Summed
+from worker.trainer.loss.weighted import SampleWeighted
 
-SummedLoss = OfClasses | FocalOfLabels | SummedBinary | SummedSquares | SummedDistances | SummedHuber | SummedGaussian
+SummedLoss = Summed
+"""Any of them: `forward(outputs, targets)` sums, `each` is the sum of each sample, `sample_weights(targets)` what each counts."""
 
 
 def build_loss(spec: Loss, outputs: int, targets: torch.Tensor) -> SummedLoss:
@@ -40,13 +45,24 @@ def build_loss(spec: Loss, outputs: int, targets: torch.Tensor) -> SummedLoss:
             assert_never(spec)
 
 
+def build_weighted_loss(spec: Loss, outputs: int, targets: torch.Tensor, *, classes: bool) -> SampleWeighted:
+    """For targets with the weight of each sample in their last column. Raises SpecProblem when the loss does not fit them."""
+    loss = build_loss(spec, outputs, targets[:, 0].long() if classes else targets[:, :-1])
+    return SampleWeighted(loss, classes=classes, normalization=spec.sample_weight_normalization or "weights")
+
+
 __all__ = [
     "FocalOfClasses",
     "OfClasses",
+    "Reading",
+    "SampleWeighted",
     "SummedCrossEntropy",
     "SummedGaussian",
     "SummedLikelihood",
     "SummedLoss",
     "SummedSquares",
     "build_loss",
+    "build_weighted_loss",
+    "in_chunks",
+    "reading_of",
 ]
