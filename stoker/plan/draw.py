@@ -4,6 +4,7 @@ from typing import assert_never
 
 from stoker.errors import Finding, SpecError
 from stoker.plan.decoder import play_decoder
+from stoker.plan.heads import play_heads, play_losses
 from stoker.plan.known import Known
 from stoker.plan.layers import play_layers
 from stoker.plan.loss import play_loss
@@ -14,6 +15,7 @@ from stoker.spec import JobSpec
 from stoker.spec.automatic import usual_loss
 from stoker.spec.model import GRU, LSTM, MLP, RNN, Layers, TransformerDecoder
 from stoker.spec.model.shapes import Misfit
+from stoker.spec.multi_task import MultiTask
 from stoker.spec.task import Multilabel
 
 
@@ -38,6 +40,9 @@ def draw(spec: JobSpec, known: Known, batch: int) -> Tape:
             )
         case _:
             assert_never(spec.model)
+    if isinstance(spec.task, MultiTask):
+        play_losses(tape, spec.task, play_heads(tape, spec.task, out))
+        return tape
     play_loss(tape, spec.loss or usual_loss(spec.task), out, labels=isinstance(spec.task, Multilabel))
     return tape
 

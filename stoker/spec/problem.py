@@ -9,6 +9,7 @@ from stoker.spec.data import Arrays, Bpe, ByteTokenizer, CharTokenizer, Csv, Ima
 from stoker.spec.data.tokenizer import Tokenizer
 from stoker.spec.job import JobSpec
 from stoker.spec.loss import head_width
+from stoker.spec.multi_task import MultiTask
 from stoker.spec.task import CausalLM, Classification, Multilabel, Regression
 
 BYTE_VOCABULARY = 256
@@ -48,6 +49,8 @@ def _outputs(spec: JobSpec, vocab: int | None) -> int | None:
             return None if outputs is None else head_width(spec.loss, outputs)
         case CausalLM():
             return vocab
+        case MultiTask(widths=widths):
+            return None if widths is None else sum(widths)
         case _:
             assert_never(spec.task)
 
@@ -140,6 +143,12 @@ def class_counts(spec: JobSpec, content: Content) -> dict[str, int] | None:
             return None
         case _:
             assert_never(content)
+
+
+def distinct_values(name: str, content: Content) -> int | None:
+    """Of a column of a table."""
+    columns = content.columns if isinstance(content, TableFacts) else ()
+    return next((column.distinct for column in columns if column.name == name), None)
 
 
 def class_total(spec: JobSpec, content: Content) -> int | None:

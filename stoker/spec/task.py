@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from stoker.spec._base import Knob, Size, Spec
+from stoker.spec.multi_task import MultiTask
 
 Column = Annotated[str, Field(min_length=1, max_length=256)]
 
@@ -49,4 +50,5 @@ class CausalLM(Spec):
     """Which task this is."""
 
 
-Task = Annotated[Classification | Multilabel | Regression | CausalLM, Field(discriminator="type")]
+SingleTask = Classification | Multilabel | Regression | CausalLM
+Task = Annotated[Classification | Multilabel | Regression | CausalLM | MultiTask, Field(discriminator="type")]

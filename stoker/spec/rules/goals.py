@@ -7,6 +7,7 @@ from stoker.spec.automatic import better
 from stoker.spec.evaluation import F1, R2, Accuracy, Auroc, BitsPerByte, Mae, MetricSpec, Perplexity, PrecisionScore, Recall, Rmse
 from stoker.spec.loss import CrossEntropy
 from stoker.spec.messages import shown
+from stoker.spec.multi_task import MultiTask, metrics_of
 from stoker.spec.optimizer import SGD
 from stoker.spec.rules._rule import Case, Hit, Rule, hit
 from stoker.spec.suggest import nearest
@@ -16,7 +17,7 @@ from stoker.spec.task import CausalLM, Classification, Multilabel, Regression, T
 def loss_fits_task(case: Case) -> Iterator[Hit]:
     loss, task = case.spec.loss, case.spec.task
     fitting = losses_of(task)
-    if loss is not None and loss.type not in fitting:
+    if loss is not None and fitting and loss.type not in fitting:
         yield hit("/loss/type", fitting, loss=loss.type, task=task.type, fitting=", ".join(fitting))
 
 
@@ -29,6 +30,8 @@ def losses_of(task: Task) -> tuple[str, ...]:
             return ("bce", "focal")
         case Regression():
             return ("mse", "mae", "huber", "gaussian_nll")
+        case MultiTask():
+            return ()  # each task has its own
         case _:
             assert_never(task)
 
@@ -38,6 +41,7 @@ METRICS_OF = {
     Multilabel: ("accuracy", "precision", "recall", "f1", "auroc"),
     Regression: ("mae", "rmse", "r2"),
     CausalLM: ("perplexity", "bits_per_byte"),
+    MultiTask: ("accuracy", "precision", "recall", "f1", "auroc", "mae", "rmse", "r2"),
 }
 
 
@@ -56,7 +60,11 @@ def _tasks_of(metric: MetricSpec) -> tuple[type[Task], ...]:
 def metric_fits_task(case: Case) -> Iterator[Hit]:
     task = case.spec.task
     for index, metric in enumerate(case.spec.evaluation.metrics or ()):
-        if not isinstance(task, _tasks_of(metric)):
+        if not (
+            any(metrics_of(head, (metric,)) for head in task.tasks)
+            if isinstance(task, MultiTask)
+            else isinstance(task, _tasks_of(metric))
+        ):
             fitting = METRICS_OF[type(task)]
             yield hit(f"/evaluation/metrics/{index}", fitting, metric=metric.type, task=task.type, fitting=", ".join(fitting))
 
@@ -71,7 +79,8 @@ def metric_twice(case: Case) -> Iterator[Hit]:
 
 def monitored(case: Case) -> tuple[str, ...]:
     """Metrics of the validation split that the run reports."""
-    keys = ["loss", *(metric.key for metric in case.spec.evaluation.metrics or ())]
+    task, metrics = case.spec.task, case.spec.evaluation.metrics or ()
+    keys = ["loss", *(task.modes(metrics) if isinstance(task, MultiTask) else (metric.key for metric in metrics))]
     return tuple(f"validation/{key}" for key in keys)
 
 
