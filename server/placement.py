@@ -18,7 +18,7 @@ class Need:
 
     job_id: str
     device: str
-    """auto, cpu or cuda."""
+    """auto, cpu, cuda or tpu."""
     ranks: int
     cpus: int
     memory_bytes: int
@@ -30,6 +30,8 @@ class Need:
     """Nodes that it can do with; `nodes` where it must have all."""
     spread: bool = False
     """Whether it goes where most is free; else where least is left over."""
+    backends: frozenset[str] = frozenset()
+    """What the worker's image must be able to do beside what every worker can."""
 
 
 @dataclass(frozen=True)
@@ -47,10 +49,13 @@ class Node:
     warm: bool = False
     network: str = ""
     """Workers of one network reach each other; empty: nobody reaches it, so it takes no part in jobs of several nodes."""
+    tpus: int = 0
+    free_tpus: int = 0
+    backends: frozenset[str] = frozenset()
 
     def emptied(self) -> "Node":
         """The worker with nothing on it."""
-        return replace(self, free_cpus=self.cpus, free_memory_bytes=self.memory_bytes, free_gpus=self.gpus)
+        return replace(self, free_cpus=self.cpus, free_memory_bytes=self.memory_bytes, free_gpus=self.gpus, free_tpus=self.tpus)
 
 
 @dataclass(frozen=True)
@@ -60,13 +65,15 @@ class Part:
     worker_id: str
     worker_name: str
     device: str
-    """cpu or cuda."""
+    """cpu, cuda or tpu."""
     cpus: int
     memory_bytes: int
     gpus: tuple[int, ...]
+    tpus: int = 0
 
     def devices(self) -> dict[str, Any]:
-        return {"device": self.device, "cpus": self.cpus, "gpus": list(self.gpus), "memory_bytes": self.memory_bytes}
+        held = {"device": self.device, "cpus": self.cpus, "gpus": list(self.gpus), "memory_bytes": self.memory_bytes}
+        return held | ({"tpus": self.tpus} if self.tpus else {})
 
 
 @dataclass(frozen=True)
@@ -100,13 +107,13 @@ def place(pending: Sequence[Need], nodes: Sequence[Node], *, patience: float = 6
 def _best(need: Need, nodes: Sequence[Node]) -> Placement | None:
     """The tightest fit or the loosest, warm workers first. GPUs before CPU slots when either will do.
 
-    What needs no GPU takes slots beside one only when there are no others: a job that needs it needs them too.
+    What needs no GPU or TPU takes slots beside one only when there are no others: a job that needs it needs them too.
     """
     for device in _devices(need):
         order = _loosest if need.spread else _tightest
         fitting = sorted((n for n in nodes if not missing(need, n, device)), key=order)
         if device == "cpu":
-            fitting.sort(key=lambda n: bool(n.gpus))
+            fitting.sort(key=lambda n: bool(n.gpus or n.tpus))
         for count in range(need.nodes, need.fewest - 1, -1):
             for together in _reaching(fitting, count):
                 return Placement(need.job_id, tuple(_part(need, n, device) for n in together[:count]))
@@ -133,7 +140,7 @@ def _reaching(nodes: Sequence[Node], count: int) -> Iterator[list[Node]]:
 
 def _part(need: Need, node: Node, device: str) -> Part:
     gpus = node.free_gpus[: need.ranks] if device == "cuda" else ()
-    return Part(node.id, node.name, device, need.cpus, need.memory_bytes, gpus)
+    return Part(node.id, node.name, device, need.cpus, need.memory_bytes, gpus, need.ranks if device == "tpu" else 0)
 
 
 def _devices(need: Need) -> tuple[str, ...]:
@@ -141,11 +148,15 @@ def _devices(need: Need) -> tuple[str, ...]:
 
 
 def missing(need: Need, node: Node, device: str) -> dict[str, int]:
-    """What the node lacks for one node's part of the job on a device kind: name → amount; empty when it fits."""
+    """What the node lacks for one node's part of the job on a device kind: name → amount, 1 for what its image cannot do; empty
+    when it fits.
+    """
     lacks = {
         "cpus": need.cpus - node.free_cpus,
         "memory_bytes": need.memory_bytes - node.free_memory_bytes,
         "gpus": need.ranks - len(node.free_gpus) if device == "cuda" else 0,
+        "tpus": need.ranks - node.free_tpus if device == "tpu" else 0,
+        **{backend: 1 for backend in sorted(need.backends - node.backends)},
     }
     return {name: amount for name, amount in lacks.items() if amount > 0}
 
@@ -180,4 +191,5 @@ def _take(node: Node, part: Part) -> Node:
         free_cpus=node.free_cpus - part.cpus,
         free_memory_bytes=node.free_memory_bytes - part.memory_bytes,
         free_gpus=tuple(g for g in node.free_gpus if g not in part.gpus),
+        free_tpus=node.free_tpus - part.tpus,
     )

@@ -157,6 +157,7 @@ def need_of(row: Any, now: datetime) -> Need:
         nodes,
         needs.get("min_nodes") or nodes,
         needs.get("placement") == "spread",
+        frozenset(needs.get("backends", ())),
     )
 
 
@@ -187,6 +188,9 @@ def _node(worker: Any, held: Sequence[dict[str, Any]]) -> Node:
         free_gpus=tuple(g for g in gpus if g not in used),
         warm=worker.warm,
         network=network_of(worker.address, worker.boot_id),
+        tpus=capacity.get("tpus", 0),
+        free_tpus=capacity.get("tpus", 0) - sum(h.get("tpus", 0) for h in held),
+        backends=frozenset(capacity.get("backends", ())),
     )
 
 
@@ -224,14 +228,18 @@ def why(session: Session, row: Any, timers: TimerSettings) -> WhyView:
 
 
 def _lacks(need: Need, node: Node, available: bool) -> dict[str, Any]:
-    device = "cuda" if need.device == "cuda" else "cpu"
+    device = "cpu" if need.device == "auto" else need.device
     free = {"cpus": node.free_cpus, "memory_bytes": node.free_memory_bytes, "gpus": len(node.free_gpus)}
+    if node.tpus:
+        free["tpus"] = node.free_tpus
     return {"name": node.name, "available": available, "free": free, "missing": missing(need, node, device)}
 
 
 def _message(row: Any, now: datetime, need: Need, given: Sequence[Node], nodes: Sequence[Node]) -> str:
     if row.not_before is not None and row.not_before > now:
         return f"It failed and waits {(row.not_before - now).total_seconds():.0f} s before it is tried again."
+    if nodes and (unable := _no_image(need, nodes)):
+        return unable
     if need.nodes > 1 and nodes:
         return _message_of_several(need, given, nodes)
     if not nodes:
@@ -241,6 +249,16 @@ def _message(row: Any, now: datetime, need: Need, given: Sequence[Node], nodes: 
     if not any(could_ever(need, n) for n in given):
         return "The workers that are large enough are lost or draining."
     return "Every worker that is large enough is busy, or is kept for a job before it."
+
+
+def _no_image(need: Need, nodes: Sequence[Node]) -> str:
+    """What no known worker can do, whatever its size; empty when some can."""
+    if need.device == "tpu" and not any(n.tpus for n in nodes):
+        return "It asks for a TPU, and no known worker has one; start one from the image worker-tpu."
+    if not any(need.backends <= n.backends for n in nodes):
+        missing = ", ".join(sorted(need.backends))
+        return f"It asks for {missing}, which no known worker has; start one from the image worker-{missing}."
+    return ""
 
 
 def _message_of_several(need: Need, given: Sequence[Node], nodes: Sequence[Node]) -> str:

@@ -44,6 +44,10 @@ class Capacity(Message):
     """CPU slots."""
     memory_bytes: Annotated[int, Field(ge=0, le=2**62)]
     gpus: Annotated[tuple[Gpu, ...], Field(max_length=64)] = ()
+    tpus: Annotated[int, Field(ge=0, le=64)] = 0
+    """Processes that may each have a TPU at once: one where the worker has torch_xla and a TPU, which it gives away whole."""
+    backends: Annotated[tuple[Annotated[str, Field(pattern=r"^[a-z0-9_]{1,32}$")], ...], Field(max_length=32)] = ()
+    """What its image can do beside what every worker can: horovod."""
 
 
 class Held(Message):
@@ -150,7 +154,7 @@ class ClaimReply(Message):
     spec: dict[str, Any]
     """The resolved spec, written to the workspace as spec.json."""
     devices: dict[str, Any]
-    """{"cpus": slots, "gpus": [indices]}"""
+    """{"device": cpu|cuda|tpu, "cpus": slots, "gpus": [indices], "tpus": n}"""
     datasets: tuple[DatasetFiles, ...]
     resume: tuple[Resume, ...]
     """Checkpoints that may be continued from, newest first; a damaged one falls back to the next. Empty: start fresh."""

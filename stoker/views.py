@@ -207,7 +207,7 @@ class WorkerView(View):
     """Where other nodes reach it."""
     capacity: dict[str, Any]
     held: dict[str, Any]
-    """cpus and gpus in use."""
+    """cpus, memory_bytes, gpus and tpus in use."""
     jobs: list[str]
     heartbeat_at: datetime
     warm: bool

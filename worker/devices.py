@@ -2,6 +2,7 @@
 
 import os
 from contextlib import suppress
+from importlib.util import find_spec
 from pathlib import Path
 
 import psutil
@@ -11,13 +12,36 @@ from stoker.protocol import Capacity, Gpu
 from worker.settings import WorkerSettings
 
 _CGROUP = Path("/sys/fs/cgroup")
+_PCI = Path("/sys/bus/pci/devices")
+_GOOGLE = "0x1ae0"
+_TPUS = frozenset({"0x0027", "0x0056", "0x005e", "0x0062", "0x0063", "0x006f", "0x0076"})
+"""PCI ids of Google and of its TPUs from the second version on, as torch_xla 2.9 counts them."""
 
 
 def capacity(settings: WorkerSettings) -> Capacity:
     """CPU slots, memory and GPUs this worker may give away."""
     cpus = _cpus() if settings.worker_cpus is None else settings.worker_cpus
     memory = _memory() if settings.worker_memory_gb is None else int(settings.worker_memory_gb * 2**30)
-    return Capacity(cpus=cpus, memory_bytes=memory, gpus=gpus())
+    tpus = int(_has_tpu()) if settings.worker_tpus is None else settings.worker_tpus
+    return Capacity(cpus=cpus, memory_bytes=memory, gpus=gpus(), tpus=tpus, backends=backends())
+
+
+def backends() -> tuple[str, ...]:
+    """What runs may use here beside what every worker has. Only looked up: importing it costs seconds."""
+    return ("horovod",) if find_spec("horovod") is not None else ()
+
+
+def _has_tpu() -> bool:
+    """Whether a run could have one. A TPU is one process's, so this one must not open it: the bus tells."""
+    if find_spec("torch_xla") is None:
+        return False
+    return any(_line(path / "vendor") == _GOOGLE and _line(path / "device") in _TPUS for path in _PCI.glob("*"))
+
+
+def _line(path: Path) -> str:
+    with suppress(OSError):
+        return path.read_text().strip()
+    return ""
 
 
 def gpus() -> tuple[Gpu, ...]:

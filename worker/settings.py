@@ -35,6 +35,8 @@ class WorkerSettings(BaseSettings):
     """CPU slots offered; unset, the cores this process may use."""
     worker_memory_gb: Annotated[float, Field(gt=0, le=1e6)] | None = None
     """Memory offered in GiB; unset, the machine's or the container's."""
+    worker_tpus: Annotated[int, Field(ge=0, le=64)] | None = None
+    """TPUs offered, one to a process; unset, 1 where torch_xla is installed and the machine has a TPU, which is given away whole."""
     worker_cache_gb: Annotated[float, Field(ge=0, le=1e6)] = 20.0
     """Largest size of the node's blob cache in GiB; the least recently used go first."""
     worker_keep_runs: Annotated[int, Field(ge=0, le=10_000)] = 20

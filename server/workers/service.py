@@ -145,6 +145,7 @@ def view(worker: Any, held: list[Any], timers: TimerSettings) -> WorkerView:
             "cpus": sum(a.devices["cpus"] for a in held),
             "memory_bytes": sum(a.devices["memory_bytes"] for a in held),
             "gpus": sorted(g for a in held for g in a.devices["gpus"]),
+            "tpus": sum(a.devices.get("tpus", 0) for a in held),
         },
         jobs=[a.job_id for a in held],
         heartbeat_at=worker.heartbeat_at,

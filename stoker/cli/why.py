@@ -8,6 +8,9 @@ from stoker.cli.outcome import label
 from stoker.cli.terminal import out
 from stoker.views import JobView, WhyView
 
+BACKENDS = ("horovod",)
+"""What a worker's image has or has not, with no amount."""
+
 
 def why(job: Reference = "@last", fields: emit.Fields = None) -> None:
     """Say why a job waits: its place in the queue, and what each worker lacks."""
@@ -34,7 +37,7 @@ def _page(job: JobView, answer: WhyView) -> None:
 def _amounts(values: dict[str, Any]) -> str:
     """`2 cpus, 479.4 MiB`."""
     return ", ".join(
-        words.size(v) if name == "memory_bytes" else f"{v} {name}"
+        words.size(v) if name == "memory_bytes" else name if name in BACKENDS else f"{v} {name}"
         for name, v in values.items()
-        if name in ("ranks", "cpus", "gpus", "memory_bytes") and v
+        if name in ("ranks", "cpus", "gpus", "tpus", "memory_bytes", *BACKENDS) and v
     )

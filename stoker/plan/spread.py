@@ -11,6 +11,7 @@ from stoker.spec.distributed import (
     FSDP,
     Auto,
     Distributed,
+    Horovod,
     LocalSGD,
     ParameterServer,
     PipelineParallel,
@@ -31,7 +32,7 @@ def shards(spec: Distributed) -> int:
             return max(1, spec.data_parts * spec.context_degree // replicas) * spec.tensor_degree
         case DDP():
             return spec.tensor_degree * spec.pipeline_degree
-        case Auto() | Single() | LocalSGD() | ParameterServer():
+        case Auto() | Single() | Horovod() | LocalSGD() | ParameterServer():
             return 1
         case _:
             assert_never(spec)
@@ -64,6 +65,8 @@ def communication_bytes(spec: Distributed, weights: int, tape: Tape) -> int:
             return 0
         case DDP():
             return min(spec.bucket_cap_mb * MIB, weights)
+        case Horovod():
+            return weights  # all gradients, as messages
         case LocalSGD():
             return min(LOCAL_BUCKET_BYTES, weights)
         case ParameterServer():

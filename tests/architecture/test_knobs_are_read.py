@@ -32,7 +32,7 @@ ELSEWHERE = {
     "JobSpec.priority": "the scheduler's order",
     **{
         f"{strategy}.min_nodes": "what the scheduler places"
-        for strategy in ("Auto", "DDP", "FSDP", "LocalSGD", "ParameterServer")
+        for strategy in ("Auto", "DDP", "FSDP", "Horovod", "LocalSGD", "ParameterServer")
     },
     "Resources.memory_gb": "what the scheduler places",
     "CheckpointRef.job": "the server finds the checkpoint and hands it over",
@@ -246,6 +246,16 @@ JOBS: dict[str, tuple[str, dict[str, Any]]] = {
             "model": {"type": "mlp", "hidden_sizes": [4]},
             "data": _source("csv", delimiter=";"),
             "training": {"max_steps": 4, "batch_size": 8, "dynamic_batch": {"mode": "fit_memory"}},
+        },
+    ),
+    "horovod": (  # of one rank, which needs no Horovod
+        "rows.csv",
+        {
+            "task": {"type": "classification", "target": "y"},
+            "model": {"type": "mlp", "hidden_sizes": [4]},
+            "data": _source("csv", delimiter=";"),
+            "training": {"max_steps": 1, "batch_size": 8},
+            "distributed": {"strategy": "horovod", "processes_per_node": 1},
         },
     ),
     "growing": (

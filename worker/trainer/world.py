@@ -30,6 +30,8 @@ class World:
     """Further ranks, which hold the weights and are no part of this world."""
     stream: int = 0
     """Which stream of random numbers this rank draws from: its own, or that of its part where ranks must draw alike."""
+    patience: timedelta = timedelta(minutes=30)
+    """How long ranks wait for each other."""
 
     @property
     def is_lead(self) -> bool:
@@ -119,4 +121,4 @@ def join_world(device: Literal["auto", "cpu", "cuda"], cpus: int | None, patienc
     members = size - servers
     if members > 1:
         dist.init_process_group("nccl" if on_gpu else "gloo", timeout=patience, rank=rank, world_size=members)
-    return World(rank, members, place, data_index=rank, data_parts=members, stream=rank, servers=servers)
+    return World(rank, members, place, data_index=rank, data_parts=members, stream=rank, servers=servers, patience=patience)

@@ -9,13 +9,14 @@ from stoker.spec.distributed.context_parallel import ContextParallel
 from stoker.spec.distributed.ddp import DDP
 from stoker.spec.distributed.fsdp import FSDP
 from stoker.spec.distributed.hook import Halved, Hook, PowerSGD
+from stoker.spec.distributed.horovod import Horovod
 from stoker.spec.distributed.local_sgd import LocalSGD
 from stoker.spec.distributed.parameter_server import Async, BoundedStaleness, ParameterServer, Sync
 from stoker.spec.distributed.pipeline_parallel import PipelineParallel
 from stoker.spec.distributed.single import Single
 from stoker.spec.distributed.tensor_parallel import Cuttable, TensorParallel
 
-Distributed = Annotated[Auto | Single | DDP | FSDP | LocalSGD | ParameterServer, Field(discriminator="strategy")]
+Distributed = Annotated[Auto | Single | DDP | FSDP | Horovod | LocalSGD | ParameterServer, Field(discriminator="strategy")]
 
 __all__ = [
     "DDP",
@@ -28,6 +29,7 @@ __all__ = [
     "Distributed",
     "Halved",
     "Hook",
+    "Horovod",
     "LocalSGD",
     "ParameterServer",
     "PipelineParallel",

@@ -17,9 +17,11 @@ from stoker.spec.rules.contexts import CONTEXT_RULES
 from stoker.spec.rules.failures import FAILURE_RULES
 from stoker.spec.rules.formats import FORMAT_RULES
 from stoker.spec.rules.goals import GOAL_RULES
+from stoker.spec.rules.images import IMAGE_RULES
 from stoker.spec.rules.insight import INSIGHT_RULES
 from stoker.spec.rules.lengths import LENGTH_RULES
 from stoker.spec.rules.lessons import LESSON_RULES
+from stoker.spec.rules.losses import LOSS_RULES
 from stoker.spec.rules.machines import MACHINE_RULES
 from stoker.spec.rules.meetings import MEETING_RULES
 from stoker.spec.rules.nodes import NODE_RULES
@@ -36,6 +38,7 @@ RULES: tuple[Rule, ...] = (
     *LESSON_RULES,
     *SAMPLE_RULES,
     *GOAL_RULES,
+    *LOSS_RULES,
     *INSIGHT_RULES,
     *LENGTH_RULES,
     *BATCH_RULES,
@@ -44,6 +47,7 @@ RULES: tuple[Rule, ...] = (
     *CHECKPOINT_RULES,
     *NODE_RULES,
     *MEETING_RULES,
+    *IMAGE_RULES,
     *CONTEXT_RULES,
     *STAGE_RULES,
     *SERVER_RULES,

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from stoker.spec.adversarial import PGD, FreeAttack
 from stoker.spec.data import Text
-from stoker.spec.distributed import DDP, LocalSGD, Single
+from stoker.spec.distributed import DDP, Horovod, LocalSGD, Single
 from stoker.spec.rules._rule import Case, Hit, Rule, hit
 from stoker.spec.rules.batches import batch_norm
 
@@ -16,7 +16,7 @@ def attack_needs_numbers(case: Case) -> Iterator[Hit]:
 
 def attack_needs_whole_model(case: Case) -> Iterator[Hit]:
     distributed = case.spec.distributed
-    if case.spec.training.adversarial is not None and not isinstance(distributed, Single | DDP | LocalSGD):
+    if case.spec.training.adversarial is not None and not isinstance(distributed, Single | DDP | Horovod | LocalSGD):
         yield hit("/training/adversarial", strategy=distributed.strategy)
 
 
@@ -60,7 +60,7 @@ ATTACK_RULES = (
     Rule(
         "attack-needs-whole-model", "R", (ATTACK, "/distributed"), attack_needs_whole_model,
         "attacks run the model apart from the step, and with strategy {strategy} no rank has all of it",
-        "use single, ddp or local_sgd, or remove `training.adversarial`",
+        "use single, ddp, horovod or local_sgd, or remove `training.adversarial`",
     ),
     Rule(
         "attack-in-windows", "R", (ATTACK, "/training/tbptt"), attack_in_windows,

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import assert_never
 
-from stoker.spec.distributed import DDP, FSDP, Auto, Distributed, LocalSGD, ParameterServer, Single
+from stoker.spec.distributed import DDP, FSDP, Auto, Distributed, Horovod, LocalSGD, ParameterServer, Single
 from stoker.spec.interpretability import (
     DeepLift,
     FeatureAblation,
@@ -17,13 +17,13 @@ from stoker.spec.model import MLP, Layers
 from stoker.spec.model.layers import Conv, Layer, Residual
 from stoker.spec.rules._rule import Case, Hit, Rule, hit
 from stoker.spec.rules.lengths import RUN_READS, total_steps
-from stoker.spec.task import CausalLM, Regression
+from stoker.spec.task import CausalLM, Multilabel, Regression
 
 
 def whole_on_each_rank(spec: Distributed) -> bool:
     """Whether a rank can run the model by itself."""
     match spec:
-        case Single() | LocalSGD():
+        case Single() | Horovod() | LocalSGD():
             return True
         case DDP():
             return spec.data_parts == spec.world_size
@@ -95,7 +95,7 @@ def explained_targets(case: Case) -> Iterator[Hit]:
     if asked is None or asked.targets == "predicted":
         return
     if asked.targets == "label":
-        if isinstance(task, Regression):
+        if isinstance(task, Multilabel | Regression):
             yield hit("/interpretability/targets", what="label", why="numbers have no class")
         return
     outputs = case.problem.outputs

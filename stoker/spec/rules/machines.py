@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from stoker.spec.distributed import DDP, LocalSGD
+from stoker.spec.distributed import DDP, Horovod, LocalSGD
 from stoker.spec.rules._rule import Case, Hit, Rule, hit
 
 
@@ -25,7 +25,7 @@ def cpus_uneven(case: Case) -> Iterator[Hit]:
 
 def one_rank(case: Case) -> Iterator[Hit]:
     spec = case.spec.distributed
-    if isinstance(spec, DDP | LocalSGD) and spec.world_size == 1:
+    if isinstance(spec, DDP | Horovod | LocalSGD) and spec.world_size == 1:
         yield hit("/distributed/processes_per_node", strategy=spec.strategy)
 
 

@@ -27,6 +27,12 @@ def test_the_spec_overrides_the_estimate() -> None:
     assert needs(spec, plan(spec, CONTENT)) == {"device": "cpu", "ranks": 2, "cpus": 6, "memory_bytes": 3 << 29, "nodes": 1}
 
 
+def test_a_job_for_horovod_needs_a_worker_that_has_it_and_no_gpu() -> None:
+    spec = resolved(classifier(SMALL, distributed={"strategy": "horovod", "processes_per_node": 2}), CONTENT)
+    asked = needs(spec, plan(spec, CONTENT))
+    assert (asked["backends"], asked["device"], asked["ranks"]) == (["horovod"], "cpu", 2)
+
+
 def test_a_plan_survives_json() -> None:
     predicted = plan(resolved(classifier(SMALL), CONTENT), CONTENT, worker_bytes=1)
     assert Plan.model_validate_json(json.dumps(predicted.model_dump(mode="json"))) == predicted

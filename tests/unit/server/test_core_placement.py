@@ -181,3 +181,32 @@ def test_all_nodes_of_a_job_that_waits_long_are_kept_for_it() -> None:
     assert [p.parts[0].worker_id for p in place([PAIR, SMALL], [LEFT, busy, third], patience=60)] == ["t"]
     alone = replace(PAIR, nodes=3, fewest=3)
     assert [p.job_id for p in place([alone, SMALL], [LEFT, busy], patience=60)] == ["small"], "it will never fit"
+
+
+def test_a_job_goes_only_where_the_image_can_run_it() -> None:
+    asks = Need("a", "cpu", 1, 1, 0, backends=frozenset({"horovod"}))
+    plain = Node("p", "p", 8, 100, (), 8, 100, ())
+    able = replace(plain, id="h", name="h", free_cpus=1, backends=frozenset({"horovod", "other"}))
+    assert place([asks], [plain]) == []
+    assert not could_ever(asks, plain)
+    assert missing(asks, plain, "cpu") == {"horovod": 1}
+    assert [p.worker_id for p in place([asks], [plain, able])[0].parts] == ["h"]
+    assert place([replace(asks, backends=frozenset())], [plain, able])[0].parts[0].worker_id in ("p", "h")
+
+
+def test_a_tpu_is_given_once_and_leaves_cpu_jobs_elsewhere() -> None:
+    asks = Need("a", "tpu", 1, 1, 0)
+    plain = Node("p", "p", 8, 100, (), 8, 100, ())
+    board = Node("t", "t", 8, 100, (), 8, 100, (), tpus=1, free_tpus=1)
+    made = place([asks, replace(asks, job_id="b")], [plain, board])
+    assert [(p.job_id, p.parts[0].worker_id, p.parts[0].devices()["tpus"]) for p in made] == [("a", "t", 1)]
+    assert missing(asks, plain, "tpu") == {"tpus": 1}
+    assert could_ever(asks, replace(board, free_tpus=0))
+    tight = replace(board, free_cpus=1)
+    assert place([Need("c", "auto", 1, 1, 0)], [tight, plain])[0].parts[0].worker_id == "p"
+    assert place([Need("c", "auto", 8, 8, 0)], [board])[0].parts[0].devices() == {
+        "device": "cpu",
+        "cpus": 8,
+        "gpus": [],
+        "memory_bytes": 0,
+    }

@@ -157,6 +157,8 @@ BROKEN: dict[str, Broken] = {
     "pin-memory-needs-gpu": Broken("table", "/data/loader/pin_memory", {"data.loader": {"pin_memory": True}, "resources": {"device": "cpu"}}),
     "cpus-for-ranks": Broken("table", "/resources/cpus", {"distributed": {"strategy": "ddp"}, "resources": {"cpus": 1}}),
     "cpus-uneven": Broken("table", "/resources/cpus", {"distributed": {"strategy": "ddp"}, "resources": {"cpus": 3}}),
+    "horovod-on-cpu": Broken("table", "/resources/device", {"distributed": {"strategy": "horovod"}, "resources": {"device": "cuda"}}),
+    "horovod-formats": Broken("table", "/precision/mode", {"distributed": {"strategy": "horovod"}, "precision": {"mode": "bf16_pure"}}),
     "local-sgd-averages": Broken("table", "/training/ema", {"distributed": {"strategy": "local_sgd", "sync_every": 2}, "training.ema": {}}),
     "local-sgd-never-averaged": Broken("table", "/distributed/sync_every", {"distributed": {"strategy": "local_sgd", "sync_every": 99}}),
     "fp8-not-built": Broken("table", "/precision/mode", {"precision": {"mode": "fp8"}}),

@@ -13,6 +13,7 @@ from stoker.spec.distributed import (
     BoundedStaleness,
     ContextParallel,
     Distributed,
+    Horovod,
     LocalSGD,
     ParameterServer,
     PipelineParallel,
@@ -24,6 +25,7 @@ from worker.trainer.distributed.context_parallel import arrange_context_parallel
 from worker.trainer.distributed.ddp import Replicated
 from worker.trainer.distributed.deferred import Deferred
 from worker.trainer.distributed.fsdp import Sharded
+from worker.trainer.distributed.horovod import Allreduced
 from worker.trainer.distributed.local_sgd import Apart, Meeting
 from worker.trainer.distributed.parameter_server import Served
 from worker.trainer.distributed.pipeline_parallel import Piped, arrange_pipeline_parallel
@@ -62,7 +64,7 @@ def arrange(spec: Distributed, world: World) -> World:
             return arrange_context_parallel(world, degree)
         case DDP(pipeline_parallel=PipelineParallel(degree=degree)):
             return arrange_pipeline_parallel(world, degree)
-        case Auto() | Single() | DDP() | FSDP() | LocalSGD() | ParameterServer():
+        case Auto() | Single() | DDP() | FSDP() | Horovod() | LocalSGD() | ParameterServer():
             return world
         case _:
             assert_never(spec)
@@ -93,6 +95,8 @@ def replicate(spec: Distributed, objective: Objective, world: World, *, late: bo
             return Alone(objective) if world.size == 1 else Replicated(objective, world, spec)
         case FSDP():
             return Alone(objective) if world.size == 1 else Sharded(spec, objective, world)
+        case Horovod():
+            return Alone(objective) if world.size == 1 else Allreduced(objective, world)
         case LocalSGD():
             return Apart(objective, world, spec.sync_every)
         case ParameterServer():

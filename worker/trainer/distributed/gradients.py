@@ -16,7 +16,7 @@ BUCKET_BYTES = 25 << 20
 
 def average(params: Iterable[nn.Parameter], world: World) -> None:
     """In place, over the data parts of the world; a gradient that lies otherwise than its weight is brought in line first."""
-    for bucket in _buckets([_aligned(p) for p in params if p.grad is not None]):
+    for bucket in buckets([_aligned(p) for p in params if p.grad is not None]):
         if world.data_parts == 1:
             continue
         flat = torch.cat([gradient.flatten() for gradient in bucket])
@@ -34,7 +34,8 @@ def _aligned(param: nn.Parameter) -> torch.Tensor:
     return local(param.grad)
 
 
-def _buckets(gradients: Sequence[torch.Tensor]) -> Iterator[list[torch.Tensor]]:
+def buckets(gradients: Sequence[torch.Tensor]) -> Iterator[list[torch.Tensor]]:
+    """Neighbours of one number format together, up to the size of a bucket; the same on every rank."""
     bucket: list[torch.Tensor] = []
     for gradient in gradients:
         if bucket and (bucket[0].dtype != gradient.dtype or sum(g.nbytes for g in bucket) + gradient.nbytes > BUCKET_BYTES):
