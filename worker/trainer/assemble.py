@@ -132,6 +132,7 @@ def assemble(
     journal.phase("loading_data")
     wanted = Wanted(aim.classes, aim.columns, aim.labels, spec.data.sample_weight_column) if aim.labelled else None
     data = build_data(spec.data, wanted, aim.count, home, seed=seeds.split, world=world, learned=learned)
+    data = mask(spec.task, data, seeds.mask) if isinstance(spec.task, MaskedLM) else data
     outputs, goal = data.about.outputs, spec.loss or aim.loss
     if aim.count is not None and aim.count != outputs:
         counted = "num_labels" if aim.labels else "num_outputs"
@@ -151,7 +152,7 @@ def assemble(
         data.train,
         batch_size=training.batch_size,
         micro_size=micro,
-        weights=loss.sample_weights(data.train.targets),
+        weights=loss.sample_weights(data.train.counted),
         streams=training.tbptt is not None and training.tbptt.stateful,
         order_seed=seeds.order,
         replays=replays_of(training.adversarial),
@@ -239,7 +240,7 @@ def assemble(
         splits["train"],
         splits,
         classes=aim.classes,
-        outputs=outputs,
+        outputs=head_width(goal, outputs),
         columns=data.about.columns,
         mean_loss=plain,
         batch=examiner.batch_size,
@@ -332,6 +333,8 @@ def assemble(
 
 
 def _loss(goal: Loss, spec: JobSpec, outputs: int, data: Dataset, *, classes: bool) -> SummedLoss:
+    if isinstance(spec.task, MaskedLM):
+        return build_masked_loss(goal, outputs, data.train.counted)
     if spec.data.sample_weight_column is None:
         return build_loss(goal, outputs, data.train.targets)
     return build_weighted_loss(goal, outputs, data.train.targets, classes=classes)

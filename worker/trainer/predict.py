@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from stoker.spec import JobSpec
+from stoker.spec.loss import GaussianNLL
 from worker.trainer.checkpoint.model import load_model
 from worker.trainer.data import Description
 from worker.trainer.task import build_task
@@ -41,16 +42,32 @@ class Predictor:
         return np.concatenate([self.model(part).numpy() for part in torch.split(values, 1024)])
 
     def probabilities(self, inputs: npt.ArrayLike) -> npt.NDArray[np.float32]:
-        """(n, classes), in the order of `about.classes`."""
-        return torch.softmax(torch.from_numpy(self.outputs(inputs)), dim=-1).numpy()
+        """(n, classes), in the order of `about.classes`, or (n, labels), each by itself."""
+        outputs = torch.from_numpy(self.outputs(inputs))
+        return (torch.sigmoid(outputs) if build_task(self.spec.task).labels else torch.softmax(outputs, dim=-1)).numpy()
 
     def predict(self, inputs: npt.ArrayLike) -> npt.NDArray[np.generic]:
-        """(n,) classes by the names they have in the data set, or (n, outputs) numbers."""
+        """(n,) classes by the names they have in the data set, (n, labels) zeros and ones, or (n, outputs) numbers: the means,
+        where the head has variances beside them.
+        """
         outputs = self.outputs(inputs)
-        if not build_task(self.spec.task).classes:
-            return np.asarray(outputs)
+        aim = build_task(self.spec.task)
+        if aim.labels:
+            return np.asarray(outputs >= 0, dtype=np.int64)
+        if not aim.classes:
+            return np.asarray(outputs[:, : self.about.outputs])
         names: npt.NDArray[np.generic] = np.asarray(self.about.classes)[outputs.argmax(-1)]
         return names
+
+    def variances(self, inputs: npt.ArrayLike) -> npt.NDArray[np.float32]:
+        """(n, outputs): how far the targets are expected from the predicted numbers, in squared units of them.
+
+        Raises ValueError for a model that was not trained with gaussian_nll.
+        """
+        if not isinstance(self.spec.loss, GaussianNLL):
+            raise ValueError("only a model trained with loss gaussian_nll predicts variances")
+        open_ = torch.from_numpy(self.outputs(inputs)[:, self.about.outputs :])
+        return (torch.nn.functional.softplus(open_) + self.spec.loss.min_variance).numpy()
 
     def generate(self, prompt: str, tokens: int = 100, temperature: float = 1.0, seed: int = 0) -> str:
         """The prompt and what the model writes after it. Temperature 0 always takes the likeliest token.

@@ -5,13 +5,13 @@ from typing import assert_never
 
 from stoker.spec.automatic import better
 from stoker.spec.evaluation import F1, R2, Accuracy, Auroc, BitsPerByte, Mae, MetricSpec, Perplexity, PrecisionScore, Recall, Rmse
-from stoker.spec.loss import CrossEntropy
+from stoker.spec.loss import CrossEntropy, NegativeLogLikelihood
 from stoker.spec.messages import shown
 from stoker.spec.multi_task import MultiTask, metrics_of
 from stoker.spec.optimizer import SGD
 from stoker.spec.rules._rule import Case, Hit, Rule, hit
 from stoker.spec.suggest import nearest
-from stoker.spec.task import CausalLM, Classification, Multilabel, Regression, Task
+from stoker.spec.task import CausalLM, Classification, MaskedLM, Multilabel, Regression, Task
 
 
 def loss_fits_task(case: Case) -> Iterator[Hit]:
@@ -26,6 +26,8 @@ def losses_of(task: Task) -> tuple[str, ...]:
     match task:
         case Classification() | CausalLM():
             return ("cross_entropy", "nll", "focal")
+        case MaskedLM():
+            return ("cross_entropy", "nll")
         case Multilabel():
             return ("bce", "focal")
         case Regression():
@@ -41,6 +43,7 @@ METRICS_OF = {
     Multilabel: ("accuracy", "precision", "recall", "f1", "auroc"),
     Regression: ("mae", "rmse", "r2"),
     CausalLM: ("perplexity", "bits_per_byte"),
+    MaskedLM: ("perplexity",),
     MultiTask: ("accuracy", "precision", "recall", "f1", "auroc", "mae", "rmse", "r2"),
 }
 
@@ -51,7 +54,9 @@ def _tasks_of(metric: MetricSpec) -> tuple[type[Task], ...]:
             return (Classification, Multilabel)
         case Mae() | Rmse() | R2():
             return (Regression,)
-        case Perplexity() | BitsPerByte():
+        case Perplexity():
+            return (CausalLM, MaskedLM)
+        case BitsPerByte():
             return (CausalLM,)
         case _:
             assert_never(metric)
@@ -124,13 +129,21 @@ def evaluation_batches_unused(case: Case) -> Iterator[Hit]:
 
 def class_weights_need_classes(case: Case) -> Iterator[Hit]:
     loss = case.spec.loss
-    if isinstance(loss, CrossEntropy) and loss.class_weights is not None and isinstance(case.spec.task, CausalLM):
+    if (
+        isinstance(loss, CrossEntropy | NegativeLogLikelihood)
+        and loss.class_weights is not None
+        and isinstance(case.spec.task, CausalLM)
+    ):
         yield hit("/loss/class_weights")
 
 
 def class_weights_length(case: Case) -> Iterator[Hit]:
     loss, task = case.spec.loss, case.spec.task
-    if not isinstance(loss, CrossEntropy) or not isinstance(loss.class_weights, tuple) or not isinstance(task, Classification):
+    if (
+        not isinstance(loss, CrossEntropy | NegativeLogLikelihood)
+        or not isinstance(loss.class_weights, tuple)
+        or not isinstance(task, Classification)
+    ):
         return
     if task.num_classes is not None and len(loss.class_weights) != task.num_classes:
         yield hit("/loss/class_weights", given=len(loss.class_weights), classes=task.num_classes)
@@ -138,7 +151,11 @@ def class_weights_length(case: Case) -> Iterator[Hit]:
 
 def class_weights_zero(case: Case) -> Iterator[Hit]:
     loss = case.spec.loss
-    if isinstance(loss, CrossEntropy) and isinstance(loss.class_weights, tuple) and not any(loss.class_weights):
+    if (
+        isinstance(loss, CrossEntropy | NegativeLogLikelihood)
+        and isinstance(loss.class_weights, tuple)
+        and not any(loss.class_weights)
+    ):
         yield hit("/loss/class_weights")
 
 

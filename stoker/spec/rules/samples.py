@@ -9,7 +9,7 @@ from stoker.spec.messages import shown
 from stoker.spec.problem import class_counts, class_total
 from stoker.spec.rules._rule import Case, Hit, Rule, hit
 from stoker.spec.suggest import nearest
-from stoker.spec.task import CausalLM, Classification, Regression
+from stoker.spec.task import CausalLM, Classification, Multilabel, Regression
 
 
 def dataset_mismatch(case: Case) -> Iterator[Hit]:
@@ -21,7 +21,7 @@ def dataset_mismatch(case: Case) -> Iterator[Hit]:
 
 
 def source_fits_task(case: Case) -> Iterator[Hit]:
-    text, language = isinstance(case.spec.data.source, Text), isinstance(case.spec.task, CausalLM)
+    text, language = isinstance(case.spec.data.source, Text), isinstance(case.spec.task, CausalLM | MaskedLM)
     if text != language:
         fitting = "text" if language else "csv, parquet, image_folder, arrays"
         holes = {"source": case.spec.data.source.type, "task": case.spec.task.type, "fitting": fitting}
@@ -73,7 +73,11 @@ def split_fits(case: Case) -> Iterator[Hit]:
 
 def target_missing(case: Case) -> Iterator[Hit]:
     task, source = case.spec.task, case.spec.data.source
-    if isinstance(source, Csv | Parquet) and isinstance(task, Classification | Regression) and not targets_of(case.spec):
+    if (
+        isinstance(source, Csv | Parquet)
+        and isinstance(task, Classification | Multilabel | Regression)
+        and not targets_of(case.spec)
+    ):
         content = case.content
         known = tuple(shown(column.name) for column in content.columns[:20]) if isinstance(content, TableFacts) else None
         yield hit("/task/target", known)
@@ -93,6 +97,9 @@ def column_twice(case: Case) -> Iterator[Hit]:
     for index, name in enumerate(targets):
         if name in targets[:index]:
             yield hit(f"/task/target/{index}", column=shown(name))
+    weights = case.spec.data.sample_weight_column
+    if weights is not None and weights in (*columns, *targets):
+        yield hit("/data/sample_weight_column", column=shown(weights))
 
 
 def no_features(case: Case) -> Iterator[Hit]:
@@ -110,6 +117,8 @@ def _used(case: Case) -> Iterator[tuple[str, str, bool]]:
         yield f"/data/source/columns/{index}", name, False
     targets = targets_of(case.spec)
     single = isinstance(getattr(task, "target", None), str)
+    if case.spec.data.sample_weight_column is not None:
+        yield "/data/sample_weight_column", case.spec.data.sample_weight_column, False
     for index, name in enumerate(targets):
         yield "/task/target" if single else f"/task/target/{index}", name, True
 
@@ -130,7 +139,7 @@ def column_missing(case: Case) -> Iterator[Hit]:
 def column_not_numeric(case: Case) -> Iterator[Hit]:
     known = _columns(case)
     for pointer, name, target in _used(case):
-        wanted = not target or isinstance(case.spec.task, Regression)
+        wanted = not target or isinstance(case.spec.task, Multilabel | Regression)
         if wanted and name in known and known[name].kind in ("string", "other"):
             yield hit(pointer, column=shown(name), kind=known[name].kind)
 
@@ -187,12 +196,17 @@ def rare_class(case: Case) -> Iterator[Hit]:
 
 def outputs_differ(case: Case) -> Iterator[Hit]:
     task = case.spec.task
-    if not isinstance(task, Regression) or task.num_outputs is None:
-        return
+    match task:
+        case Regression(num_outputs=int() as given):
+            key = "num_outputs"
+        case Multilabel(num_labels=int() as given):
+            key = "num_labels"
+        case _:
+            return
     array = _array(case, "targets")
     found = len(targets_of(case.spec)) or (None if array is None else (array.shape[1] if len(array.shape) == 2 else 1))
-    if found is not None and found != task.num_outputs:
-        yield hit("/task/num_outputs", given=task.num_outputs, found=found)
+    if found is not None and found != given:
+        yield hit(f"/task/{key}", key=key, given=given, found=found)
 
 
 def nothing_left(case: Case) -> Iterator[Hit]:
@@ -319,7 +333,7 @@ SAMPLE_RULES = (
     ),
     Rule(
         "column-twice", "R", (SOURCE, TASK), column_twice,
-        "column {column} is used twice, or is feature and target at once", "remove it from one place",
+        "column {column} is used twice, or is two of feature, target and weight at once", "remove it from one place",
     ),
     Rule("no-features", "R", (SOURCE, TASK), no_features, "no feature column is left", "name at least one, or use another data set"),
     Rule("column-missing", "R", (SOURCE, TASK), column_missing, "the data set has no column {column}", "did you mean {near}?"),
@@ -356,7 +370,7 @@ SAMPLE_RULES = (
     ),
     Rule(
         "outputs-differ", "R", (SOURCE, TASK), outputs_differ,
-        "`task.num_outputs` is {given}, but the targets are {found} numbers", "leave it out",
+        "`task.{key}` is {given}, but the data set has {found}", "leave it out",
     ),
     Rule(
         "nothing-left", "R", ("/data", TASK), nothing_left,
