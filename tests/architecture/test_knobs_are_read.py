@@ -373,6 +373,18 @@ JOBS: dict[str, tuple[str, dict[str, Any]]] = {
         },
     ),
 }
+JOBS |= {
+    f"starts_{kind}": (
+        "rows.csv",
+        {
+            "task": {"type": "classification", "target": "y"},
+            "model": {"type": "mlp", "hidden_sizes": [4], "init": {"type": kind}},
+            "data": _source("csv", delimiter=";"),
+            "training": {"max_steps": 1, "batch_size": 8},
+        },
+    )
+    for kind in ("uniform", "trunc_normal", "xavier", "he", "lecun", "orthogonal")
+}
 for _method in EXPLAINED:
     JOBS[_method] = (
         "rows.csv",

@@ -5,6 +5,9 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from stoker.spec._base import Fraction, Knob, Positive, Spec
+from stoker.spec.model.init import Init as Init
+from stoker.spec.model.init import NormalInit as NormalInit
+from stoker.spec.model.init import TorchInit as TorchInit
 
 Activation = Literal["relu", "gelu", "gelu_tanh", "silu", "tanh", "sigmoid", "leaky_relu", "elu", "relu_squared"]
 
@@ -43,24 +46,3 @@ class RMSNorm(Spec):
 
 
 Normalization = Annotated[BatchNorm | LayerNorm | RMSNorm, Field(discriminator="type")]
-
-
-class TorchInit(Spec):
-    """Leave every layer as PyTorch initialises it."""
-
-    type: Literal["torch_default"] = "torch_default"
-    """Which initialisation this is."""
-
-
-class NormalInit(Spec):
-    """Draw weights from a normal distribution with mean zero; biases are zero."""
-
-    type: Literal["normal"] = "normal"
-    """Which initialisation this is."""
-    std: Annotated[Positive, Knob(affects=("quality",), rows=("INIT-02",))] = 0.02
-    """Standard deviation of the weights."""
-    residual_scaling: Annotated[Literal["none", "depth"], Knob(affects=("quality",), rows=("INIT-01",))] = "none"
-    """`depth` divides the std of each residual output projection by sqrt(2 x num_layers), as GPT-2 does."""
-
-
-Init = Annotated[TorchInit | NormalInit, Field(discriminator="type")]

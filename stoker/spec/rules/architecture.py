@@ -3,8 +3,8 @@
 from collections.abc import Callable, Iterator
 
 from stoker.spec.model import GRU, LSTM, MLP, RNN, Layers, TransformerDecoder
+from stoker.spec.model.init import TorchInit
 from stoker.spec.model.layers import Dropout, Layer, Norm, Pool, Residual
-from stoker.spec.model.parts import NormalInit
 from stoker.spec.model.shapes import Misfit, infer, written
 from stoker.spec.model.transformer_decoder import RotaryPosition, SinusoidalPosition
 from stoker.spec.rules._rule import Case, Hit, Rule, hit
@@ -98,7 +98,7 @@ def momentum_needs_batch(case: Case) -> Iterator[Hit]:
 
 def scaling_needs_residuals(case: Case) -> Iterator[Hit]:
     model = case.spec.model
-    if not isinstance(model.init, NormalInit) or model.init.residual_scaling == "none" or isinstance(model, TransformerDecoder):
+    if isinstance(model.init, TorchInit) or model.init.residual_scaling == "none" or isinstance(model, TransformerDecoder):
         return
     if not any(isinstance(layer, Residual) for _, layer in _stack(case)):
         yield hit("/model/init/residual_scaling")

@@ -5,15 +5,15 @@ from itertools import pairwise
 
 from torch import nn
 
+from stoker.spec.model.init import TorchInit
 from stoker.spec.model.mlp import MLP
-from stoker.spec.model.parts import NormalInit
 from worker.trainer.errors import SpecProblem
 from worker.trainer.model.parts import build_activation, build_normalization, initialize
 
 
 def build_mlp(spec: MLP, shape: tuple[int, ...], outputs: int) -> nn.Module:
     """(batch, *shape) → (batch, outputs); pictures are flattened."""
-    if isinstance(spec.init, NormalInit) and spec.init.residual_scaling != "none":
+    if not isinstance(spec.init, TorchInit) and spec.init.residual_scaling != "none":
         raise SpecProblem("model.init.residual_scaling: an mlp has no residual branches; set it to none")
     sizes = [math.prod(shape), *spec.hidden_sizes]
     layers: list[nn.Module] = [nn.Flatten()] if len(shape) > 1 else []

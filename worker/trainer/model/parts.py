@@ -1,14 +1,13 @@
 """Activations, normalisations and initialisation that several architectures share."""
 
-import math
-from collections.abc import Collection
 from typing import assert_never
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from stoker.spec.model.parts import Activation, BatchNorm, Init, LayerNorm, NormalInit, RMSNorm, TorchInit
+from stoker.spec.model.parts import Activation, BatchNorm, LayerNorm, RMSNorm
+from worker.trainer.model.init import initialize as initialize
 
 
 class ReLUSquared(nn.Module):
@@ -77,21 +76,3 @@ def shared_cast(x: torch.Tensor) -> torch.Tensor:
     if x.is_meta or not torch.is_autocast_enabled(device):  # a model that is only counted is on no device with an autocast
         return x
     return x.to(torch.get_autocast_dtype(device))
-
-
-def initialize(model: nn.Module, spec: Init, branch_outputs: Collection[nn.Module] = ()) -> None:
-    """Draw weights in the order of the model's modules. `branch_outputs` are the last projections of its residual branches."""
-    match spec:
-        case TorchInit():
-            return
-        case NormalInit():
-            scaled = (
-                spec.std / math.sqrt(len(branch_outputs)) if spec.residual_scaling == "depth" and branch_outputs else spec.std
-            )
-            for module in model.modules():
-                if isinstance(module, nn.Linear | nn.Embedding | nn.Conv1d | nn.Conv2d):
-                    nn.init.normal_(module.weight, std=scaled if any(module is m for m in branch_outputs) else spec.std)
-                    if not isinstance(module, nn.Embedding) and module.bias is not None:
-                        nn.init.zeros_(module.bias)
-        case _:
-            assert_never(spec)

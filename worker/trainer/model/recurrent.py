@@ -10,7 +10,6 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from stoker.spec.model.parts import Init, NormalInit
 from stoker.spec.model.recurrent import GRU, LSTM, RNN
 from worker.trainer.errors import SpecProblem
 from worker.trainer.model.parts import initialize
@@ -137,7 +136,6 @@ def build_recurrent(spec: RNN | LSTM | GRU, shape: tuple[int, ...], outputs: int
     _check(spec, shape, text)
     model = Recurrent(spec, shape, outputs, text=text)
     initialize(model, spec.init)
-    _initialize(model.layers, spec.init)
     if isinstance(spec, LSTM) and spec.forget_bias is not None:
         _open_forget_gates(model.layers, spec.hidden_size, spec.forget_bias)
     return model
@@ -154,16 +152,6 @@ def _check(spec: RNN | LSTM | GRU, shape: tuple[int, ...], text: bool) -> None:
         raise SpecProblem(f"model.tie_embeddings: the last layer says {spec.width} numbers; set embedding_size to that")
     if isinstance(spec, LSTM) and spec.proj_size is not None and spec.proj_size >= spec.hidden_size:
         raise SpecProblem(f"model.proj_size: {spec.proj_size} must be below hidden_size {spec.hidden_size}")
-
-
-def _initialize(layers: nn.RNNBase, spec: Init) -> None:
-    if not isinstance(spec, NormalInit):
-        return
-    for name, param in layers.named_parameters():
-        if "bias" in name:
-            nn.init.zeros_(param)
-        else:
-            nn.init.normal_(param, std=spec.std)
 
 
 def _open_forget_gates(layers: nn.RNNBase, units: int, bias: float) -> None:
