@@ -15,7 +15,7 @@ from stoker.views import AttemptView, CheckpointView, JobView, SeriesView, Worke
 from tests.support.scripted import job
 
 NOW = datetime.now(UTC)
-LONG_AGO = NOW - timedelta(minutes=90)
+LONG_AGO = NOW - timedelta(days=3, hours=12)  # the same age however long the tests before these take
 
 
 def console(width: int) -> Console:
@@ -54,18 +54,18 @@ JOBS = [
 def test_jobs() -> None:
     assert table(JOBS, ls.JOBS, 126) == (
         "ID                              NAME                         STATE      PROGRESS    BEST                           RAN  AGE\n"
-        "job_01m81emam3kyzewf60mrbtq481  digits                       succeeded  ━━━━━ 100%  0.9877 validation/accuracy  3m 07s   1h\n"
-        "job_01m81em89q3k3xstapb1qnsbbm  –                            queued     –           –                                –   1h\n"
-        "job_01m81em60gvyhkxn1rnfgacy7d  a-rather-long-name-of-a-job  running    step 7      –                           3m 07s   1h\n"
+        "job_01m81emam3kyzewf60mrbtq481  digits                       succeeded  ━━━━━ 100%  0.9877 validation/accuracy  3m 07s   3d\n"
+        "job_01m81em89q3k3xstapb1qnsbbm  –                            queued     –           –                                –   3d\n"
+        "job_01m81em60gvyhkxn1rnfgacy7d  a-rather-long-name-of-a-job  running    step 7      –                           3m 07s   3d\n"
     )
 
 
 def test_jobs_on_a_narrow_terminal_keep_their_ids_states_and_values() -> None:
     assert table(JOBS, ls.JOBS, 80) == (
         "ID                              NAME        STATE      PROGRESS    BEST      AGE\n"
-        "job_01m81emam3kyzewf60mrbtq481  digits      succeeded  ━━━━━ 100%  0.9877 …   1h\n"
-        "job_01m81em89q3k3xstapb1qnsbbm  –           queued     –           –          1h\n"
-        "job_01m81em60gvyhkxn1rnfgacy7d  a-rather-…  running    step 7      –          1h\n"
+        "job_01m81emam3kyzewf60mrbtq481  digits      succeeded  ━━━━━ 100%  0.9877 …   3d\n"
+        "job_01m81em89q3k3xstapb1qnsbbm  –           queued     –           –          3d\n"
+        "job_01m81em60gvyhkxn1rnfgacy7d  a-rather-…  running    step 7      –          3d\n"
     )
 
 
@@ -173,8 +173,8 @@ def test_checkpoints() -> None:
     ]  # fmt: skip
     assert table(found, checkpoints.CHECKPOINTS, 100) == (
         "STEP  STATE      TAGS           SIZE  METRICS                                             AGE\n"
-        "  30  available  best last  39.9 KiB  validation/accuracy 0.9192  validation/loss 0.2485   1h\n"
-        "  10  expired    –          39.9 KiB  –                                                    1h\n"
+        "  30  available  best last  39.9 KiB  validation/accuracy 0.9192  validation/loss 0.2485   3d\n"
+        "  10  expired    –          39.9 KiB  –                                                    3d\n"
     )
 
 
@@ -188,7 +188,7 @@ WORKER = WorkerView(
 def test_workers() -> None:
     assert table([WORKER], workers.WORKERS, 100) == (
         "NAME    STATE   CPUS  GPUS    MEMORY  WARM  LOAD  JOBS  SEEN\n"
-        "node-1  active  2/16   1/2  64.0 GiB  yes    51%     1    1h\n"
+        "node-1  active  2/16   1/2  64.0 GiB  yes    51%     1    3d\n"
     )  # fmt: skip
 
 
