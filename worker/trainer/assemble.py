@@ -12,13 +12,14 @@ from stoker.plan.known import Known
 from stoker.spec import JobSpec
 from stoker.spec.arithmetic import Sizes
 from stoker.spec.evaluation import Mode
-from stoker.spec.loss import Loss, head_width
+from stoker.spec.loss import Loss
+from stoker.spec.task import MaskedLM
 from worker.trainer.activation_checkpointing import recomputing
 from worker.trainer.adversarial import build_adversary, replays_of
 from worker.trainer.artifact import Shelf
 from worker.trainer.average import Average, InTurn, build_average, in_run, settled_rate
 from worker.trainer.control import Control, StopSignal
-from worker.trainer.data import Dataset, Description, Feed, Samples, Wanted, build_data
+from worker.trainer.data import Dataset, Description, Feed, Samples, Wanted, build_data, mask
 from worker.trainer.debug import build_guard, build_stragglers, memory_of, watches
 from worker.trainer.distillation import Taught, build_objective
 from worker.trainer.distributed import Replica, arrange, decided, meetings, memories, remote, replicate, slack
@@ -33,8 +34,18 @@ from worker.trainer.inspection import build_inspection, show_model, watched
 from worker.trainer.interpretability import Matter, build_interpretability
 from worker.trainer.journal import Journal
 from worker.trainer.logging import Log, build_figures, build_leave, build_log, build_sinks, build_watch, parts_of
-from worker.trainer.loss import OfClasses, SampleWeighted, SummedLoss, build_loss, build_weighted_loss, in_chunks, reading_of
+from worker.trainer.loss import (
+    OfClasses,
+    SampleWeighted,
+    SummedLoss,
+    build_loss,
+    build_masked_loss,
+    build_weighted_loss,
+    in_chunks,
+    reading_of,
+)
 from worker.trainer.model import build_model
+from worker.trainer.multi_task import join_losses, log_variances, panel_of, width_of, with_heads
 from worker.trainer.names import weights_of
 from worker.trainer.optimizer import build_optimizer
 from worker.trainer.param_groups import check_patterns
@@ -47,7 +58,7 @@ from worker.trainer.schedule import LearningRate, build_schedule
 from worker.trainer.staging import Staging, build_staging
 from worker.trainer.state import Stateful
 from worker.trainer.statistics import renew
-from worker.trainer.task import build_task
+from worker.trainer.task import Aim, build_task
 from worker.trainer.training import Judge, build_clip, build_judge, micro_size
 from worker.trainer.truncation import build_portions
 from worker.trainer.update import Update
@@ -130,7 +141,7 @@ def assemble(
     world = arrange(spec.distributed, world)
     seeds, aim = build_seeds(spec.reproducibility), build_task(spec.task)
     journal.phase("loading_data")
-    wanted = Wanted(aim.classes, aim.columns, aim.labels, spec.data.sample_weight_column) if aim.labelled else None
+    wanted = _wanted(aim, spec.data.sample_weight_column) if aim.labelled else None
     data = build_data(spec.data, wanted, aim.count, home, seed=seeds.split, world=world, learned=learned)
     data = mask(spec.task, data, seeds.mask) if isinstance(spec.task, MaskedLM) else data
     outputs, goal = data.about.outputs, spec.loss or aim.loss
@@ -140,10 +151,9 @@ def assemble(
 
     journal.phase("building_model")
     torch.manual_seed(seeds.weights)
-    model = narrowed(
-        build_model(spec.model, data.about.shape, head_width(goal, outputs), text=data.about.codec is not None).to(world.device),
-        spec.precision,
-    )
+    width = width_of(spec.task, goal, data.about)
+    model = build_model(spec.model, data.about.shape, width, text=data.about.codec is not None).to(world.device)
+    model = narrowed(with_heads(spec.task, model, data.about), spec.precision)
     loss = _loss(goal, spec, outputs, data, classes=aim.classes).to(world.device)
     reading = reading_of(loss)
     micro, training = micro_size(spec.training, spec.distributed.data_parts), spec.training
@@ -178,7 +188,7 @@ def assemble(
         world=world,
     )
     objective = in_chunks(goal, objective)
-    spread = decided(spec, _known(data, head_width(goal, outputs)), world, journal)
+    spread = decided(spec, _known(data, width), world, journal)
     replica = replicate(spread, objective, world, late=fits_memory(training.dynamic_batch))
     weights = weights_of(model)  # those that the strategy left: it may have cut them
     params = [weight for _, weight in weights]
@@ -231,6 +241,7 @@ def assemble(
         world=world,
         autocast=arithmetic.autocast,
         measuring=Measuring(aim.labels, reading.predicted, reading.truth),
+        panel=panel_of(spec.task, loss),
     )
     mean_loss = _mean_loss(loss)
     plain = _mean_loss(loss.loss if isinstance(loss, SampleWeighted) else loss)
@@ -240,7 +251,7 @@ def assemble(
         splits["train"],
         splits,
         classes=aim.classes,
-        outputs=head_width(goal, outputs),
+        outputs=width,
         columns=data.about.columns,
         mean_loss=plain,
         batch=examiner.batch_size,
@@ -299,7 +310,7 @@ def assemble(
             spec.logging,
             world,
             norm=clip.norm,
-            gauges=together(arithmetic.gauges(), guard.gauges),
+            gauges=together(arithmetic.gauges(), guard.gauges, log_variances(model)),
             watch=watch,
             figures=figures,
             pace=pace,
@@ -332,7 +343,14 @@ def assemble(
     return run
 
 
-def _loss(goal: Loss, spec: JobSpec, outputs: int, data: Dataset, *, classes: bool) -> SummedLoss:
+def _wanted(aim: Aim, weights: str | None) -> Wanted:
+    parts = tuple(_wanted(part, None) for part in aim.parts)
+    return Wanted(aim.classes, aim.columns, aim.labels, weights, aim.name, aim.count, parts)
+
+
+def _loss(goal: Loss | None, spec: JobSpec, outputs: int, data: Dataset, *, classes: bool) -> SummedLoss:
+    if goal is None:
+        return join_losses(spec.task, data.about, data.train.targets)
     if isinstance(spec.task, MaskedLM):
         return build_masked_loss(goal, outputs, data.train.counted)
     if spec.data.sample_weight_column is None:

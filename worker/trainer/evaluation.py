@@ -2,7 +2,7 @@
 
 import importlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
@@ -52,6 +52,39 @@ class Measuring:
 
 
 @dataclass(frozen=True)
+class Question:
+    """Something to be measured, of all outputs and targets or of those of one task."""
+
+    metrics: tuple[Metric, ...]
+    outputs: int
+    """Classes, labels or numbers."""
+    measuring: Measuring = Measuring()
+    prefix: str = ""
+    """What names of values begin with."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """Further values that a loss knows of, averaged over samples."""
+
+    modes: Mapping[str, Mode | None]
+    """By name, which way each is better; None where neither is."""
+    sums: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+    """Of outputs and targets: (values,), summed over samples."""
+
+
+@dataclass(frozen=True)
+class Panel:
+    """How a model that answers several questions is judged."""
+
+    width: int
+    """Numbers that the model says of a sample."""
+    questions: Callable[[tuple[Metric, ...]], tuple[Question, ...]]
+    """Who is measured by which of all metrics."""
+    report: Report
+
+
+@dataclass(frozen=True)
 class Text:
     """What perplexity and bits per byte need beside the outputs."""
 
@@ -63,10 +96,11 @@ class Text:
 
 @dataclass
 class Tally:
-    """Sums over one split, of this rank until they are shared: loss, weight, minus log-probability, tokens, bytes."""
+    """Sums over one split, of this rank until they are shared: loss, weight, minus log-probability, tokens, bytes, and the report."""
 
     sums: torch.Tensor
-    measures: "dict[str, Measure]"
+    measures: "dict[str, dict[str, Measure]]"
+    """By the prefix of the question and the key of the metric."""
 
 
 @dataclass
@@ -74,21 +108,27 @@ class Examiner:
     """Judges a model on splits."""
 
     rhythm: Rhythm
-    metrics: tuple[Metric, ...]
+    questions: tuple[Question, ...]
     criterion: Criterion
     text: Text | None
-    outputs: int
+    width: int
+    """Numbers that the model says of a sample."""
     batch_size: int
     limit: int | None
     """Validation samples at most."""
     world: World
     autocast: Callable[[], AbstractContextManager[object]]
-    measuring: Measuring = Measuring()
+    report: Report | None = None
 
     @property
     def modes(self) -> dict[str, Mode]:
         """Which way each value is better."""
-        return {"loss": "min", **{metric.key: metric.mode for metric in self.metrics}}
+        known: dict[str, Mode] = {"loss": "min"}
+        if self.report is not None:
+            known |= {name: mode for name, mode in self.report.modes.items() if mode is not None}
+        for question in self.questions:
+            known |= {f"{question.prefix}{metric.key}": metric.mode for metric in question.metrics}
+        return known
 
     @torch.no_grad()
     def judge(
@@ -104,7 +144,7 @@ class Examiner:
         if count == 0:
             return {}
         model.eval()
-        tally = Tally(torch.zeros(5, dtype=torch.float64, device=self.world.device), self._measures())
+        tally = Tally(torch.zeros(5 + len(self._reported), dtype=torch.float64, device=self.world.device), self._measures())
         start, stop, largest = count * part // parts, count * (part + 1) // parts, -(-count // parts)
         for at in range(start, start + largest, self.batch_size):
             inputs, targets = split.slice(*(at, min(at + self.batch_size, stop)) if at < stop else (0, 1), self.world.device)
@@ -112,7 +152,7 @@ class Examiner:
                 outputs = says(inputs)
             if at < stop:
                 self._add(tally, outputs.float(), targets)
-        self._measure(tally, torch.empty(0, self.outputs, device=self.world.device), split.slice(0, 0, self.world.device)[1])
+        self._measure(tally, torch.empty(0, self.width, device=self.world.device), split.slice(0, 0, self.world.device)[1])
         model.train()
         return self._values(tally)
 
@@ -121,35 +161,49 @@ class Examiner:
         tally.sums[1] += self.criterion.sample_weights(targets).sum().to(self.world.device)
         if self.text is not None:
             tally.sums[2] += self.text.likelihood(outputs, targets)
-            tally.sums[3] += targets.numel()
-            tally.sums[4] += self.text.byte_lengths[targets].sum()
+            asked = targets[targets >= 0]
+            tally.sums[3] += asked.numel()
+            tally.sums[4] += self.text.byte_lengths[asked].sum()
+        if self.report is not None:
+            tally.sums[5:] += self.report.sums(outputs, targets)
         self._measure(tally, outputs, targets)
 
     def _measure(self, tally: Tally, outputs: torch.Tensor, targets: torch.Tensor) -> None:
-        if not tally.measures:
-            return
-        predicted, truth = self.measuring.predicted(outputs.flatten(0, -2)), self.measuring.truth(targets)
-        for measure in tally.measures.values():
-            measure.update(predicted, truth if truth.is_floating_point() else truth.flatten())
+        for question in self.questions:
+            measures, measuring = tally.measures[question.prefix], question.measuring
+            if not measures:
+                continue
+            predicted, truth = measuring.predicted(outputs.flatten(0, -2)), measuring.truth(targets)
+            for measure in measures.values():
+                measure.update(predicted, truth if truth.is_floating_point() else truth.flatten())
 
-    def _measures(self) -> "dict[str, Measure]":
-        wanted = [metric for metric in self.metrics if not isinstance(metric, Perplexity | BitsPerByte)]
+    @property
+    def _reported(self) -> tuple[str, ...]:
+        return () if self.report is None else tuple(self.report.modes)
+
+    def _measures(self) -> "dict[str, dict[str, Measure]]":
+        return {question.prefix: self._built(question) for question in self.questions}
+
+    def _built(self, question: Question) -> "dict[str, Measure]":
+        wanted = [metric for metric in question.metrics if not isinstance(metric, Perplexity | BitsPerByte)]
         if not wanted:
             return {}
-        build = importlib.import_module("worker.trainer.metrics").build_measure
-        return {metric.key: build(metric, self.outputs, self.world.device, labels=self.measuring.labels) for metric in wanted}
+        build, labels = importlib.import_module("worker.trainer.metrics").build_measure, question.measuring.labels
+        return {metric.key: build(metric, question.outputs, self.world.device, labels=labels) for metric in wanted}
 
     def _values(self, tally: Tally) -> dict[str, float]:
-        loss, weight, surprise, tokens, size = self.world.sum(tally.sums).tolist()
+        loss, weight, surprise, tokens, size, *reported = self.world.sum(tally.sums).tolist()
         values = {"loss": loss / weight if weight else math.nan}
-        for metric in self.metrics:
+        values |= {name: value / weight for name, value in zip(self._reported, reported, strict=True)}
+        for question, metric in [(each, metric) for each in self.questions for metric in each.metrics]:
+            key = f"{question.prefix}{metric.key}"
             match metric:
                 case Perplexity():
-                    values[metric.key] = _exponential(surprise / tokens)
+                    values[key] = _exponential(surprise / tokens)
                 case BitsPerByte():
-                    values[metric.key] = surprise / math.log(2) / size if size else math.nan
+                    values[key] = surprise / math.log(2) / size if size else math.nan
                 case _:
-                    values[metric.key] = tally.measures[metric.key].compute()
+                    values[key] = tally.measures[question.prefix][metric.key].compute()
         return values
 
 
@@ -169,23 +223,24 @@ def build_examiner(
     world: World,
     autocast: Callable[[], AbstractContextManager[object]],
     measuring: Measuring = Measuring(),
+    panel: Panel | None = None,
 ) -> Examiner:
-    """`defaults`: what the task measures when the spec names nothing. Raises SpecProblem for a metric that does not fit."""
+    """`defaults`: what the task measures when the spec names nothing; `panel`: how several tasks are judged. Raises SpecProblem for a metric that does not fit."""
     metrics = tuple(defaults) if spec.metrics is None else spec.metrics
     if text is None and any(isinstance(metric, Perplexity | BitsPerByte) for metric in metrics):
         raise SpecProblem("evaluation.metrics: perplexity and bits_per_byte are for causal_lm")
     batch_size = spec.batch_size or micro_size
     examiner = Examiner(
         pace(spec.interval),
-        metrics,
+        (Question(metrics, outputs, measuring),) if panel is None else panel.questions(metrics),
         criterion,
         text,
-        outputs,
+        outputs if panel is None else panel.width,
         batch_size,
         spec.batches and spec.batches * batch_size,
         world,
         autocast,
-        measuring,
+        None if panel is None else panel.report,
     )
     examiner._measures()  # a metric that cannot be built is found before the first step
     return examiner

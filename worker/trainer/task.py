@@ -5,6 +5,7 @@ from typing import assert_never
 
 from stoker.spec.evaluation import Accuracy, Mae, Metric, Perplexity, Rmse
 from stoker.spec.loss import BinaryCrossEntropy, CrossEntropy, Loss, MeanSquaredError
+from stoker.spec.multi_task import ClassHead, Head, MultiTask, NumberHead
 from stoker.spec.task import CausalLM, Classification, Multilabel, Regression, Task
 
 
@@ -20,12 +21,15 @@ class Aim:
     """Targets are classes."""
     count: int | None
     """Classes, labels or numbers per sample, when the spec says so."""
-    loss: Loss
-    """What is minimised unless the spec says otherwise."""
+    loss: Loss | None
+    """What is minimised unless the spec says otherwise; None where each part has its own."""
     metrics: tuple[Metric, ...]
     """What is measured unless the spec says otherwise."""
     labels: bool = False
     """Targets are labels of 0 and 1."""
+    name: str = ""
+    parts: tuple["Aim", ...] = ()
+    """What each of several tasks asks."""
 
 
 def build_task(spec: Task) -> Aim:
@@ -41,5 +45,19 @@ def build_task(spec: Task) -> Aim:
             return Aim(named, True, False, spec.num_outputs, MeanSquaredError(), (Mae(), Rmse()))
         case CausalLM():
             return Aim((), False, True, None, CrossEntropy(), (Perplexity(),))
+        case MultiTask():
+            parts = tuple(_part(head) for head in spec.tasks)
+            metrics = dict.fromkeys(metric for part in parts for metric in part.metrics)
+            return Aim(spec.columns, True, False, None, None, tuple(metrics), parts=parts)
         case _:
             assert_never(spec)
+
+
+def _part(head: Head) -> Aim:
+    match head:
+        case ClassHead():
+            return Aim(head.columns, True, True, head.num_classes, head.minimised, (Accuracy(),), name=head.name)
+        case NumberHead():
+            return Aim(head.columns, True, False, head.num_outputs, head.minimised, (Mae(), Rmse()), name=head.name)
+        case _:
+            assert_never(head)

@@ -8,11 +8,11 @@ import torch
 from torch import nn
 
 from stoker.spec import JobSpec
-from stoker.spec.loss import head_width
 from worker.trainer.checkpoint.places import STATE
 from worker.trainer.checkpoint.read import Stored
 from worker.trainer.data import Description
 from worker.trainer.model import build_model
+from worker.trainer.multi_task import width_of, with_heads
 from worker.trainer.precision import narrowed
 
 
@@ -27,9 +27,8 @@ class Saved:
 def load_model(path: Path) -> Saved:
     """From a checkpoint directory alone. Raises OSError, ValueError or RuntimeError when it is not a whole checkpoint."""
     spec, about = JobSpec.model_validate_json((path / "spec.json").read_bytes()), Description.load(path)
-    model = narrowed(
-        build_model(spec.model, about.shape, head_width(spec.loss, about.outputs), text=about.codec is not None), spec.precision
-    )
+    model = build_model(spec.model, about.shape, width_of(spec.task, spec.loss, about), text=about.codec is not None)
+    model = narrowed(with_heads(spec.task, model, about), spec.precision)
     with Stored(path) as stored:
         model.load_state_dict(_judged(stored, path))
     return Saved(spec, model.eval(), about)

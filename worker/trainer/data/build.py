@@ -9,7 +9,7 @@ import torch
 
 from stoker.spec.arithmetic import split_sizes
 from stoker.spec.data import ByteTokenizer, Data, Sequence
-from worker.trainer.data.description import Description
+from worker.trainer.data.description import Answer, Description
 from worker.trainer.data.normalization import Scaling, fit_scaling
 from worker.trainer.data.samples import Samples
 from worker.trainer.data.sequence import cut_windows
@@ -50,13 +50,17 @@ def build_data(
 def _table(spec: Data, table: Table, wanted: Wanted, classes: int | None, seed: int, learned: Description | None) -> Dataset:
     if spec.tokenizer is not None or spec.sequence is not None:
         raise SpecProblem("data.tokenizer and data.sequence are for text only; remove them")
-    names, targets, outputs = _targets(table.targets, wanted, classes)
+    answers, targets = _packed(table, wanted)
+    if answers:
+        names, outputs = tuple[str | int, ...](), sum(answer.outputs for answer in answers)
+    else:
+        names, targets, outputs = _targets(table.targets, wanted, classes)
     everything = Samples(torch.from_numpy(table.inputs), _with_weights(targets, table.weights))
     parts = split_rows(spec.split, len(everything), targets if wanted.classes else None, seed)
     train = everything.take(parts.train)
     if table.weights is not None and not bool(train.targets[:, -1].any()):
         raise DataProblem("data.sample_weight_column: every training sample has weight 0, so nothing would be learned")
-    about = Description(tuple(train.inputs.shape[1:]), outputs, names, table.columns)
+    about = Description(tuple(train.inputs.shape[1:]), outputs, names, table.columns, answers=answers)
     if spec.normalization is not None:
         scaling = (
             learned.scaling
@@ -79,6 +83,21 @@ def _with_weights(targets: torch.Tensor, weights: npt.NDArray[np.float32] | None
 
 def _scaled(samples: Samples, scaling: Scaling | None) -> Samples:
     return samples if scaling is None else replace(samples, inputs=scaling.apply(samples.inputs))
+
+
+def _packed(table: Table, wanted: Wanted) -> tuple[tuple[Answer, ...], torch.Tensor]:
+    """What several tasks want to know, and their targets as columns of numbers: a class as its index, exact in float32."""
+    answers, columns = [], [torch.empty(len(table.inputs), 0)]
+    for part, values in zip(wanted.parts, table.parts, strict=True):
+        try:
+            names, targets, outputs = _targets(values, part, part.count)
+        except DataProblem as error:
+            raise DataProblem(f"task.tasks: {part.name}: {error}") from error
+        if part.count is not None and part.count != outputs:
+            raise SpecProblem(f"task.tasks: {part.name}: num_outputs is {part.count}, but there are {outputs} target columns")
+        answers.append(Answer(part.name, outputs, names))
+        columns.append(targets.float().reshape(len(targets), -1))
+    return tuple(answers), torch.cat(columns, 1)
 
 
 def _targets(

@@ -1,13 +1,24 @@
 """What a data set taught a run about its inputs and outputs; saved with every checkpoint."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from safetensors.torch import load_file, save_file
 
 from worker.trainer.data.normalization import Scaling
 from worker.trainer.data.tokenizer import Codec, load_codec
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What one of several tasks wants to know of a sample."""
+
+    name: str
+    outputs: int
+    """Classes or numbers."""
+    classes: tuple[str | int, ...] = ()
+    """Name of each class, where there are classes."""
 
 
 @dataclass(frozen=True)
@@ -22,10 +33,14 @@ class Description:
     """Feature columns of a table, in order."""
     scaling: Scaling | None = None
     codec: Codec | None = None
+    answers: tuple[Answer, ...] = ()
+    """Of several tasks, in their order; their outputs lie side by side."""
 
     def save(self, directory: Path) -> None:
         """Into data.json, scaling.safetensors and tokenizer.json."""
         plain = {"shape": self.shape, "outputs": self.outputs, "classes": self.classes, "columns": self.columns}
+        if self.answers:
+            plain["tasks"] = [asdict(answer) for answer in self.answers]
         (directory / "data.json").write_text(json.dumps(plain))
         if self.scaling is not None:
             tensors = {"shift": self.scaling.shift.contiguous(), "scale": self.scaling.scale.contiguous()}
@@ -41,6 +56,7 @@ class Description:
             scaling = Scaling(**{name: tensor.clone() for name, tensor in load_file(directory / "scaling.safetensors").items()})
         if (directory / "tokenizer.json").exists():
             codec = load_codec((directory / "tokenizer.json").read_text())
+        answers = tuple(Answer(one["name"], one["outputs"], tuple(one["classes"])) for one in plain.get("tasks", ()))
         return Description(
-            tuple(plain["shape"]), plain["outputs"], tuple(plain["classes"]), tuple(plain["columns"]), scaling, codec
+            tuple(plain["shape"]), plain["outputs"], tuple(plain["classes"]), tuple(plain["columns"]), scaling, codec, answers
         )

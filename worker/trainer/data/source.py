@@ -7,6 +7,7 @@ from typing import assert_never
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from stoker.spec.data.source import Arrays, Csv, ImageFolder, Parquet, Source, Text
 from worker.trainer.data.images import read_images
@@ -26,6 +27,11 @@ class Wanted:
     """Targets are zeros and ones."""
     weights: str | None = None
     """Column of a table with the weight of each sample."""
+    name: str = ""
+    count: int | None = None
+    """Classes or numbers, where they are known."""
+    parts: tuple["Wanted", ...] = ()
+    """What each of several tasks asks of every sample."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +46,8 @@ class Table:
     """Names of the features, where they have names."""
     weights: npt.NDArray[np.float32] | None = None
     """(n,): what each sample weighs in the loss."""
+    parts: tuple[npt.NDArray[np.generic], ...] = ()
+    """Targets of each of several tasks, in place of `targets`."""
 
 
 def read_source(spec: Source, root: Path, wanted: Wanted | None) -> Table | bytes:
@@ -47,6 +55,8 @@ def read_source(spec: Source, root: Path, wanted: Wanted | None) -> Table | byte
     files = sorted((p for p in root.rglob("*") if p.is_file()), key=lambda p: p.relative_to(root).as_posix())
     if not files:
         raise DataProblem(f"data set {spec.dataset}: no files in {root}")
+    if wanted is not None and wanted.parts and not isinstance(spec, Csv | Parquet):
+        raise SpecProblem(f"data.source.type: {spec.type} has one target per sample; task multi_task learns from csv or parquet")
     match spec:
         case Text():
             return b"".join(_utf8(path) for path in files)
@@ -86,12 +96,19 @@ def _table(spec: Csv | Parquet, files: list[Path], wanted: Wanted) -> Table:
     apart = wanted.columns if wanted.weights is None else (*wanted.columns, wanted.weights)
     names, inputs = features(table, spec.columns, apart)
     weights = None if wanted.weights is None else _weights(numbers(table, wanted.weights), wanted.weights)
+    if wanted.parts:
+        nothing = np.empty((len(inputs), 0), np.float32)
+        return Table(inputs, nothing, names, weights, tuple(_targets(table, part) for part in wanted.parts))
+    return Table(inputs, _targets(table, wanted), names, weights)
+
+
+def _targets(table: pa.Table, wanted: Wanted) -> npt.NDArray[np.generic]:
     if wanted.classes:
-        return Table(inputs, labels(table, wanted.columns[0]), names, weights)
+        return labels(table, wanted.columns[0])
     targets = np.stack([numbers(table, name) for name in wanted.columns], axis=1)
     if wanted.labels:
         _zeros_and_ones(targets, wanted.columns)
-    return Table(inputs, targets, names, weights)
+    return targets
 
 
 def _weights(values: npt.NDArray[np.float32], name: str) -> npt.NDArray[np.float32]:

@@ -58,7 +58,7 @@ class Chunked(Objective):
         return out
 
 
-def in_chunks(spec: Loss, objective: Objective) -> Objective:
+def in_chunks(spec: Loss | None, objective: Objective) -> Objective:
     """The same objective, with the logits of a few tokens at a time where that is asked for."""
     match spec:
         case CrossEntropy(chunk_tokens=int() as tokens):
