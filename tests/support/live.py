@@ -142,13 +142,15 @@ def beat(
     *,
     cpus: int = 4,
     gpus: int = 0,
+    tpus: int = 0,
+    backends: tuple[str, ...] = (),
     boot: str = "boot-1",
     held: Any = (),
     address: str = "",
 ) -> dict[str, Any]:
     """One heartbeat; its answer."""
     devices = [{"index": i, "uuid": f"GPU-{name}-{i}", "name": "Fake GPU", "memory_bytes": 2**36} for i in range(gpus)]
-    capacity = {"cpus": cpus, "memory_bytes": 2**40, "gpus": devices}
+    capacity = {"cpus": cpus, "memory_bytes": 2**40, "gpus": devices, "tpus": tpus, "backends": list(backends)}
     body = {"name": name, "boot_id": boot, "version": "test", "capacity": capacity, "held": list(held), "warm": True}
     body |= {"address": address}
     answer = worker.post("/v1/workers/heartbeat", json=body)
