@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-pytest_plugins = ["tests.support.postgres"]
+pytest_plugins = ["tests.support.postgres", "tests.support.scoreboard"]
 ROOT = Path(__file__).parent
 APART = ("unit",)
 """Folders whose tests share nothing that is slow to make."""
