@@ -4,6 +4,7 @@ from typing import assert_never
 
 from stoker.errors import Finding, SpecError
 from stoker.plan.decoder import play_decoder
+from stoker.plan.encoder import play_encoder
 from stoker.plan.heads import play_heads, play_losses
 from stoker.plan.known import Known
 from stoker.plan.layers import play_layers
@@ -12,11 +13,12 @@ from stoker.plan.mlp import play_mlp
 from stoker.plan.recurrent import play_recurrent
 from stoker.plan.tape import Tape, Value
 from stoker.spec import JobSpec
+from stoker.spec.arithmetic import hidden_tokens
 from stoker.spec.automatic import usual_loss
-from stoker.spec.model import GRU, LSTM, MLP, RNN, Layers, TransformerDecoder
+from stoker.spec.model import GRU, LSTM, MLP, RNN, Layers, TransformerDecoder, TransformerEncoder
 from stoker.spec.model.shapes import Misfit
 from stoker.spec.multi_task import MultiTask
-from stoker.spec.task import Multilabel
+from stoker.spec.task import MaskedLM, Multilabel
 
 
 def draw(spec: JobSpec, known: Known, batch: int) -> Tape:
@@ -38,11 +40,22 @@ def draw(spec: JobSpec, known: Known, batch: int) -> Tape:
                 known.outputs,
                 again=spec.activation_checkpointing.recomputed(spec.model.num_layers),
             )
+        case TransformerEncoder():
+            out = play_encoder(
+                tape,
+                spec.model,
+                samples,
+                known.outputs,
+                vocabulary=known.outputs if known.text else None,
+                again=spec.activation_checkpointing.recomputed(spec.model.num_layers),
+            )
         case _:
             assert_never(spec.model)
     if isinstance(spec.task, MultiTask):
         play_losses(tape, spec.task, play_heads(tape, spec.task, out))
         return tape
+    if isinstance(spec.task, MaskedLM):
+        out = tape.chosen(out, hidden_tokens(known.shape[0], spec.task.mask_rate))
     play_loss(tape, spec.loss or usual_loss(spec.task), out, labels=isinstance(spec.task, Multilabel))
     return tape
 

@@ -6,7 +6,7 @@ from stoker.errors import Finding, SpecError
 from stoker.plan.prediction import MemoryView
 from stoker.plan.tape import Tape, Weight
 from stoker.spec import JobSpec
-from stoker.spec.model import GRU, LSTM, MLP, RNN, Layers, TransformerDecoder
+from stoker.spec.model import GRU, LSTM, MLP, RNN, Layers, TransformerDecoder, TransformerEncoder
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def _refuse(pointer: str, message: str) -> None:
 def _blame(spec: JobSpec, tape: Tape) -> tuple[str, str]:
     """The fields that make the model large: a pointer to the first and all of them with their values."""
     match spec.model:
-        case TransformerDecoder() as model:
+        case TransformerDecoder() | TransformerEncoder() as model:
             sizes = {"num_layers": model.num_layers, "hidden_size": model.hidden_size, "ffn_size": model.ffn_size}
             sizes |= {"num_heads": model.num_heads, "key_dim": model.key_dim}
             named = ", ".join(f"model.{name} = {value}" for name, value in sizes.items() if value is not None)

@@ -169,7 +169,7 @@ class Tape:
         if bias:
             self.learn(part, f"{name}.bias", (units,))
         self._product(value, 2 * places * width * units, width * units)
-        return self.made((*value.shape[:-1], units), self._item)
+        return self.made((*value.shape[:-1], units), self.product_item)
 
     def conv(self, value: Value, shape: Shape, kernel: Shape, group: int, part: str, name: str, *, bias: bool) -> Value:
         """Into `shape`, each output channel seeing `group` input channels."""
@@ -178,10 +178,10 @@ class Tape:
             self.learn(part, f"{name}.bias", (shape[0],))
         taps = group * math.prod(kernel)
         self._product(value, 2 * math.prod(shape) * taps, shape[0] * taps, always=True)
-        return self.made(shape, self._item)
+        return self.made(shape, self.product_item)
 
     @property
-    def _item(self) -> int:
+    def product_item(self) -> int:
         """Bytes per element of what a product makes."""
         return BF16 if self.mixed else self.word
 
@@ -259,25 +259,60 @@ class Tape:
 
         `plain`: queries are views of their projection.
 
-        The fused kernel keeps its operands, its output and a sum per row. The CPU has none with dropout: it keeps scaled
-        operands, for shared key heads their copies, and three tensors of scores, all in float32.
+        The fused kernel keeps its operands, its output and a sum per row. The CPU has none with dropout, or for values of another
+        width than keys: it keeps scaled operands, for shared key heads their copies, and tensors of scores, all in float32.
         """
         heads, length, width = query.shape
-        self.forward += 4 * self.batch * heads * length * length * width * self.copies
-        self.backward += 8 * self.batch * heads * length * length * width * self.copies
-        if p > 0 and not self.gpu:
-            self.keep_more(3 * query.size + 3 * heads * length * length, FP32)
+        wide = content.shape[-1]
+        self._scores(query, wide)
+        if (p > 0 or width != wide) and not self.gpu:
+            self.keep_more(2 * query.size + heads * length * wide + (3 if p > 0 else 1) * heads * length * length, FP32)
             if heads == 1 and query.item == FP32:  # one head needs no copy of what it gathers: the view itself is kept
-                self.keep_more(-query.size, FP32)
+                self.keep_more(-length * wide, FP32)
                 self.keep(content)
-            return self.made((length, heads * width), query.item)
+            return self.made((length, heads * wide), query.item)
         for value in (query, key, content):
             self.keep(value)
         self.keep_more(heads * length)
-        joined = self.made((length, heads * width), query.item, kept=True)
+        joined = self.made((length, heads * wide), query.item, kept=True)
         # Queries that are no view of the projection lie head by head, and so does what the CPU makes of them: joining copies it.
         separate = not plain and heads > 1 and not self.gpu
         return self.made(joined.shape, joined.item) if separate else joined
+
+    def capped_attention(self, query: Value, key: Value, content: Value, p: float) -> Value:
+        """Step by step, with scores that are bent into a bound."""
+        heads, length, _ = query.shape
+        wide = content.shape[-1]
+        self._scores(query, wide)
+        scores = (heads, length, length)
+        copied = key.shape[0] != heads
+        for value in (query, key, content):
+            if copied and value is not query:
+                self.made((heads, *value.shape[1:]), value.item, kept=True)
+            elif heads > 1:
+                self.made(value.shape, value.item, kept=True)
+            else:
+                self.keep(value)
+        self.made(scores, query.item, kept=True)  # what tanh gives
+        weights = self.dropout(self.made(scores, FP32 if self.mixed and self.gpu else query.item, kept=True), p)
+        self.keep(self.cast(weights))
+        return self.made((length, heads * wide), query.item)
+
+    def chosen(self, value: Value, count: int) -> Value:
+        """So many places of each sample, picked out by a mask, which is kept."""
+        self.keep_more(value.shape[0], 1)
+        return self.made((count, value.shape[-1]), value.item)
+
+    def softcap(self, value: Value) -> Value:
+        """Values bent into a bound: what tanh gives is kept."""
+        return self.made(value.shape, self.made(value.shape, value.item, kept=True).item)
+
+    def _scores(self, query: Value, wide: int) -> None:
+        """The two products of attention, and on the way back two for each."""
+        heads, length, width = query.shape
+        work = 2 * self.batch * heads * length * length * (width + wide) * self.copies
+        self.forward += work
+        self.backward += 2 * work
 
     def loss(self, outputs: Value, kind: Literal["cross_entropy", "mse"]) -> None:
         """The log-probabilities and the targets, or outputs and targets; in float32."""

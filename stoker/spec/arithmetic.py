@@ -51,6 +51,11 @@ def windows(tokens: int, length: int) -> int:
     return max(0, (tokens - 1) // length)
 
 
+def hidden_tokens(length: int, rate: float) -> int:
+    """Tokens of each window that are hidden and asked for: the share rounded half up, at least one."""
+    return min(length, max(1, int(length * rate + 0.5)))
+
+
 class TimeWindow(NamedTuple):
     """Steps of a sequence that one backward pass goes through; the errors of its last `counted` steps are its own."""
 

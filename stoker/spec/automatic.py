@@ -10,14 +10,14 @@ from stoker.spec.data.tokenizer import ByteTokenizer
 from stoker.spec.evaluation import Accuracy, Evaluation, Mae, Perplexity, Rmse
 from stoker.spec.job import JobSpec
 from stoker.spec.loss import BinaryCrossEntropy, CrossEntropy, Loss, MeanSquaredError
-from stoker.spec.model import GRU, LSTM, MLP, RNN, Layers, TransformerDecoder
+from stoker.spec.model import GRU, LSTM, MLP, RNN, Layers, TransformerDecoder, TransformerEncoder
 from stoker.spec.model.layers import Layer, Norm, Pool, Residual
-from stoker.spec.model.transformer_decoder import RotaryPosition
+from stoker.spec.model.transformer import LearnedPosition, RotaryPosition, Transformer
 from stoker.spec.multi_task import ClassHead, Head, MultiTask, NumberHead
 from stoker.spec.precision import Precision
 from stoker.spec.problem import class_total, distinct_values
 from stoker.spec.schedule import WSD
-from stoker.spec.task import CausalLM, Classification, Multilabel, Regression, SingleTask
+from stoker.spec.task import CausalLM, Classification, MaskedLM, Multilabel, Regression, SingleTask
 from stoker.spec.training import Training
 
 MAX_CLASSES = 100_000
@@ -106,7 +106,7 @@ def _strategy(spec: JobSpec) -> str:
             return "stratified"
         case Multilabel() | Regression() | MultiTask():
             return "random"
-        case CausalLM():
+        case CausalLM() | MaskedLM():
             return "contiguous"
 
 
@@ -163,7 +163,7 @@ def _weighted(loss: Loss, spec: JobSpec) -> Any:
 def usual_loss(task: SingleTask) -> Loss:
     """What a task minimises unless the spec says otherwise."""
     match task:
-        case Classification() | CausalLM():
+        case Classification() | CausalLM() | MaskedLM():
             return CrossEntropy()
         case Multilabel():
             return BinaryCrossEntropy()
@@ -173,8 +173,8 @@ def usual_loss(task: SingleTask) -> Loss:
 
 def _model(spec: JobSpec) -> Any:
     match spec.model:
-        case TransformerDecoder():
-            return _decoder(spec.model)
+        case TransformerDecoder() | TransformerEncoder():
+            return _transformer(spec.model, spec.data.sequence)
         case Layers(layers=layers):
             return _with(spec.model, layers=_stack(layers))
         case RNN() | LSTM() | GRU() as model:
@@ -184,17 +184,21 @@ def _model(spec: JobSpec) -> Any:
             return spec.model
 
 
-def _decoder(model: TransformerDecoder) -> Any:
+def _transformer(model: Transformer, windows: Sequence | None) -> Any:
     even = model.hidden_size % model.num_heads == 0
     key_dim = model.key_dim or (model.hidden_size // model.num_heads if even else None)
     position = model.position
     if isinstance(position, RotaryPosition) and position.dim is None and key_dim:
         position = _with(position, dim=key_dim)
+    if isinstance(position, LearnedPosition) and position.max_length is None and windows is not None:
+        position = _with(position, max_length=windows.length)
     return _with(
         model,
-        ffn_size=model.ffn_size or 4 * model.hidden_size,
-        num_kv_heads=model.num_kv_heads or model.num_heads,
+        embedding_size=model.embedded,
+        ffn_size=model.inner,
+        num_kv_heads=model.kv_heads,
         key_dim=key_dim,
+        value_dim=model.value_dim or key_dim,
         position=position,
     )
 
@@ -255,7 +259,7 @@ def _metrics(spec: JobSpec) -> tuple[Spec, ...]:
         case MultiTask(tasks=heads):
             kinds = {type(head) for head in heads}
             return (*((Accuracy(),) if ClassHead in kinds else ()), *((Mae(), Rmse()) if NumberHead in kinds else ()))
-        case CausalLM():
+        case CausalLM() | MaskedLM():
             return (Perplexity(),)
 
 

@@ -26,6 +26,8 @@ def merged(below: JsonValue, above: JsonValue, shape: Shape | None = ROOT) -> Js
 def _replaces(below: dict[str, JsonValue], above: dict[str, JsonValue], shape: Shape | None) -> bool:
     if isinstance(shape, Object) and shape.model is Duration:
         return True
+    if isinstance(shape, Choice) and above.get("preset") is not None and above["preset"] != below.get("preset"):
+        return True  # another published model, not a mixture of two
     return (
         isinstance(shape, Choice)
         and shape.discriminator in above

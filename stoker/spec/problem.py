@@ -10,7 +10,7 @@ from stoker.spec.data.tokenizer import Tokenizer
 from stoker.spec.job import JobSpec
 from stoker.spec.loss import head_width
 from stoker.spec.multi_task import MultiTask
-from stoker.spec.task import CausalLM, Classification, Multilabel, Regression
+from stoker.spec.task import CausalLM, Classification, MaskedLM, Multilabel, Regression
 
 BYTE_VOCABULARY = 256
 
@@ -35,6 +35,8 @@ def problem_of(spec: JobSpec, facts: DatasetFacts | None) -> Problem:
     """Shapes and counts of a spec; with facts, all that can be known before the run."""
     content = None if facts is None else facts.content
     vocab = _vocabulary(spec.data.tokenizer, content) if isinstance(spec.data.source, Text) else None
+    if vocab is not None and isinstance(spec.task, MaskedLM):
+        vocab += 1  # what stands for hidden tokens
     tokens = _tokens(spec, content)
     return Problem(_input_shape(spec, content), _outputs(spec, vocab), vocab, _samples(spec, content, tokens), tokens)
 
@@ -47,7 +49,7 @@ def _outputs(spec: JobSpec, vocab: int | None) -> int | None:
             return labels
         case Regression(num_outputs=outputs):
             return None if outputs is None else head_width(spec.loss, outputs)
-        case CausalLM():
+        case CausalLM() | MaskedLM():
             return vocab
         case MultiTask(widths=widths):
             return None if widths is None else sum(widths)

@@ -14,6 +14,7 @@ from stoker.spec.grammar import leaves
 from stoker.spec.i18n import Lang
 from stoker.spec.job import JobSpec
 from stoker.spec.messages import finding
+from stoker.spec.model.presets import expanded
 from stoker.spec.report import render, sort_key
 from stoker.spec.rules import check
 from stoker.spec.strict_json import JsonValue
@@ -48,7 +49,7 @@ def resolve(document: JsonValue | Document, facts: DatasetFacts | None = None, *
         raise _error([finding("not-a-mapping", "", lang, given=kind_of(known.value, lang))], known)
     if "extends" in known.value:
         known = compose(known, lang=lang)
-    value = upgraded(known.value, lang)
+    value, brought = expanded(upgraded(known.value, lang), lang)
     spec, found = parse(value, lang)
     if spec is None:
         raise _error([*found, *_rules_of_the_rest(value, found, facts, lang)], known)
@@ -57,7 +58,7 @@ def resolve(document: JsonValue | Document, facts: DatasetFacts | None = None, *
     if final is None or any(each.severity == "error" for each in found):
         raise _error(found, known)
     warnings = tuple(sorted(found, key=sort_key(known)))
-    origins = _origins(final, value, spec, known.origins)
+    origins = _origins(final, value, spec, {**known.origins, **brought})
     return Resolved(final, known.value, origins, digest(final), canonical_json(final), warnings)
 
 

@@ -31,3 +31,6 @@ def _tagged(definition: dict[str, Any]) -> None:
     for name in ("type", "strategy"):
         if "const" in definition.get("properties", {}).get(name, {}):
             definition["required"] = [*definition.get("required", []), name]
+            if "preset" in definition["properties"]:  # which says the type too
+                definition["required"].remove(name)
+                definition["anyOf"] = [{"required": [name]}, {"required": ["preset"]}]

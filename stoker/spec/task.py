@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from stoker.spec._base import Knob, Size, Spec
+from stoker.spec._base import Fraction, Knob, Size, Spec
 from stoker.spec.multi_task import MultiTask
 
 Column = Annotated[str, Field(min_length=1, max_length=256)]
@@ -50,5 +50,21 @@ class CausalLM(Spec):
     """Which task this is."""
 
 
-SingleTask = Classification | Multilabel | Regression | CausalLM
-Task = Annotated[Classification | Multilabel | Regression | CausalLM | MultiTask, Field(discriminator="type")]
+Share = Annotated[float, Field(gt=0, le=1)]
+
+
+class MaskedLM(Spec):
+    """The tokens that are hidden, from those around them (Devlin et al. 2019). The vocabulary has one token more, which stands for them."""
+
+    type: Literal["masked_lm"] = "masked_lm"
+    """Which task this is."""
+    mask_rate: Annotated[Share, Knob("share of tokens", ("quality",), ("ARCH-12", "INIT-08"))] = 0.15
+    """Tokens of each window that are hidden and asked for, at least one; others in each epoch, the same whenever a split is judged."""
+    masked_share: Annotated[Fraction, Knob("share", ("quality",), ("ARCH-12",))] = 0.8
+    """Of the tokens asked for, those whose place the mask takes."""
+    random_share: Annotated[Fraction, Knob("share", ("quality",), ("ARCH-12",))] = 0.1
+    """Of the tokens asked for, those whose place a random token takes; what remains stays as it is."""
+
+
+SingleTask = Classification | Multilabel | Regression | CausalLM | MaskedLM
+Task = Annotated[Classification | Multilabel | Regression | CausalLM | MaskedLM | MultiTask, Field(discriminator="type")]

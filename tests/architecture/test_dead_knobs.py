@@ -15,7 +15,11 @@ ROOT = Path(__file__).parents[2]
 ACTORS = ("worker", "server", "stoker/plan/needs.py", "stoker/spec/arithmetic.py", "stoker/spec/distributed")
 """Where a field must be read: the trainer, the agent, the scheduler with what it places, the server's retention and retries,
 and what they share: arithmetic, and the size of a world."""
-BY_KEY = {"Resources.max_retries": "server/attempts/ending.py reads it from the stored document, which it need not parse"}
+BY_KEY = {
+    "Resources.max_retries": "server/attempts/ending.py reads it from the stored document, which it need not parse",
+    "TransformerDecoder.preset": "stoker/spec/model/presets.py writes it out before there is a spec",
+    "TransformerEncoder.preset": "stoker/spec/model/presets.py writes it out before there is a spec",
+}
 """Fields that are read as a key of the document, and why."""
 CHOICES = ("type", "strategy", "api_version")
 """Which member of a union a document chose, and its grammar: matched by class, not read."""

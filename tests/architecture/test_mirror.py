@@ -82,6 +82,7 @@ MACHINERY = {
     "data/build": "the parts of the data family called in order",
     "data/description": "what a data set taught the run",
     "data/samples": "what every source becomes",
+    "data/masked": "the part of masked_lm that hides tokens",
     "data/images": "the part of data.source that reads pictures",
     "data/table": "the part of data.source that reads tables",
 }
@@ -103,7 +104,7 @@ def families(spec: Path) -> set[str]:
 def _declares(node: ast.AST) -> bool:
     if isinstance(node, ast.ClassDef):
         return any(
-            isinstance(base, ast.Name) and base.id in ("Spec", "Metric", "Warmup", "Grouped", "Ranks", "Cuttable")
+            isinstance(base, ast.Name) and base.id in ("Spec", "Metric", "Warmup", "Grouped", "Ranks", "Cuttable", "Transformer")
             for base in node.bases
         )
     return isinstance(node, ast.keyword) and node.arg == "discriminator"

@@ -32,6 +32,11 @@ class Seeds:
     def split(self) -> int:
         return _derive(self.data_seed, "split")
 
+    @property
+    def mask(self) -> int:
+        """Which tokens are hidden."""
+        return _derive(self.data_seed, "mask")
+
     def order(self, epoch: int) -> int:
         return _derive(self.data_seed, "order", epoch)
 

@@ -6,7 +6,7 @@ from typing import assert_never
 from stoker.spec.evaluation import Accuracy, Mae, Metric, Perplexity, Rmse
 from stoker.spec.loss import BinaryCrossEntropy, CrossEntropy, Loss, MeanSquaredError
 from stoker.spec.multi_task import ClassHead, Head, MultiTask, NumberHead
-from stoker.spec.task import CausalLM, Classification, Multilabel, Regression, Task
+from stoker.spec.task import CausalLM, Classification, MaskedLM, Multilabel, Regression, Task
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ def build_task(spec: Task) -> Aim:
         case Regression():
             named = (spec.target,) if isinstance(spec.target, str) else spec.target or ()
             return Aim(named, True, False, spec.num_outputs, MeanSquaredError(), (Mae(), Rmse()))
-        case CausalLM():
+        case CausalLM() | MaskedLM():
             return Aim((), False, True, None, CrossEntropy(), (Perplexity(),))
         case MultiTask():
             parts = tuple(_part(head) for head in spec.tasks)

@@ -31,6 +31,7 @@ from stoker.spec.rules.samples import SAMPLE_RULES
 from stoker.spec.rules.servers import SERVER_RULES
 from stoker.spec.rules.sharding import SHARDING_RULES
 from stoker.spec.rules.stages import STAGE_RULES
+from stoker.spec.rules.transformers import TRANSFORMER_RULES
 
 RULES: tuple[Rule, ...] = (
     *ARCHITECTURE_RULES,
@@ -50,6 +51,7 @@ RULES: tuple[Rule, ...] = (
     *IMAGE_RULES,
     *CONTEXT_RULES,
     *STAGE_RULES,
+    *TRANSFORMER_RULES,
     *SERVER_RULES,
     *SHARDING_RULES,
     *FORMAT_RULES,

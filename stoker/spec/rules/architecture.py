@@ -2,16 +2,19 @@
 
 from collections.abc import Callable, Iterator
 
-from stoker.spec.model import GRU, LSTM, MLP, RNN, Layers, TransformerDecoder
+from stoker.spec.model import GRU, LSTM, MLP, RNN, Layers, TransformerDecoder, TransformerEncoder
 from stoker.spec.model.init import TorchInit
 from stoker.spec.model.layers import Dropout, Layer, Norm, Pool, Residual
 from stoker.spec.model.shapes import Misfit, infer, written
-from stoker.spec.model.transformer_decoder import RotaryPosition, SinusoidalPosition
+from stoker.spec.model.transformer import RotaryPosition, SinusoidalPosition, Transformer
 from stoker.spec.rules._rule import Case, Hit, Rule, hit
-from stoker.spec.task import CausalLM
+from stoker.spec.task import CausalLM, MaskedLM
 
 
 def model_fits_task(case: Case) -> Iterator[Hit]:
+    if isinstance(case.spec.task, MaskedLM) or isinstance(case.spec.model, TransformerEncoder):
+        yield from _encoder_fits(case)
+        return
     decoder, language = isinstance(case.spec.model, TransformerDecoder), isinstance(case.spec.task, CausalLM)
     if isinstance(case.spec.model, RNN | LSTM | GRU):
         return
@@ -21,9 +24,19 @@ def model_fits_task(case: Case) -> Iterator[Hit]:
         yield hit("/model/type", fitting, model=case.spec.model.type, task=case.spec.task.type, fitting=", ".join(fitting))
 
 
+def _encoder_fits(case: Case) -> Iterator[Hit]:
+    """Who fills in hidden tokens sees all others, and who sees all others does not tell what comes next."""
+    model, task = case.spec.model, case.spec.task
+    if isinstance(task, MaskedLM) and not isinstance(model, TransformerEncoder):
+        yield hit("/model/type", ("transformer_encoder",), model=model.type, task=task.type, fitting="transformer_encoder")
+    if isinstance(task, CausalLM):
+        fitting = ("transformer_decoder", "rnn", "lstm", "gru")
+        yield hit("/model/type", fitting, model=model.type, task=task.type, fitting=", ".join(fitting))
+
+
 def heads_divide(case: Case) -> Iterator[Hit]:
     model = case.spec.model
-    if isinstance(model, TransformerDecoder) and model.key_dim is None:
+    if isinstance(model, Transformer) and model.key_dim is None:
         down = model.hidden_size // model.num_heads * model.num_heads
         nearest = down + model.num_heads if down == 0 or model.hidden_size - down > model.num_heads / 2 else down
         yield hit("/model/num_heads", heads=model.num_heads, size=model.hidden_size, nearest=nearest)
@@ -31,14 +44,14 @@ def heads_divide(case: Case) -> Iterator[Hit]:
 
 def kv_heads_divide(case: Case) -> Iterator[Hit]:
     model = case.spec.model
-    if isinstance(model, TransformerDecoder) and model.num_kv_heads is not None and model.num_heads % model.num_kv_heads:
+    if isinstance(model, Transformer) and model.num_kv_heads is not None and model.num_heads % model.num_kv_heads:
         below = next(n for n in range(min(model.num_kv_heads, model.num_heads), 0, -1) if model.num_heads % n == 0)
         yield hit("/model/num_kv_heads", kv_heads=model.num_kv_heads, heads=model.num_heads, nearest=below)
 
 
 def rotary_dim(case: Case) -> Iterator[Hit]:
     model = case.spec.model
-    if not isinstance(model, TransformerDecoder) or not isinstance(model.position, RotaryPosition):
+    if not isinstance(model, Transformer) or not isinstance(model.position, RotaryPosition):
         return
     dim, width = model.position.dim, model.key_dim
     if dim is not None and (dim % 2 or (width is not None and dim > width)):
@@ -47,7 +60,7 @@ def rotary_dim(case: Case) -> Iterator[Hit]:
 
 def sinusoidal_width(case: Case) -> Iterator[Hit]:
     model = case.spec.model
-    if isinstance(model, TransformerDecoder) and isinstance(model.position, SinusoidalPosition) and model.hidden_size % 2:
+    if isinstance(model, Transformer) and isinstance(model.position, SinusoidalPosition) and model.hidden_size % 2:
         yield hit("/model/hidden_size", size=model.hidden_size, nearest=model.hidden_size + 1)
 
 
@@ -61,7 +74,7 @@ def _dropouts(case: Case) -> Iterator[tuple[str, float]]:
     match case.spec.model:
         case MLP(dropout=p) | RNN(dropout=p) | LSTM(dropout=p) | GRU(dropout=p):
             yield "/model/dropout", p
-        case TransformerDecoder() as model:
+        case TransformerDecoder() | TransformerEncoder() as model:
             for key in ("dropout", "attention_dropout", "embedding_dropout"):
                 yield f"/model/{key}", getattr(model, key)
         case Layers(layers=layers):
@@ -98,7 +111,7 @@ def momentum_needs_batch(case: Case) -> Iterator[Hit]:
 
 def scaling_needs_residuals(case: Case) -> Iterator[Hit]:
     model = case.spec.model
-    if isinstance(model.init, TorchInit) or model.init.residual_scaling == "none" or isinstance(model, TransformerDecoder):
+    if isinstance(model.init, TorchInit) or model.init.residual_scaling == "none" or isinstance(model, Transformer):
         return
     if not any(isinstance(layer, Residual) for _, layer in _stack(case)):
         yield hit("/model/init/residual_scaling")

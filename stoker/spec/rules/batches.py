@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from stoker.spec.arithmetic import batch_of
-from stoker.spec.model import GRU, LSTM, MLP, RNN, Layers, TransformerDecoder
+from stoker.spec.model import GRU, LSTM, MLP, RNN, Layers, TransformerDecoder, TransformerEncoder
 from stoker.spec.model.layers import Layer, Norm, Residual
 from stoker.spec.model.parts import BatchNorm
 from stoker.spec.rules._rule import Case, Hit, Rule, hit
@@ -36,7 +36,9 @@ def batch_norm(case: Case) -> str | None:
             return "/model/normalization" if sizes else None
         case Layers(layers=layers):
             return _norm_in(layers, "/model/layers")
-        case MLP() | RNN() | LSTM() | GRU() | TransformerDecoder():
+        case TransformerDecoder(normalization=BatchNorm()) | TransformerEncoder(normalization=BatchNorm()):
+            return "/model/normalization"
+        case MLP() | RNN() | LSTM() | GRU() | TransformerDecoder() | TransformerEncoder():
             return None
 
 

@@ -28,6 +28,8 @@ def losses_of(task: Task) -> tuple[str, ...]:
             return ("cross_entropy", "nll", "focal")
         case MaskedLM():
             return ("cross_entropy", "nll")
+        case MaskedLM():
+            return ("cross_entropy", "nll")
         case Multilabel():
             return ("bce", "focal")
         case Regression():
@@ -43,6 +45,7 @@ METRICS_OF = {
     Multilabel: ("accuracy", "precision", "recall", "f1", "auroc"),
     Regression: ("mae", "rmse", "r2"),
     CausalLM: ("perplexity", "bits_per_byte"),
+    MaskedLM: ("perplexity",),
     MaskedLM: ("perplexity",),
     MultiTask: ("accuracy", "precision", "recall", "f1", "auroc", "mae", "rmse", "r2"),
 }
@@ -132,7 +135,7 @@ def class_weights_need_classes(case: Case) -> Iterator[Hit]:
     if (
         isinstance(loss, CrossEntropy | NegativeLogLikelihood)
         and loss.class_weights is not None
-        and isinstance(case.spec.task, CausalLM)
+        and isinstance(case.spec.task, CausalLM | MaskedLM)
     ):
         yield hit("/loss/class_weights")
 

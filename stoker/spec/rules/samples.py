@@ -9,7 +9,7 @@ from stoker.spec.messages import shown
 from stoker.spec.problem import class_counts, class_total
 from stoker.spec.rules._rule import Case, Hit, Rule, hit
 from stoker.spec.suggest import nearest
-from stoker.spec.task import CausalLM, Classification, Multilabel, Regression
+from stoker.spec.task import CausalLM, Classification, MaskedLM, Multilabel, Regression
 
 
 def dataset_mismatch(case: Case) -> Iterator[Hit]:

@@ -114,8 +114,7 @@ class Feed:
         cuts = [self._cuts(len(own), -(-len(part) // ranks)) for own, part in zip(mine, parts, strict=True)]
         own = torch.cat(mine)
         sizes = [n for cut in cuts for n in cut]
-        inputs = torch.split(self._staged(self.samples.inputs.index_select(0, own)), sizes)
-        targets = torch.split(self._staged(self.samples.targets.index_select(0, own)), sizes)
+        inputs, targets = (torch.split(self._staged(part), sizes) for part in self.samples.drawn(own, place.epoch))
         micros = iter(list(zip(inputs, targets, strict=True)))
         weights = [float(self._weights[part].sum()) for part in parts]
         scales = torch.tensor([ranks / w if w else 0.0 for w in weights], device=self._world.device).unbind()

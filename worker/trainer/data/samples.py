@@ -24,6 +24,15 @@ class Samples:
         """0 where samples are not text."""
         return self.inputs.shape[1] if self.inputs.dtype == torch.int32 else 0
 
+    @property
+    def counted(self) -> torch.Tensor:
+        """Of the targets what the loss of a sample counts, by its size: all of them."""
+        return self.targets
+
+    def drawn(self, rows: torch.Tensor, epoch: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Copies of some rows, as an epoch sees them."""
+        return self.inputs.index_select(0, rows), self.targets.index_select(0, rows)
+
     def take(self, rows: torch.Tensor) -> "Samples":
         """A copy of some rows."""
         return Samples(self.inputs.index_select(0, rows), self.targets.index_select(0, rows))

@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from stoker.spec.distributed import PipelineParallel
 from worker.trainer.distributed.gradients import average
 from worker.trainer.errors import SpecProblem
+from worker.trainer.model.transformer import softcapped
 from worker.trainer.objective import Objective
 from worker.trainer.world import World
 
@@ -45,23 +46,26 @@ class Stage(nn.Module):
 
     def __init__(self, decoder: Any, blocks: Sequence[nn.Module], *, first: bool, last: bool) -> None:
         super().__init__()
-        self.entry = nn.ModuleList([decoder.tokens, decoder.positions or nn.Identity(), decoder.dropout] if first else [])
+        widen = decoder.widen or nn.Identity()
+        self.entry = nn.ModuleList([decoder.tokens, widen, decoder.positions or nn.Identity(), decoder.dropout] if first else [])
         self.placed = first and decoder.positions is not None
         self.blocks, self.rotation = nn.ModuleList(blocks), decoder.rotation
         self.exit = nn.ModuleList([decoder.norm, decoder.head] if last else [])
+        self.cap: float | None = decoder.final_softcap
         self.autocast: Autocast = nullcontext
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         with self.autocast():
             if self.entry:
-                tokens, positions, dropout = self.entry
-                stream = tokens(x)
+                tokens, widen, positions, dropout = self.entry
+                stream = widen(tokens(x))
                 x = dropout(stream + positions(torch.arange(x.shape[1], device=x.device)) if self.placed else stream)
             for block in self.blocks:
                 x = block(x, self.rotation)
             if self.exit:
                 norm, head = self.exit
                 x = head(norm(x))
+                x = x if self.cap is None else softcapped(x, self.cap)
         return x
 
 
@@ -85,7 +89,7 @@ def cut(decoder: Any, spec: PipelineParallel, rank: int) -> dict[int, Stage]:
     }
     decoder.blocks = nn.ModuleDict({str(i): layers[i] for at in mine for i in owned(at, total, len(layers))})
     if 0 not in stages:
-        decoder.tokens = decoder.positions = None
+        decoder.tokens = decoder.widen = decoder.positions = None
     if total - 1 not in stages:
         decoder.norm = decoder.head = None
     return stages
@@ -98,7 +102,7 @@ class Piped:
         assert world.pieces is not None
         decoder: Any = objective.model
         weight: torch.Tensor = decoder.tokens.weight
-        self._vocabulary, self._width = weight.shape
+        self._vocabulary, self._width = weight.shape[0], decoder.width
         self._dtype = weight.dtype
         self._world, self._spec, self._group, self._loss = world, spec, world.pieces, objective.loss
         self._ranks = dist.get_process_group_ranks(self._group)

@@ -15,10 +15,12 @@ from stoker.spec.loss import (
     MeanSquaredError,
     NegativeLogLikelihood,
 )
+from worker.trainer.errors import SpecProblem
 from worker.trainer.loss.binary import build_binary
 from worker.trainer.loss.chunked import in_chunks
 from worker.trainer.loss.classes import OfClasses, SummedCrossEntropy, SummedLikelihood, build_classes
 from worker.trainer.loss.focal import FocalOfClasses, build_focal
+from worker.trainer.loss.masked import OfMasked
 from worker.trainer.loss.numbers import SummedGaussian, SummedSquares, build_numbers
 from worker.trainer.loss.reading import Reading, reading_of
 from worker.trainer.loss.summed import Summed
@@ -45,6 +47,14 @@ def build_loss(spec: Loss, outputs: int, targets: torch.Tensor) -> SummedLoss:
             assert_never(spec)
 
 
+def build_masked_loss(spec: Loss, outputs: int, targets: torch.Tensor) -> OfMasked:
+    """For text of which some tokens are asked for. Raises SpecProblem when the loss is not one of tokens."""
+    loss = build_loss(spec, outputs, targets)
+    if not isinstance(loss, OfClasses):
+        raise SpecProblem(f"loss.type: {spec.type} is not for masked_lm; use cross_entropy")
+    return OfMasked(loss)
+
+
 def build_weighted_loss(spec: Loss, outputs: int, targets: torch.Tensor, *, classes: bool) -> SampleWeighted:
     """For targets with the weight of each sample in their last column. Raises SpecProblem when the loss does not fit them."""
     loss = build_loss(spec, outputs, targets[:, 0].long() if classes else targets[:, :-1])
@@ -54,6 +64,7 @@ def build_weighted_loss(spec: Loss, outputs: int, targets: torch.Tensor, *, clas
 __all__ = [
     "FocalOfClasses",
     "OfClasses",
+    "OfMasked",
     "Reading",
     "SampleWeighted",
     "SummedCrossEntropy",
@@ -62,6 +73,7 @@ __all__ = [
     "SummedLoss",
     "SummedSquares",
     "build_loss",
+    "build_masked_loss",
     "build_weighted_loss",
     "in_chunks",
     "reading_of",

@@ -4,11 +4,12 @@ from typing import assert_never
 
 from torch import nn
 
-from stoker.spec.model import GRU, LSTM, MLP, RNN, Layers, Model, TransformerDecoder
+from stoker.spec.model import GRU, LSTM, MLP, RNN, Layers, Model, TransformerDecoder, TransformerEncoder
 from worker.trainer.model.layers import build_layers
 from worker.trainer.model.mlp import build_mlp
 from worker.trainer.model.recurrent import build_recurrent
 from worker.trainer.model.transformer_decoder import build_transformer_decoder
+from worker.trainer.model.transformer_encoder import build_transformer_encoder
 
 __all__ = ["build_model"]
 
@@ -27,5 +28,7 @@ def build_model(spec: Model, shape: tuple[int, ...], outputs: int, *, text: bool
             return build_recurrent(spec, shape, outputs, text=text)
         case TransformerDecoder():
             return build_transformer_decoder(spec, shape[0], outputs)
+        case TransformerEncoder():
+            return build_transformer_encoder(spec, shape, outputs, text=text)
         case _:
             assert_never(spec)
