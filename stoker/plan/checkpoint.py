@@ -7,13 +7,13 @@ from stoker.facts import DatasetFacts, ImageFacts, TextFacts
 from stoker.plan.known import Known
 from stoker.plan.prediction import CheckpointSizeView
 from stoker.plan.recurrent import streams_bytes
+from stoker.plan.remembered import remembered
 from stoker.plan.spread import shards
 from stoker.plan.tape import FP32, INT64, Shape, Tape, Weight
 from stoker.spec import JobSpec
 from stoker.spec.adversarial import FreeAttack
 from stoker.spec.data import Arrays, Bpe, ByteTokenizer, CharTokenizer, Csv, ImageFolder, Parquet
 from stoker.spec.distributed import DDP, Cuttable, LocalSGD
-from stoker.spec.optimizer import SGD, Adam, AdamW
 
 RNG_BYTES = 5056
 """State of PyTorch's generator on a CPU; that on a GPU is 16 bytes beside it."""
@@ -27,19 +27,9 @@ BPE_TOKEN_BYTES, BPE_BYTES = 34, 4900
 """Of tokenizer.json: per learned token, in vocabulary and merges, and the rest with the 256 bytes."""
 
 
-def moments(spec: JobSpec) -> tuple[str, ...]:
-    """Names of the tensors as large as the weights that the optimizer carries."""
-    match spec.optimizer:
-        case SGD(momentum=momentum):
-            return ("momentum_buffer",) if momentum > 0 else ()
-        case Adam(amsgrad=amsgrad) | AdamW(amsgrad=amsgrad):
-            return ("exp_avg", "exp_avg_sq", *(("max_exp_avg_sq",) if amsgrad else ()))
-
-
 def optimizer_bytes(spec: JobSpec, tape: Tape) -> int:
-    """In memory: moments, and for Adam a step count of each tensor."""
-    steps = 0 if isinstance(spec.optimizer, SGD) else sum(weight.copies for weight in tape.weights)
-    return tape.weight_bytes * len(moments(spec)) + steps * FP32
+    """In memory."""
+    return sum(kept.size * kept.item for kept in remembered(spec, tape))
 
 
 def buffers_bytes(tape: Tape) -> int:
@@ -64,7 +54,7 @@ def checkpoint_of(spec: JobSpec, facts: DatasetFacts, known: Known, tape: Tape, 
     model = content + _headers(spec, _entries((*tape.weights, *tape.buffers), ("",)), content, "model/")
     best = model if keeps_best(spec) else 0
     optimizer = optimizer_bytes(spec, tape)
-    optimizer += _headers(spec, _optimizer_entries(spec, tape), optimizer, "optimizer/")
+    optimizer += _headers(spec, _entries(remembered(spec, tape), ("",)), optimizer, "optimizer/")
     state = (
         _ranks(ranks, tape.gpu)
         + _apart(spec, tape)
@@ -98,13 +88,6 @@ def _entries(weights: Iterable[Weight], suffixes: tuple[str, ...]) -> list[Entry
         for w in weights
         for suffix in suffixes
     ]
-
-
-def _optimizer_entries(spec: JobSpec, tape: Tape) -> list[Entry]:
-    tensors = _entries(tape.weights, tuple(f".{moment}" for moment in moments(spec)))
-    if isinstance(spec.optimizer, SGD):
-        return tensors
-    return tensors + [(names, (), copies) for names, _, copies in _entries(tape.weights, (".step",))]
 
 
 def _digits(count: int) -> int:
@@ -158,13 +141,15 @@ def _apart(spec: JobSpec, tape: Tape) -> int:
     """parts.safetensors: where ranks learn apart, weights and moments of each, as between two averages."""
     match spec.distributed:
         case LocalSGD(sync_every=every, average_optimizer_state=shared):
-            kinds = ["weight.", *(f"state..{moment}" for moment in moments(spec))] if every > 1 else []
-            kinds = kinds if every > 1 or shared else [f"state..{moment}" for moment in moments(spec)]
-            count, ranks = sum(weight.copies for weight in tape.weights), spec.distributed.world_size
-            content = ranks * tape.weight_bytes * len(kinds)
-            names = len(kinds) * _digits(count) + count * sum(len("local_sgd/") + len(kind) for kind in kinds)
-            shapes: list[Entry] = [(0, (ranks, *weight.shape), weight.copies) for weight in tape.weights for _ in kinds]
-            return content + _header([(names, (), 0), *shapes], content) + FILE_BYTES if kinds else 0
+            own = [w for w in remembered(spec, tape) if w.shape] if every > 1 or not shared else []
+            kept = [*(tape.weights if every > 1 else ()), *own]
+            ranks, count = spec.distributed.world_size, sum(weight.copies for weight in tape.weights)
+            content = ranks * sum(weight.size * weight.item for weight in kept)
+            digits = _digits(count) / count  # of the index of a weight, which stands for its name
+            names = sum((len("local_sgd/weight.") + digits) * w.copies for w in (tape.weights if every > 1 else ()))
+            names += sum((len("local_sgd/state..") + len(w.name.rpartition(".")[2]) + digits) * w.copies for w in own)
+            shapes: list[Entry] = [(0, (ranks, *weight.shape), weight.copies) for weight in kept]
+            return content + _header([(round(names), (), 0), *shapes], content) + FILE_BYTES if kept else 0
         case _:
             return 0
 

@@ -10,6 +10,7 @@ from stoker.plan.known import Known, known_of
 from stoker.plan.limits import LIMITS, Limits, refuse_memory, refuse_parameters
 from stoker.plan.memory import memory_of
 from stoker.plan.prediction import BatchView, FlopsView, MemoryView, ParametersView, PartView, Plan, SamplesView, StepsView
+from stoker.plan.remembered import refuse_idle_groups
 from stoker.plan.spread import ranks_saved
 from stoker.plan.steps import samples_of, steps_of
 from stoker.plan.tape import Tape
@@ -37,6 +38,7 @@ def plan(
         spec, strategy = choice.spec, choice.reason
     tape = draw(spec, known, batch.micro)
     refuse_parameters(spec, tape, limits)
+    refuse_idle_groups(spec, tape)
     memory = memory_of(spec, known, tape, batch)
     refuse_memory(spec, tape, memory, limits)
     samples = samples_of(known)

@@ -1,8 +1,8 @@
 """Which weights an optimizer treats apart from the rest. Built by `worker.trainer.param_groups`."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from fnmatch import fnmatchcase
-from typing import Annotated, NamedTuple
+from typing import Annotated, ClassVar, NamedTuple
 
 from pydantic import Field
 
@@ -36,6 +36,8 @@ class Treatment(NamedTuple):
 class Grouped(Spec):
     """What every optimizer shares."""
 
+    asks_names: ClassVar[bool] = False
+    """Whether what is remembered of a weight depends on its name."""
     weight_decay: Annotated[NonNegative, Knob(affects=("quality",), rows=("OPT-18",))] = 0.0
     """Pull towards zero added to the gradient (L2)."""
     decay_norms_and_biases: Annotated[bool, Knob(affects=("quality",), rows=("OPT-18",))] = True
@@ -43,13 +45,21 @@ class Grouped(Spec):
     param_groups: Annotated[tuple[ParamGroup, ...], Field(max_length=1000)] = ()
     """Weights that learn at another rate or decay in another way, by patterns of their names."""
 
-    def treatment(self, name: str, shape: Sequence[int]) -> Treatment:
-        """Of a weight by its name in the model, without what wrappers add to it."""
-        group = next((group for group in self.param_groups if fnmatchcase(name, group.pattern)), None)
-        decay = self.weight_decay if self.decay_norms_and_biases or len(shape) > 1 else 0.0
-        if group is None:
-            return Treatment(1.0, decay)
-        return Treatment(group.lr_scale, decay if group.weight_decay is None else group.weight_decay)
+    def treatments(self, weights: Iterable[tuple[str, Shape]]) -> Iterator[Treatment]:
+        """Of all weights of a model, by name without what wrappers add to it, and shape; in the order of the model."""
+        for name, shape in weights:
+            group = next((group for group in self.param_groups if fnmatchcase(name, group.pattern)), ParamGroup(pattern="*"))
+            decay = self.weight_decay if self.decay_norms_and_biases or len(shape) > 1 else 0.0
+            yield Treatment(group.lr_scale, decay if group.weight_decay is None else group.weight_decay)
+
+    def remembered(self, shape: Shape, treatment: Treatment) -> Mapping[str, Shape]:
+        """Tensors that are kept of a weight from step to step: in its number format, or one float32 where they have no dimension."""
+        raise NotImplementedError
+
+    @property
+    def momentum_share(self) -> float | None:
+        """Share of the past in each update, which a schedule may move; None for an optimizer without momentum."""
+        return None
 
     def idle_groups(self, names: Iterable[str]) -> list[int]:
         """Indices of groups that no weight falls into."""

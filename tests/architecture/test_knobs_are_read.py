@@ -385,6 +385,23 @@ JOBS |= {
     )
     for kind in ("uniform", "trunc_normal", "xavier", "he", "lecun", "orthogonal")
 }
+OPTIMIZERS: list[dict[str, Any]] = [
+    {"type": "adam", "weight_decay": 0.1, "param_groups": [{"pattern": "*.bias", "weight_decay": 0.0}]},
+    *({"type": kind} for kind in ("nadam", "radam", "rmsprop", "adagrad", "adadelta", "adafactor", "lion", "muon")),
+]
+JOBS |= {
+    f"moved_by_{optimizer['type']}": (
+        "rows.csv",
+        {
+            "task": {"type": "classification", "target": "y"},
+            "model": {"type": "mlp", "hidden_sizes": [4]},
+            "data": _source("csv", delimiter=";"),
+            "optimizer": optimizer,
+            "training": {"max_steps": 1, "batch_size": 8},
+        },
+    )
+    for optimizer in OPTIMIZERS
+}
 for _method in EXPLAINED:
     JOBS[_method] = (
         "rows.csv",

@@ -22,19 +22,21 @@ def even(name: str) -> float:
 def grouped(spec: Grouped, weights: Named, scale: Scale = even) -> list[Group]:
     """In the order of their first weights, so that alike runs have alike groups. A single group where nothing differs."""
     made: dict[tuple[Treatment, float], Group] = {}
-    for name, weight in weights:
-        treatment, factor = spec.treatment(name, weight.shape), scale(name)
-        group = made.setdefault(
-            (treatment, factor),
-            {
-                "params": [],
-                "scale": treatment.lr_scale * factor,
-                "weight_decay": treatment.weight_decay,
-                "companion": treatment.companion,
-            },
-        )
+    weights = list(weights)
+    treatments = spec.treatments((name, tuple(weight.shape)) for name, weight in weights)
+    for (name, weight), treatment in zip(weights, treatments, strict=True):
+        group = made.setdefault((treatment, factor := scale(name)), _group(treatment, factor))
         group["params"].append(weight)
     return list(made.values())
+
+
+def _group(treatment: Treatment, factor: float) -> Group:
+    return {
+        "params": [],
+        "scale": treatment.lr_scale * factor,
+        "weight_decay": treatment.weight_decay,
+        "companion": treatment.companion,
+    }
 
 
 def check_patterns(spec: Grouped, names: Iterable[str]) -> None:

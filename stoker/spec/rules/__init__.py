@@ -32,6 +32,7 @@ from stoker.spec.rules.servers import SERVER_RULES
 from stoker.spec.rules.sharding import SHARDING_RULES
 from stoker.spec.rules.stages import STAGE_RULES
 from stoker.spec.rules.transformers import TRANSFORMER_RULES
+from stoker.spec.rules.updates import UPDATE_RULES
 
 RULES: tuple[Rule, ...] = (
     *ARCHITECTURE_RULES,
@@ -55,6 +56,7 @@ RULES: tuple[Rule, ...] = (
     *SERVER_RULES,
     *SHARDING_RULES,
     *FORMAT_RULES,
+    *UPDATE_RULES,
     *AVERAGE_RULES,
     *ATTACK_RULES,
     *RECOMPUTATION_RULES,

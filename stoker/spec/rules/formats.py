@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from stoker.spec.optimizer import Adam, AdamW
+from stoker.spec.optimizer import Adagrad, Companion, Moments, Muon, RMSprop
 from stoker.spec.rules._rule import Case, Hit, Rule, hit
 
 BUILT = ("fp32", "tf32", "bf16_mixed", "fp16_mixed", "bf16_pure", "fp16_pure")
@@ -31,9 +31,17 @@ def fp16_on_cpu(case: Case) -> Iterator[Hit]:
 
 
 def fp16_moments(case: Case) -> Iterator[Hit]:
-    optimizer = case.spec.optimizer
-    if case.spec.precision.mode == "fp16_pure" and isinstance(optimizer, Adam | AdamW) and optimizer.eps < SAFE_EPS:
-        yield hit("/optimizer/eps", eps=f"{optimizer.eps:g}", safe=f"{SAFE_EPS:g}")
+    if case.spec.precision.mode != "fp16_pure":
+        return
+    match case.spec.optimizer:
+        case Muon(companion=Companion(eps=eps)):
+            pointer = "/optimizer/companion/eps"
+        case Moments(eps=eps) | RMSprop(eps=eps) | Adagrad(eps=eps):
+            pointer = "/optimizer/eps"
+        case _:
+            return
+    if eps < SAFE_EPS:
+        yield hit(pointer, path=pointer[1:].replace("/", "."), eps=f"{eps:g}", safe=f"{SAFE_EPS:g}")
 
 
 FORMAT_RULES = (
@@ -56,6 +64,6 @@ FORMAT_RULES = (
     ),
     Rule(
         "fp16-moments", "W", ("/precision/mode", "/optimizer"), fp16_moments,
-        "second moments below 6e-8 are zero in fp16, and with eps {eps} such a weight jumps", "set `optimizer.eps` to {safe} or more, or use bf16_pure",
+        "second moments below 6e-8 are zero in fp16, and with eps {eps} such a weight jumps", "set `{path}` to {safe} or more, or use bf16_pure",
     ),
 )  # fmt: skip

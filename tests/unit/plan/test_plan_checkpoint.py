@@ -45,6 +45,8 @@ CASES: dict[str, tuple[JobSpec, DatasetFacts]] = {
     "sgd": (classifier({"type": "mlp", "hidden_sizes": []}, training=ONCE, optimizer={"type": "sgd"}), TABLE),
     "momentum": (classifier(MLP, training=STOPPING, data=normalized(), optimizer={"type": "sgd", "momentum": 0.9}), TABLE),
     "amsgrad": (classifier(MLP, training=ONCE, optimizer={"type": "adam", "amsgrad": True}), TABLE),
+    "adafactor": (classifier(MLP, training=ONCE, optimizer={"type": "adafactor"}), TABLE),
+    "muon": (classifier(MLP, training=ONCE, optimizer={"type": "muon"}), TABLE),
     "ema": (classifier(MLP, training=ONCE | {"ema": {}}, precision={"mode": "bf16_pure"}), TABLE),
     "swa": (classifier(MLP, training=ONCE | {"swa": {"start": {"steps": 1}, "every": {"steps": 1}}}), TABLE),
     "free": (
