@@ -19,5 +19,6 @@ def play_decoder(tape: Tape, spec: TransformerDecoder, length: int, vocabulary: 
     stream = normalized(tape, stream, spec.normalization, width, "head", "norm")
     if apart and spec.tie_embeddings:
         stream = tape.linear(stream, spec.embedded, "head", "widen", bias=False, tied=True)
+    tape.ahead_of_head(stream)
     logits = tape.linear(stream, vocabulary, "head", "head", bias=False, tied=spec.tie_embeddings)
     return logits if spec.final_softcap is None else tape.softcap(logits)

@@ -8,13 +8,14 @@ from stoker.plan.encoder import play_encoder
 from stoker.plan.heads import play_heads, play_losses
 from stoker.plan.known import Known
 from stoker.plan.layers import play_layers
-from stoker.plan.loss import play_loss
+from stoker.plan.loss import in_chunks, play_loss
 from stoker.plan.mlp import play_mlp
 from stoker.plan.recurrent import play_recurrent
 from stoker.plan.tape import Tape, Value
 from stoker.spec import JobSpec
 from stoker.spec.arithmetic import hidden_tokens
 from stoker.spec.automatic import usual_loss
+from stoker.spec.loss import CrossEntropy
 from stoker.spec.model import GRU, LSTM, MLP, RNN, Layers, TransformerDecoder, TransformerEncoder
 from stoker.spec.model.shapes import Misfit
 from stoker.spec.multi_task import MultiTask
@@ -56,7 +57,11 @@ def draw(spec: JobSpec, known: Known, batch: int) -> Tape:
         return tape
     if isinstance(spec.task, MaskedLM):
         out = tape.chosen(out, hidden_tokens(known.shape[0], spec.task.mask_rate))
-    play_loss(tape, spec.loss or usual_loss(spec.task), out, labels=isinstance(spec.task, Multilabel))
+    weighted = spec.data.sample_weight_column is not None
+    loss = spec.loss or usual_loss(spec.task)
+    play_loss(tape, loss, out, labels=isinstance(spec.task, Multilabel), weighted=weighted)
+    if isinstance(loss, CrossEntropy) and loss.chunk_tokens is not None:
+        in_chunks(tape, loss.chunk_tokens, out, judged=spec.evaluation.batch_size or batch)
     return tape
 
 

@@ -19,8 +19,12 @@ FOCUS = 5
 """Numbers per class or label that (1 - p)^gamma x -log p keeps."""
 
 
-def play_loss(tape: Tape, loss: Loss, outputs: Value, *, labels: bool = False) -> None:
-    """`labels`: each output is a label of its own, not one class of several."""
+def play_loss(tape: Tape, loss: Loss, outputs: Value, *, labels: bool = False, weighted: bool = False) -> None:
+    """`labels`: each output is a label of its own, not one class of several. `weighted`: samples have weights, which travel
+    with the targets.
+    """
+    if weighted:
+        _weights(tape, loss, outputs, labels)
     match loss:
         case CrossEntropy():
             _cross_entropy(tape, loss, outputs)
@@ -39,6 +43,35 @@ def play_loss(tape: Tape, loss: Loss, outputs: Value, *, labels: bool = False) -
             tape.keep_more(3 * (outputs.size // 2))  # variance, difference and its square
         case _:
             assert_never(loss)
+
+
+def _weights(tape: Tape, loss: Loss, outputs: Value, labels: bool) -> None:
+    """Targets with the weights beside them are kept whole; a single sum over all samples is not made."""
+    match loss:
+        case CrossEntropy() | NegativeLogLikelihood():
+            tape.keep_more(2)
+        case Focal():
+            tape.keep_more(1 if labels else 2)
+        case BinaryCrossEntropy() | MeanSquaredError() | Huber():
+            tape.keep_more(1)
+        case MeanAbsoluteError():
+            tape.keep_more(outputs.size + 1)
+        case GaussianNLL():
+            tape.keep_more(outputs.size // 2 + 1)
+        case _:
+            assert_never(loss)
+
+
+def in_chunks(tape: Tape, tokens: int, logits: Value, *, judged: int) -> None:
+    """Head and loss were played for all tokens, and are made for so many at a time. `judged`: samples that are evaluated at
+    once, whose logits and log-probabilities are there together.
+    """
+    length, vocabulary = logits.shape[0], logits.shape[-1]
+    width = tape.head_input.shape[-1] if tape.head_input is not None else 0
+    tape.head_in_parts(tokens / (tape.batch * length), vocabulary * width * tape.word)
+    tape.keep_more(length, INT64)
+    evaluation = judged * length * vocabulary * (2 * FP32 + (logits.item if logits.item == BF16 else 0))
+    tape.high = max(tape.high, evaluation)
 
 
 def _cross_entropy(tape: Tape, loss: CrossEntropy, outputs: Value) -> None:

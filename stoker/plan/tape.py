@@ -87,6 +87,10 @@ class Tape:
     """Bytes of the bfloat16 copies of weights."""
     copies: int = 1
     """What is played now stands for this many equal blocks."""
+    before_head: tuple[int, int, int] = (0, 0, 0)
+    """Bytes saved, of casts, and most at once, when all but the head was played; see `ahead_of_head`."""
+    head_input: Value | None = None
+    """What the head reads."""
     windows: int = 1
     """Backward passes of one micro-batch: windows of time, where a sequence is learned in pieces."""
 
@@ -150,6 +154,23 @@ class Tape:
         freed = blocks - 1 - again[-1]  # blocks behind the last of them, which are gone by then
         self.high = max(high, self.activation_bytes + max(0, 1 - freed) * each + work)
 
+    def ahead_of_head(self, stream: Value) -> None:
+        """What is played from here on may be undone by `head_in_parts`. `stream`: what the head reads."""
+        self.before_head = (self.saved, self.casts, self.high)
+        self.head_input = stream
+
+    def head_in_parts(self, share: float, beside: int) -> None:
+        """Head and loss were played for all tokens, and are made for a share of them at a time, and again on the way back:
+        what they kept is never there at once. `beside`: bytes that each part needs whatever its size.
+        """
+        saved, casts, high = self.before_head
+        work = max(self.high, self.activation_bytes) - saved - casts
+        self.saved, self.casts = saved, casts
+        if self.head_input is not None:
+            self.head_input.storage.kept = False
+            self.keep(self.head_input)
+        self.high = max(high, self.activation_bytes + int(work * min(1.0, share)) + beside)
+
     def learn(self, part: str, name: str, shape: Shape, item: int | None = None) -> None:
         self.weights.append(Weight(name, shape, part, self.copies, item or self.word))
 
@@ -206,7 +227,9 @@ class Tape:
                 return self.made(value.shape, value.item, kept=value.grad, grad=value.grad)
             case "relu_squared":
                 self.made(value.shape, value.item, kept=value.grad)
-            case "gelu" | "gelu_tanh" | "silu" | "leaky_relu" | "elu":
+            case "identity":
+                return value
+            case "gelu" | "gelu_tanh" | "silu" | "leaky_relu" | "elu" | "relu6" | "selu" | "mish" | "softplus" | "hardswish":
                 if value.grad:
                     self.keep(value)
             case _:
@@ -221,8 +244,10 @@ class Tape:
             self.keep_more(value.size, 1 if self.gpu else value.item)
         return self.made(value.shape, value.item, grad=value.grad)
 
-    def norm(self, value: Value, kind: Literal["batch", "layer", "rms"], width: int, *, learned: bool = True) -> Value:
-        """Statistics are kept per feature (batch) or per row; the CPU's rms works in float32 and keeps what its weight multiplies."""
+    def norm(self, value: Value, kind: Literal["batch", "layer", "rms", "group"], width: int, *, learned: bool = True) -> Value:
+        """Statistics are kept per feature (batch), per group (of which there are `width`) or per row; the CPU's rms works in
+        float32 and keeps what its weight multiplies.
+        """
         if kind == "rms" and not self.gpu and value.item == BF16:
             self.made(value.shape, FP32, kept=True)
         else:
@@ -232,6 +257,8 @@ class Tape:
                 self.keep_more(2 * width, per_sample=False)
             case "layer":
                 self.keep_more(2 * value.size // width, FP32 if self.gpu else self.word)
+            case "group":
+                self.keep_more(2 * width, FP32 if self.gpu else self.word)
             case "rms":
                 self.keep_more(value.size // width)
                 if learned and not self.gpu:
@@ -313,16 +340,3 @@ class Tape:
         work = 2 * self.batch * heads * length * length * (width + wide) * self.copies
         self.forward += work
         self.backward += 2 * work
-
-    def loss(self, outputs: Value, kind: Literal["cross_entropy", "mse"]) -> None:
-        """The log-probabilities and the targets, or outputs and targets; in float32."""
-        match kind:
-            case "cross_entropy":
-                self.made(outputs.shape, FP32, kept=True)
-                self.keep_more(outputs.size // outputs.shape[-1], INT64)
-                self.keep_more(1, per_sample=False)
-            case "mse":
-                self.keep(self.made(outputs.shape, FP32) if outputs.item == BF16 else outputs)
-                self.keep_more(outputs.size)
-            case _:
-                assert_never(kind)

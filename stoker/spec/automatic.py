@@ -247,7 +247,15 @@ def _truncation(training: Training) -> Training:
 def _evaluation(spec: JobSpec) -> Evaluation:
     part = spec.evaluation
     metrics = part.metrics if part.metrics is not None else _metrics(spec)
-    return _with(part, metrics=metrics, batch_size=part.batch_size or spec.training.micro_batch_size)
+    return _with(part, metrics=metrics, batch_size=part.batch_size or _judged_at_once(spec))
+
+
+def _judged_at_once(spec: JobSpec) -> int | None:
+    """As many samples as are trained on, or as many as give so many logits, where those of all are not to be there at once."""
+    micro, sequence = spec.training.micro_batch_size, spec.data.sequence
+    if micro is not None and sequence is not None and isinstance(spec.loss, CrossEntropy) and spec.loss.chunk_tokens is not None:
+        return max(1, min(micro, spec.loss.chunk_tokens // sequence.length))
+    return micro
 
 
 def _metrics(spec: JobSpec) -> tuple[Spec, ...]:
