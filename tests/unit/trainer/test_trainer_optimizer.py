@@ -176,7 +176,7 @@ def muon(spec: Muon, w: Array) -> Iterator[Array]:
         yield w
 
 
-EXACT = {"newton_schulz_precision": "weights"}
+EXACT: dict[str, Any] = {"newton_schulz_precision": "weights"}
 CASES: dict[str, tuple[Any, Callable[..., Iterator[Array]]]] = {
     "sgd": (SGD(lr=0.05), sgd),
     "sgd-decay": (SGD(lr=0.05, weight_decay=0.1), sgd),
