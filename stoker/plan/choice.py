@@ -1,4 +1,4 @@
-"""Which strategy `auto` stands for: the fastest whose memory, as predicted, fits. Plan and trainer ask the same function."""
+"""What `strategy: auto` stands for: the fastest whose memory, as predicted, fits. Plan and trainer ask the same function."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -6,10 +6,13 @@ from dataclasses import dataclass
 from stoker.plan.draw import draw
 from stoker.plan.known import Known
 from stoker.plan.memory import memory_of
+from stoker.plan.prediction import MemoryView
 from stoker.spec import JobSpec
+from stoker.spec.activation_checkpointing import Full, KeepAll
 from stoker.spec.arithmetic import batch_of
 from stoker.spec.distributed import DDP, FSDP, Auto, Single
 from stoker.spec.distributed._ranks import Ranks
+from stoker.spec.model import TransformerDecoder
 
 
 @dataclass(frozen=True)
@@ -42,35 +45,62 @@ def rank_limit(spec: JobSpec, *, worker_bytes: int | None = None, device_bytes: 
     return min((limit for limit in (share, device_bytes) if limit is not None), default=None)
 
 
-def choose(spec: JobSpec, known: Known, limit: int | None) -> Choice:
-    """For a job with strategy auto, and the bytes that each of its ranks may use. The last candidate where none fits."""
+def choose(spec: JobSpec, known: Known, limit: int | None, *, host: int | None = None) -> Choice:
+    """For a job with strategy auto, and the bytes that each of its ranks may use. The last candidate where none fits.
+
+    `host`: those of the node's memory, for weights that wait there.
+    """
     assert isinstance(spec.distributed, Auto)
     passed: list[str] = []
     changed = spec
-    for candidate in candidates(spec.distributed):
-        changed = spec.model_copy(update={"distributed": candidate})
-        name = f"{candidate.strategy}, weights kept" if _kept(candidate) else candidate.strategy
-        need = _rank_bytes(changed, known)
+    for changed in _changed(spec):
+        name, memory = _name(spec, changed), _memory(changed, known)
         if limit is None:
             return Choice(changed, f"{name}: the fastest; no memory limit is known", None)
-        if need <= limit:
+        need = memory.rank_bytes if memory.device_bytes is None else memory.device_bytes
+        lent = memory.device_bytes is not None and host is not None and memory.rank_bytes > host
+        if need <= limit and not lent:
             passed.append(f"{name} needs {_mib(need)} of {_mib(limit)} per rank")
             return Choice(changed, "; ".join(passed), True)
-        passed.append(f"{name} needs {_mib(need)}, more than {_mib(limit)} per rank")
+        missed = (memory.rank_bytes, host or 0) if need <= limit else (need, limit)
+        passed.append(
+            f"{name} needs {_mib(missed[0])}, more than {_mib(missed[1])} per rank{' of the host' if need <= limit else ''}"
+        )
     return Choice(changed, "; ".join([*passed, "nothing smaller is left"]), False)
 
 
-def _kept(candidate: DDP | FSDP | Single) -> bool:
-    return isinstance(candidate, FSDP) and not candidate.reshard_after_forward
+def _changed(spec: JobSpec) -> Iterator[JobSpec]:
+    """Strategies first; where none fits, the last of them with activations computed again, and with weights in the host's memory."""
+    assert isinstance(spec.distributed, Auto)
+    last = spec
+    for candidate in candidates(spec.distributed):
+        last = spec.model_copy(update={"distributed": candidate})
+        yield last
+    if isinstance(spec.activation_checkpointing, KeepAll) and isinstance(spec.model, TransformerDecoder):
+        last = last.model_copy(update={"activation_checkpointing": Full()})
+        yield last
+    if isinstance(last.distributed, FSDP) and spec.resources.device == "cuda":
+        yield last.model_copy(update={"distributed": last.distributed.model_copy(update={"offload": "parameters"})})
 
 
-def _rank_bytes(spec: JobSpec, known: Known) -> int:
+def _name(spec: JobSpec, changed: JobSpec) -> str:
+    """Of a candidate, by what it changes."""
+    how = changed.distributed
+    parts: list[str] = [how.strategy]
+    if isinstance(how, FSDP):
+        parts += [] if how.reshard_after_forward else ["weights kept"]
+        parts += [] if how.offload == "none" else ["weights in the host's memory"]
+    parts += ["activations computed again"] if changed.activation_checkpointing != spec.activation_checkpointing else []
+    return ", ".join(parts)
+
+
+def _memory(spec: JobSpec, known: Known) -> MemoryView:
     training = spec.training
     batch = batch_of(
         training.batch_size, training.micro_batch_size, training.gradient_accumulation_steps, spec.distributed.data_parts
     )
     assert batch is not None, "rules see to it that batches divide"
-    return memory_of(spec, known, draw(spec, known, batch.micro), batch).rank_bytes
+    return memory_of(spec, known, draw(spec, known, batch.micro), batch)
 
 
 def _mib(count: int) -> str:

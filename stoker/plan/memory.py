@@ -5,14 +5,15 @@ import math
 from stoker.plan.checkpoint import average_bytes, buffers_bytes, carried_bytes, keeps_best, optimizer_bytes
 from stoker.plan.known import Known
 from stoker.plan.prediction import MemoryView
-from stoker.plan.spread import activation_bytes, apart_bytes, communication_bytes, gradient_shards, shards
+from stoker.plan.spread import activation_bytes, apart_bytes, backward_bytes, communication_bytes, gradient_shards, shards
 from stoker.plan.tape import FP32, INT64, Tape
 from stoker.spec import JobSpec
 from stoker.spec.arithmetic import Batch
+from stoker.spec.distributed import FSDP, Distributed
 from stoker.spec.dynamic_batch import BatchSchedule, OnPlateau
 
 MIB = 1 << 20
-RUNTIME_BYTES = 470 * MIB
+RUNTIME_BYTES = 385 * MIB
 """Resident memory of one rank before it has data or a model: interpreter, PyTorch and what else the trainer imports."""
 GPU_RUNTIME_BYTES = 640 * MIB
 """A CUDA context with its kernels and library handles, on the device."""
@@ -37,7 +38,8 @@ def memory_of(spec: JobSpec, known: Known, tape: Tape, batch: Batch) -> MemoryVi
     standing = runtime + dataset + weights + buffers + best + average + optimizer + carried_bytes(spec, known)
     # Gradients of one backward pass come as activations go; where they outlive it, both are there at once.
     lasting = batch.accumulation > 1 or _largest(spec) > batch.size or tape.windows > 1 or spec.distributed.world_size > 1
-    backward = gradients + activations if lasting else max(gradients, activations + tape.largest_weight)
+    several = backward_bytes(spec.distributed, batch.accumulation, gradients, activations)
+    backward = several if lasting else max(gradients, activations + tape.largest_weight)
     training = backward + workspace + communication
     saving = weights + apart_bytes(spec.distributed, weights, optimizer)
     building = runtime + dataset + whole + weights + buffers  # each rank begins with the whole model, of which it keeps its part
@@ -61,8 +63,16 @@ def memory_of(spec: JobSpec, known: Known, tape: Tape, batch: Batch) -> MemoryVi
         resumed_bytes=resumed,
         saving_bytes=0 if spec.checkpoint.background == "off" else weights + buffers + best + average + optimizer,
         rank_bytes=resumed,
+        device_bytes=_on_gpu(spec.distributed, whole, buffers, activations + workspace + communication),
         total_bytes=resumed * spec.distributed.world_size,
     )
+
+
+def _on_gpu(how: Distributed, whole: int, buffers: int, passing: int) -> int | None:
+    """Where the host lends memory: each rank begins with the whole model on its GPU; then there is what a pass makes and gathers."""
+    if not isinstance(how, FSDP) or how.offload == "none":
+        return None
+    return GPU_RUNTIME_BYTES + buffers + max(whole, passing)
 
 
 def _largest(spec: JobSpec) -> int:

@@ -34,7 +34,8 @@ def plan(
     """
     known, batch, strategy = known_of(spec, facts), _batch(spec), None
     if isinstance(spec.distributed, Auto):
-        choice = choose(spec, known, rank_limit(spec, worker_bytes=worker_bytes, device_bytes=device_bytes))
+        rank = rank_limit(spec, worker_bytes=worker_bytes, device_bytes=device_bytes)
+        choice = choose(spec, known, rank, host=rank_limit(spec, worker_bytes=worker_bytes))
         spec, strategy = choice.spec, choice.reason
     tape = draw(spec, known, batch.micro)
     refuse_parameters(spec, tape, limits)
@@ -93,7 +94,8 @@ def _smaller(*limits: int | None) -> int | None:
 
 def _fits(memory: MemoryView, nodes: int, worker: int | None, device: int | None) -> bool:
     """Every node holds an equal part of the ranks."""
-    return (worker is None or memory.total_bytes <= nodes * worker) and (device is None or memory.rank_bytes <= device)
+    on_gpu = memory.rank_bytes if memory.device_bytes is None else memory.device_bytes
+    return (worker is None or memory.total_bytes <= nodes * worker) and (device is None or on_gpu <= device)
 
 
 def _on_fewest_nodes(spec: JobSpec, known: Known, tape: Tape, batch: Batch) -> int | None:

@@ -108,6 +108,8 @@ class MemoryView(View):
     """One rank, beside the rest: what a background save holds until it is written; a run without room for it waits instead."""
     rank_bytes: int
     """One rank, the larger of fresh and resumed."""
+    device_bytes: int | None = None
+    """What one rank needs of its GPU where weights wait in the host's memory; null where all of it is held against the GPU."""
     total_bytes: int
     """All ranks together."""
 

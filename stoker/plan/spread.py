@@ -72,12 +72,22 @@ def communication_bytes(spec: Distributed, weights: int, tape: Tape) -> int:
         case ParameterServer():
             return 2 * weights  # gradients on their way out, weights on their way in
         case FSDP(reshard_after_forward=resharded):
-            # Measured on CPU: one unit is used while the next is gathered, and gradients of two are whole until they are shared
-            # out; each of these is there twice, as the message and as what it is made of.
-            several = 4 * largest_unit(tape)
-            return (several if resharded else shards(spec) * weights + several // 2) + several
+            # Measured on CPU: of the block in use the weights and their gradients, the message of the gradients before, and
+            # that of the weights to come; blocks that stay gathered need no message.
+            unit = largest_unit(tape)
+            return 4 * unit if resharded else shards(spec) * weights + 3 * unit
         case _:
             assert_never(spec)
+
+
+def backward_bytes(spec: Distributed, accumulation: int, gradients: int, activations: int) -> int:
+    """Most of gradients and activations that is there at once in a backward pass whose gradients outlive it.
+
+    Those of shards come block by block as activations go, but where they are whole from the pass before.
+    """
+    if isinstance(spec, FSDP) and accumulation == 1:
+        return max(gradients, activations)
+    return gradients + activations
 
 
 def activation_bytes(spec: JobSpec, known: Known, tape: Tape) -> int:

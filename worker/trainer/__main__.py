@@ -26,6 +26,7 @@ from worker.trainer.control import StopSignal
 from worker.trainer.data import Description
 from worker.trainer.debug import patience
 from worker.trainer.distillation import FOLDER, Taught
+from worker.trainer.distributed import offloads
 from worker.trainer.distributed.parameter_server import farewell, reach_servers, servers_of
 from worker.trainer.errors import NO_GPU_MEMORY, NO_HOST_MEMORY, RunError, SpecProblem
 from worker.trainer.journal import Journal
@@ -79,7 +80,8 @@ def main(home: Path) -> int:
 
 
 def _run(spec: JobSpec, servers: int, home: Path, journal: Journal, signalled: StopSignal) -> Run:
-    world = join_world(spec.resources.device, spec.resources.cpus, patience(spec.debug), servers)
+    limits = spec.resources
+    world = join_world(limits.device, limits.cpus, patience(spec.debug), servers, offloads=offloads(spec.distributed))
     reach_servers(world, servers, patience(spec.debug))
     limit_memory(world.device, spec.resources.gpu_memory_fraction)
     newest = checkpoint.find(home, world, journal)

@@ -177,7 +177,9 @@ def assemble(
     arithmetic = Arithmetic(spec.precision, world)
     parameters = sum(p.numel() for p in model.parameters() if p.requires_grad)
     check_patterns(spec.optimizer, (name for name, _ in weights_of(model)))
-    model = recomputing(spec.activation_checkpointing, model)
+    chosen = decided(spec, _known(data, width), world, journal)
+    spread = chosen.distributed
+    model = recomputing(chosen.activation_checkpointing, model)
     objective = build_objective(
         training.distillation,
         model,
@@ -188,7 +190,6 @@ def assemble(
         world=world,
     )
     objective = in_chunks(goal, objective)
-    spread = decided(spec, _known(data, width), world, journal)
     replica = replicate(spread, objective, world, late=fits_memory(training.dynamic_batch))
     weights = weights_of(model)  # those that the strategy left: it may have cut them
     params = [weight for _, weight in weights]

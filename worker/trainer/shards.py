@@ -40,7 +40,10 @@ def total_norm(tensors: Sequence[torch.Tensor], order: float, pieces: dist.Proce
         part = total_norm(tensors, order).double().pow(order)
         dist.all_reduce(part, group=pieces)
         return part.pow(1 / order).float()
-    norms = torch.stack(torch._foreach_norm([local(tensor) for tensor in tensors], order, dtype=torch.float32))
+    each = torch._foreach_norm([local(tensor) for tensor in tensors], order, dtype=torch.float32)
+    if len({norm.device for norm in each}) > 1:  # some are offloaded
+        each = tuple(norm.cpu() for norm in each)
+    norms = torch.stack(each)
     if not any(isinstance(tensor, DTensor) for tensor in tensors):
         norm: torch.Tensor = torch.linalg.vector_norm(norms, order)
         return norm

@@ -100,12 +100,14 @@ def ranks_from_environment() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
-def join_world(device: Literal["auto", "cpu", "cuda"], cpus: int | None, patience: timedelta, servers: int = 0) -> World:
+def join_world(
+    device: Literal["auto", "cpu", "cuda"], cpus: int | None, patience: timedelta, servers: int = 0, *, offloads: bool = False
+) -> World:
     """Meet the other ranks as torchrun's environment says, but for the last `servers`; alone without it.
 
     The number of threads is set here and always, because it changes the bits of a sum: OMP_NUM_THREADS, else the share of
-    `resources.cpus`, else one. Ranks wait for each other as long as `patience`. Raises SpecProblem when a GPU is asked for and
-    there is none.
+    `resources.cpus`, else one. Ranks wait for each other as long as `patience`. `offloads`: ranks with GPUs also exchange what
+    lies in host memory. Raises SpecProblem when a GPU is asked for and there is none.
     """
     size, local = ranks_from_environment(), int(os.environ.get("LOCAL_RANK", "0"))
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "0")) or max(1, (cpus or size) // size))
@@ -120,5 +122,6 @@ def join_world(device: Literal["auto", "cpu", "cuda"], cpus: int | None, patienc
     rank = rank_from_environment()
     members = size - servers
     if members > 1:
-        dist.init_process_group("nccl" if on_gpu else "gloo", timeout=patience, rank=rank, world_size=members)
+        gpu = "cpu:gloo,cuda:nccl" if offloads else "nccl"
+        dist.init_process_group(gpu if on_gpu else "gloo", timeout=patience, rank=rank, world_size=members)
     return World(rank, members, place, data_index=rank, data_parts=members, stream=rank, servers=servers, patience=patience)

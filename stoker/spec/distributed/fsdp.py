@@ -17,3 +17,5 @@ class FSDP(Cuttable):
     """Copies of the sharded model, a divisor of the number of ranks: each is spread over ranks / replicas (HSDP)."""
     reshard_after_forward: Annotated[bool, Knob(affects=("memory", "speed"), rows=("DIST-03",))] = True
     """Give back each layer's gathered weights after its forward pass and gather them again for the backward pass."""
+    offload: Annotated[Literal["none", "parameters"], Knob(affects=("memory", "speed"), rows=("DIST-09",))] = "none"
+    """What waits in the host's memory rather than the GPU's: nothing, or weights, gradients and optimizer, which the CPU steps."""

@@ -25,6 +25,7 @@ from stoker.spec.rules.losses import LOSS_RULES
 from stoker.spec.rules.machines import MACHINE_RULES
 from stoker.spec.rules.meetings import MEETING_RULES
 from stoker.spec.rules.nodes import NODE_RULES
+from stoker.spec.rules.offloading import OFFLOADING_RULES
 from stoker.spec.rules.recomputation import RECOMPUTATION_RULES
 from stoker.spec.rules.recurrence import RECURRENCE_RULES
 from stoker.spec.rules.samples import SAMPLE_RULES
@@ -55,6 +56,7 @@ RULES: tuple[Rule, ...] = (
     *TRANSFORMER_RULES,
     *SERVER_RULES,
     *SHARDING_RULES,
+    *OFFLOADING_RULES,
     *FORMAT_RULES,
     *UPDATE_RULES,
     *AVERAGE_RULES,

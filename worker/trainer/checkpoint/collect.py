@@ -81,5 +81,5 @@ def _gathered(
             whole[place] = bytes_.cpu().view(dtype).reshape(box.shape)
         elif rank == world.rank and size:
             assert mine is not None
-            dist.send(local(mine).contiguous().reshape(-1).view(torch.uint8), dst=0)
+            dist.send(local(mine).contiguous().reshape(-1).view(torch.uint8).to(world.device), dst=0)
     return whole

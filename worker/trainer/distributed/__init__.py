@@ -46,6 +46,7 @@ __all__ = [
     "decided",
     "meetings",
     "memories",
+    "offloads",
     "remote",
     "replicate",
     "slack",
@@ -103,6 +104,11 @@ def replicate(spec: Distributed, objective: Objective, world: World, *, late: bo
             return Served(spec, objective, world) if world.servers else Alone(objective)
         case _:
             assert_never(spec)
+
+
+def offloads(spec: Distributed) -> bool:
+    """Whether ranks with GPUs may come to exchange what lies in host memory."""
+    return isinstance(spec, Auto) or (isinstance(spec, FSDP) and spec.offload != "none")
 
 
 def remote(replica: Replica, optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:

@@ -6,15 +6,17 @@ sample of nothing and throws the result away.
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
+from typing import assert_never
 
 import torch
 import torch.distributed as dist
 from torch import nn
-from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.distributed.fsdp import CPUOffloadPolicy, FSDPModule, OffloadPolicy, fully_shard
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from stoker.spec.distributed import FSDP
 from worker.trainer.distributed.gradients import Averaging
+from worker.trainer.distributed.heap import give_back_large_blocks
 from worker.trainer.distributed.mesh import grid
 from worker.trainer.distributed.nothing import pass_over_nothing
 from worker.trainer.distributed.tensor_parallel import cut
@@ -39,10 +41,22 @@ def _in_other_words(unit: nn.Module) -> list[nn.Module]:
     return [module for module in unit.modules() if isinstance(module, _BatchNorm) and module is not unit]
 
 
+def home(spec: FSDP, world: World) -> OffloadPolicy:
+    """Where shards wait until they are gathered. Host memory is pinned where a GPU copies from it."""
+    match spec.offload:
+        case "none":
+            return OffloadPolicy()
+        case "parameters":
+            return CPUOffloadPolicy(pin_memory=world.device.type == "cuda")
+        case _:
+            assert_never(spec.offload)
+
+
 class Sharded:
     """The root is the model itself, so that it is gathered for training and for evaluation alike."""
 
     def __init__(self, spec: FSDP, objective: Objective, world: World) -> None:
+        give_back_large_blocks()
         self._objective, self._nothing = objective, nullcontext()
         self._buffers = list(objective.model.buffers())
         ranks = grid(world, replicas=spec.replicate, tensor=spec.tensor_degree)
@@ -50,7 +64,7 @@ class Sharded:
             cut(objective.model, ranks["tensor"], sequence=spec.tensor_parallel.sequence_parallel)
         mesh = ranks["shard"] if ranks.size(0) == 1 else ranks["replica", "shard"]
         for part in units(objective.model):
-            fully_shard(part, mesh=mesh, reshard_after_forward=spec.reshard_after_forward)
+            fully_shard(part, mesh=mesh, reshard_after_forward=spec.reshard_after_forward, offload_policy=home(spec, world))
         self._parts = [module for module in objective.model.modules() if isinstance(module, FSDPModule)]
         sharded = {id(parameter) for parameter in objective.model.parameters()}
         others = [p for p in objective.parameters() if p.requires_grad and id(p) not in sharded]
