@@ -173,7 +173,7 @@ class Examiner:
             measures, measuring = tally.measures[question.prefix], question.measuring
             if not measures:
                 continue
-            predicted, truth = measuring.predicted(outputs.flatten(0, -2)), measuring.truth(targets)
+            predicted, truth = measuring.predicted(outputs.flatten(0, -2)).contiguous(), measuring.truth(targets).contiguous()
             for measure in measures.values():
                 measure.update(predicted, truth if truth.is_floating_point() else truth.flatten())
 

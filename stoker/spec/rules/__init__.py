@@ -24,6 +24,7 @@ from stoker.spec.rules.lessons import LESSON_RULES
 from stoker.spec.rules.losses import LOSS_RULES
 from stoker.spec.rules.machines import MACHINE_RULES
 from stoker.spec.rules.meetings import MEETING_RULES
+from stoker.spec.rules.multi_tasks import MULTI_TASK_RULES
 from stoker.spec.rules.nodes import NODE_RULES
 from stoker.spec.rules.offloading import OFFLOADING_RULES
 from stoker.spec.rules.recomputation import RECOMPUTATION_RULES
@@ -39,6 +40,7 @@ RULES: tuple[Rule, ...] = (
     *ARCHITECTURE_RULES,
     *RECURRENCE_RULES,
     *LESSON_RULES,
+    *MULTI_TASK_RULES,
     *SAMPLE_RULES,
     *GOAL_RULES,
     *LOSS_RULES,

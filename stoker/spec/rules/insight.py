@@ -15,6 +15,7 @@ from stoker.spec.interpretability import (
 )
 from stoker.spec.model import MLP, Layers
 from stoker.spec.model.layers import Conv, Layer, Residual
+from stoker.spec.multi_task import MultiTask
 from stoker.spec.rules._rule import Case, Hit, Rule, hit
 from stoker.spec.rules.lengths import RUN_READS, total_steps
 from stoker.spec.task import CausalLM, Multilabel, Regression
@@ -95,7 +96,7 @@ def explained_targets(case: Case) -> Iterator[Hit]:
     if asked is None or asked.targets == "predicted":
         return
     if asked.targets == "label":
-        if isinstance(task, Multilabel | Regression):
+        if isinstance(task, Multilabel | MultiTask | Regression):
             yield hit("/interpretability/targets", what="label", why="numbers have no class")
         return
     outputs = case.problem.outputs

@@ -6,6 +6,7 @@ from stoker.facts import ArrayFacts, ArrayFile, ColumnFacts, ImageFacts, TableFa
 from stoker.spec.automatic import targets_of
 from stoker.spec.data import Arrays, Csv, ImageFolder, Parquet, Text
 from stoker.spec.messages import shown
+from stoker.spec.multi_task import MultiTask, NumberHead
 from stoker.spec.problem import class_counts, class_total
 from stoker.spec.rules._rule import Case, Hit, Rule, hit
 from stoker.spec.suggest import nearest
@@ -94,9 +95,9 @@ def column_twice(case: Case) -> Iterator[Hit]:
     for index, name in enumerate(columns):
         if name in columns[:index] or name in targets:
             yield hit(f"/data/source/columns/{index}", column=shown(name))
-    for index, name in enumerate(targets):
+    for index, (pointer, name, _) in enumerate(_targets(case)):
         if name in targets[:index]:
-            yield hit(f"/task/target/{index}", column=shown(name))
+            yield hit(pointer, column=shown(name))
     weights = case.spec.data.sample_weight_column
     if weights is not None and weights in (*columns, *targets):
         yield hit("/data/sample_weight_column", column=shown(weights))
@@ -109,18 +110,29 @@ def no_features(case: Case) -> Iterator[Hit]:
 
 
 def _used(case: Case) -> Iterator[tuple[str, str, bool]]:
-    """Pointer and name of each column in use, and whether it is a target."""
-    source, task = case.spec.data.source, case.spec.task
+    """Pointer and name of each column in use, and whether it must hold numbers."""
+    source = case.spec.data.source
     if not isinstance(source, Csv | Parquet):
         return
     for index, name in enumerate(source.columns or ()):
-        yield f"/data/source/columns/{index}", name, False
-    targets = targets_of(case.spec)
-    single = isinstance(getattr(task, "target", None), str)
+        yield f"/data/source/columns/{index}", name, True
     if case.spec.data.sample_weight_column is not None:
-        yield "/data/sample_weight_column", case.spec.data.sample_weight_column, False
-    for index, name in enumerate(targets):
-        yield "/task/target" if single else f"/task/target/{index}", name, True
+        yield "/data/sample_weight_column", case.spec.data.sample_weight_column, True
+    yield from _targets(case)
+
+
+def _targets(case: Case) -> Iterator[tuple[str, str, bool]]:
+    """The same of target columns, in order."""
+    task = case.spec.task
+    if not isinstance(task, MultiTask):
+        single = isinstance(getattr(task, "target", None), str)
+        for index, name in enumerate(targets_of(case.spec)):
+            yield "/task/target" if single else f"/task/target/{index}", name, not isinstance(task, Classification)
+        return
+    for at, head in enumerate(task.tasks):
+        for index, name in enumerate(head.columns):
+            pointer = f"/task/tasks/{at}/target"
+            yield pointer if isinstance(head.target, str) else f"{pointer}/{index}", name, isinstance(head, NumberHead)
 
 
 def _columns(case: Case) -> dict[str, ColumnFacts]:
@@ -138,8 +150,7 @@ def column_missing(case: Case) -> Iterator[Hit]:
 
 def column_not_numeric(case: Case) -> Iterator[Hit]:
     known = _columns(case)
-    for pointer, name, target in _used(case):
-        wanted = not target or isinstance(case.spec.task, Multilabel | Regression)
+    for pointer, name, wanted in _used(case):
         if wanted and name in known and known[name].kind in ("string", "other"):
             yield hit(pointer, column=shown(name), kind=known[name].kind)
 
