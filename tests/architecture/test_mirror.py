@@ -48,6 +48,8 @@ MACHINERY = {
     "distributed/mesh": "ranks as a grid, for every strategy that cuts the model",
     "distributed/gradients": "gradients that no wrapper exchanges",
     "distributed/nothing": "a pass over no samples, where every rank must make it",
+    "lion": "an optimizer that PyTorch does not have",
+    "muon": "an optimizer that PyTorch has for whole matrices only",
     "names": "what the spec and checkpoints call a weight",
     "state": "what parts of a run hand to the checkpoint",
     "remedy": "how a run is brought back",
