@@ -115,6 +115,16 @@ CONTENTS: dict[str, TableFacts | TextFacts | ImageFacts | ArrayFacts] = {
     "rows.csv": TableFacts(
         format="csv", rows=ROWS, columns=(*NUMBERS, ColumnFacts(name="y", kind="integer", distinct=3, counts=CLASSES))
     ),
+    "labels.csv": TableFacts(
+        format="csv",
+        rows=ROWS,
+        columns=(
+            *NUMBERS,
+            ColumnFacts(name="y", kind="integer", distinct=3, counts=CLASSES),
+            ColumnFacts(name="even", kind="integer", distinct=2, counts={"0": ROWS // 2, "1": ROWS // 2}),
+            ColumnFacts(name="weight", kind="integer", distinct=3, counts=CLASSES),
+        ),
+    ),
     "rows.parquet": TableFacts(format="parquet", rows=ROWS, columns=NUMBERS),
     "words.txt": TextFacts(bytes=len(WORDS), characters=len(WORDS), distinct_characters=len(set(WORDS))),
     "pictures": ImageFacts(counts={"cat": 30, "dog": 30}, height=8, width=8),
@@ -134,6 +144,11 @@ def _write(folder: Path, kind: str) -> None:
         case "rows.csv":
             lines = [";".join([*map(str, row), str(y)]) for row, y in zip(values, classes, strict=True)]
             (folder / kind).write_text("\n".join(["a;b;c;y", *lines]) + "\n")
+        case "labels.csv":
+            lines = [
+                ",".join([*map(str, row), f"{y},{i % 2},{y}"]) for i, (row, y) in enumerate(zip(values, classes, strict=True))
+            ]
+            (folder / kind).write_text("\n".join(["a,b,c,y,even,weight", *lines]) + "\n")
         case "rows.parquet":
             pq.write_table(pa.table(dict(zip("abc", values.T, strict=True))), folder / kind)
         case "words.txt":
@@ -344,6 +359,7 @@ JOBS: dict[str, tuple[str, dict[str, Any]]] = {
             "task": {"type": "causal_lm"},
             "model": SMALL_GPT | {"position": {"type": "rope"}, "normalization": {"type": "rms"}, "attention_dropout": 0.1},
             "data": _source("text") | {"sequence": {"length": 16}},
+            "loss": {"type": "cross_entropy", "chunk_tokens": 20},
             "training": {"max_tokens": 500, "batch_size": 8},
             "evaluation": {"metrics": ["perplexity", "bits_per_byte"], "interval": {"tokens": 200}},
         },
@@ -401,6 +417,32 @@ JOBS |= {
         },
     )
     for optimizer in OPTIMIZERS
+}
+CLASS, LABEL, NUMBER = (
+    {"type": kind, "target": target}
+    for kind, target in (("classification", "y"), ("multilabel", ["even"]), ("regression", ["b"]))
+)
+JOBS |= {
+    f"minimises_{loss['type']}": (
+        "labels.csv",
+        {
+            "task": task,
+            "model": {"type": "mlp", "hidden_sizes": [4]},
+            "data": _source("csv", columns=["a", "c"]) | {"sample_weight_column": "weight"},
+            "loss": loss,
+            "training": {"max_steps": 1, "batch_size": 8},
+        },
+    )
+    for loss, task in (
+        ({"type": "cross_entropy", "z_loss": 0.1, "temperature": 2.0, "label_smoothing": 0.1}, CLASS),
+        ({"type": "nll", "class_weights": "balanced"}, CLASS),
+        ({"type": "focal", "alpha": 0.5}, CLASS),
+        ({"type": "bce", "pos_weight": 2.0}, LABEL),
+        ({"type": "mse", "sample_weight_normalization": "samples"}, NUMBER),
+        ({"type": "mae"}, NUMBER),
+        ({"type": "huber"}, NUMBER),
+        ({"type": "gaussian_nll"}, NUMBER),
+    )
 }
 for _method in EXPLAINED:
     JOBS[_method] = (

@@ -57,6 +57,10 @@ MACHINERY = {
     "distributed/replica": "what the loop asks of any strategy",
     "rhythm": "durations of several families, as moments between steps",
     "errors": "why a run fails",
+    "loss/summed": "what every loss does",
+    "loss/weighted": "any loss of samples that weigh more than others",
+    "loss/chunked": "the part of cross_entropy for large vocabularies",
+    "loss/reading": "what metrics see of outputs and targets",
     "metrics": "the part of evaluation that is slow to import",
     "staging": "how tensors get to disk and back",
     "staging/copied": "a copy in host memory, written by a thread",
@@ -97,7 +101,7 @@ def families(spec: Path) -> set[str]:
     found = set()
     for path in spec.rglob("*.py"):
         name = path.relative_to(spec).with_suffix("").as_posix()
-        if name in ("_base", "job", "distributed/_ranks"):
+        if name in ("_base", "job", "distributed/_ranks", "loss/_weighted"):
             continue
         if any(_declares(node) for node in ast.walk(ast.parse(path.read_text()))):
             found.add(name.removesuffix("/__init__"))
@@ -107,7 +111,7 @@ def families(spec: Path) -> set[str]:
 def _declares(node: ast.AST) -> bool:
     if isinstance(node, ast.ClassDef):
         return any(
-            isinstance(base, ast.Name) and base.id in ("Spec", "Metric", "Warmup", "Grouped", "Ranks", "Cuttable", "Transformer")
+            isinstance(base, ast.Name) and base.id in ("Spec", "Metric", "Warmup", "Grouped", "Ranks", "Cuttable", "Transformer", "SampleWeighted")
             for base in node.bases
         )
     return isinstance(node, ast.keyword) and node.arg == "discriminator"
