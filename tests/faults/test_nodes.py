@@ -75,7 +75,8 @@ def test_two_nodes_run_as_one(pair: Stack, on_one_node: Outcome) -> None:
 
 def test_a_model_in_shards_over_two_nodes_continues_from_pieces_of_both(pair: Stack) -> None:
     spread = {"strategy": "fsdp", "processes_per_node": 1, "nodes": 2}
-    job = pair.submit(JOB | {"distributed": spread})
+    brief = JOB | {"training": JOB["training"] | {"max_steps": 700}}
+    job = pair.submit(brief | {"distributed": spread})
     until(lambda: pair.get(f"/v1/jobs/{job}/checkpoints")["data"], timeout=90, what="a checkpoint")
     pieces = [f["path"] for f in pair.get(f"/v1/jobs/{job}/checkpoints/last")["files"] if f["path"].startswith("shard-")]
     assert len(pieces) == 2, "each node stored its own"
@@ -84,7 +85,7 @@ def test_a_model_in_shards_over_two_nodes_continues_from_pieces_of_both(pair: St
     attempts = pair.get(f"/v1/jobs/{job}/attempts")["data"]
     assert [a["reason"] for a in attempts] == ["agent_lost", "completed"]
     assert attempts[1]["resumed_from"]
-    twin = pair.submit(JOB | {"distributed": spread | {"nodes": 1, "processes_per_node": 2}})
+    twin = pair.submit(brief | {"distributed": spread | {"nodes": 1, "processes_per_node": 2}})
     pair.wait(twin)
     assert outcome(pair, job)[1] == outcome(pair, twin)[1], "the same losses as on one node that nothing interrupted"
 

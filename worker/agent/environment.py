@@ -22,6 +22,7 @@ _KEEP_PREFIXES = (
     "PYTORCH_",
     "MKL_",
     "KMP_",
+    "OMP_",
     "GOMP_",
     "XDG_",
     "SSL_",
