@@ -17,8 +17,10 @@ from torch import nn
 
 from stoker.spec import JobSpec
 from stoker.spec.loss import GaussianNLL
+from stoker.spec.multi_task import MultiTask
 from worker.trainer.checkpoint.model import load_model
-from worker.trainer.data import Description
+from worker.trainer.data import Answer, Description
+from worker.trainer.multi_task import bounds, widths_of
 from worker.trainer.task import build_task
 
 
@@ -41,16 +43,25 @@ class Predictor:
             values = self.about.scaling.apply(values)
         return np.concatenate([self.model(part).numpy() for part in torch.split(values, 1024)])
 
-    def probabilities(self, inputs: npt.ArrayLike) -> npt.NDArray[np.float32]:
-        """(n, classes), in the order of `about.classes`, or (n, labels), each by itself."""
-        outputs = torch.from_numpy(self.outputs(inputs))
+    def probabilities(self, inputs: npt.ArrayLike, task: str | None = None) -> npt.NDArray[np.float32]:
+        """(n, classes), in the order of `about.classes`, or (n, labels), each by itself; `task`: which of several is asked.
+
+        Raises ValueError when there is no such task.
+        """
+        answer, said = self._said(inputs, task)
+        if answer is not None and not answer.classes:
+            raise ValueError(f"task {answer.name} is a regression; it has no classes")
+        outputs = torch.from_numpy(said)
         return (torch.sigmoid(outputs) if build_task(self.spec.task).labels else torch.softmax(outputs, dim=-1)).numpy()
 
-    def predict(self, inputs: npt.ArrayLike) -> npt.NDArray[np.generic]:
+    def predict(self, inputs: npt.ArrayLike, task: str | None = None) -> npt.NDArray[np.generic]:
         """(n,) classes by the names they have in the data set, (n, labels) zeros and ones, or (n, outputs) numbers: the means,
-        where the head has variances beside them.
+        where the head has variances beside them; `task`: which of several is asked. Raises ValueError when there is no such task.
         """
-        outputs = self.outputs(inputs)
+        answer, outputs = self._said(inputs, task)
+        if answer is not None:
+            classes: npt.NDArray[np.generic] = np.asarray(answer.classes)
+            return classes[outputs.argmax(-1)] if answer.classes else np.asarray(outputs[:, : answer.outputs])
         aim = build_task(self.spec.task)
         if aim.labels:
             return np.asarray(outputs >= 0, dtype=np.int64)
@@ -58,6 +69,19 @@ class Predictor:
             return np.asarray(outputs[:, : self.about.outputs])
         names: npt.NDArray[np.generic] = np.asarray(self.about.classes)[outputs.argmax(-1)]
         return names
+
+    def _said(self, inputs: npt.ArrayLike, task: str | None) -> tuple[Answer | None, npt.NDArray[np.float32]]:
+        """What one of several tasks wants to know and what its head says; None and all outputs where there is one task."""
+        if not isinstance(self.spec.task, MultiTask):
+            if task is not None:
+                raise ValueError(f"the model has one task, and no {task!r}")
+            return None, self.outputs(inputs)
+        columns = zip(self.about.answers, bounds(widths_of(self.spec.task, self.about)), strict=True)
+        named = {answer.name: (answer, place) for answer, place in columns}
+        if task not in named:
+            raise ValueError(f"name one of the tasks: {', '.join(named)}")
+        answer, (start, stop) = named[task]
+        return answer, self.outputs(inputs)[:, start:stop]
 
     def variances(self, inputs: npt.ArrayLike) -> npt.NDArray[np.float32]:
         """(n, outputs): how far the targets are expected from the predicted numbers, in squared units of them.

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import assert_never
@@ -51,6 +52,7 @@ def documents_of(run: Run, kind: Export) -> Mapping[str, str]:
                         "shape": about.shape,
                         "outputs": about.outputs,
                         "classes": about.classes,
+                        **({"tasks": [asdict(answer) for answer in about.answers]} if about.answers else {}),
                     },
                     indent=1,
                 )
