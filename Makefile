@@ -7,9 +7,10 @@ BIN := $(VENV)/bin
 # Wheels that pip is configured to find locally; uv does not read pip's configuration by itself.
 FIND_LINKS := $(or $(UV_FIND_LINKS),$(shell $(PYTHON) -m pip config get global.find-links 2>/dev/null))
 INSTALL := UV_FIND_LINKS="$(FIND_LINKS)" $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python -c constraints.txt
-WORKERS ?= $(shell n=$$(nproc 2>/dev/null || echo 2); [ $$n -gt 4 ] && echo 4 || echo $$n)
+# One more than there are cores: tests that kill and wait leave theirs idle.
+WORKERS ?= $(shell n=$$(nproc 2>/dev/null || echo 2); [ $$n -gt 4 ] && echo 5 || echo $$((n + 1)))
 
-.PHONY: help demo test up lint format bench openapi clean horovod-test
+.PHONY: help demo test scoreboard up lint format bench openapi clean horovod-test
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -37,6 +38,9 @@ up: $(VENV)/.local ## start the one-machine stack and stay in the foreground
 
 test: $(VENV)/.dev ## run every test
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup $(TESTS)
+
+scoreboard: $(VENV)/.dev ## what proves each promised parameter: run those tests and print id, title and verdict
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --scoreboard -q
 
 lint: $(VENV)/.dev ## style, types and import contracts
 	$(BIN)/ruff format --check .
