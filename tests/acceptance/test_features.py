@@ -14,7 +14,7 @@ import pytest
 from safetensors import safe_open
 
 from stoker.spec.load import load_file
-from tests.support.data import digits_csv, upload
+from tests.support.data import digits_csv, upload, wine_csv
 from tests.support.stack import Stack
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "examples" / "features").glob("*.yaml"))
@@ -37,7 +37,7 @@ def _arrays(**values: np.ndarray[Any, Any]) -> dict[str, bytes]:
 
 def _datasets() -> dict[str, dict[str, bytes]]:
     """What the examples learn from, by name."""
-    return {"digits": {"digits.csv": digits_csv()}, "words": {"words.txt": _text()}}
+    return {"digits": {"digits.csv": digits_csv()}, "words": {"words.txt": _text()}, "wine": {"wine.csv": wine_csv()}}
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ import hashlib
 import io
 from typing import Any
 
-from sklearn.datasets import load_digits
+from sklearn.datasets import load_digits, load_wine
 
 from tests.support.stack import Stack
 
@@ -20,6 +20,16 @@ def digits_csv() -> bytes:
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow([f"p{i}" for i in range(64)] + ["label"])
     writer.writerows([*map(int, row), int(label)] for row, label in zip(digits.data, digits.target, strict=True))
+    return out.getvalue().encode()
+
+
+def wine_csv() -> bytes:
+    """178 wines (scikit-learn) by their chemistry, three cultivars named in column `cultivar`."""
+    wine = load_wine()
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow([*wine.feature_names, "cultivar"])
+    writer.writerows([*row, wine.target_names[kind]] for row, kind in zip(wine.data.tolist(), wine.target, strict=True))
     return out.getvalue().encode()
 
 
