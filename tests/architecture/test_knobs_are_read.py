@@ -254,6 +254,37 @@ JOBS: dict[str, tuple[str, dict[str, Any]]] = {
             "precision": {"mode": "fp16_mixed", "loss_scale": {"mode": "dynamic"}},
         },
     ),
+    "tasks": (
+        "rows.csv",
+        {
+            "task": {
+                "type": "multi_task",
+                "tasks": [
+                    {"type": "classification", "name": "which", "target": "y", "weight": 0.5},
+                    {"type": "regression", "name": "where", "target": ["b", "c"]},
+                ],
+                "weighting": {"type": "uncertainty"},
+            },
+            "model": {"type": "mlp", "hidden_sizes": [4]},
+            "data": _source("csv", delimiter=";"),
+            "training": {"max_steps": 2, "batch_size": 8},
+        },
+    ),
+    "tasks_fixed": (
+        "rows.csv",
+        {
+            "task": {
+                "type": "multi_task",
+                "tasks": [
+                    {"type": "classification", "name": "which", "target": "y"},
+                    {"type": "regression", "name": "where", "target": "c", "weight": 0.0},
+                ],
+            },
+            "model": {"type": "mlp", "hidden_sizes": [4]},
+            "data": _source("csv", delimiter=";"),
+            "training": {"max_steps": 2, "batch_size": 8},
+        },
+    ),
     "fitting": (
         "rows.csv",
         {
