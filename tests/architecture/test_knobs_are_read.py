@@ -38,6 +38,8 @@ ELSEWHERE = {
     "CheckpointRef.job": "the server finds the checkpoint and hands it over",
     "CheckpointRef.checkpoint": "read where a run goes on from another job's checkpoint",
     "Resources.placement": "what the scheduler places",
+    "TransformerDecoder.preset": "written out before there is a spec",
+    "TransformerEncoder.preset": "written out before there is a spec",
     "Resources.max_retries": "the server's retries",
     "Resources.time_limit_seconds": "the server's time limit",
     "Checkpoint.keep_last": "the server's retention",
@@ -409,6 +411,33 @@ JOBS: dict[str, tuple[str, dict[str, Any]]] = {
     "rnn": ("words.txt", _text_job({"type": "rnn", "hidden_size": 8} | TWO)),
     "lstm": ("words.txt", _text_job({"type": "lstm", "hidden_size": 8, "proj_size": 4, "forget_bias": 1.0} | TWO)),
     "gru": ("words.txt", _text_job({"type": "gru", "hidden_size": 8, "tie_embeddings": True} | TWO, tbptt={"steps": 8})),
+    "alibi": (
+        "words.txt",
+        _text_job(
+            SMALL_GPT
+            | {
+                "position": {"type": "alibi"},
+                "window": 4,
+                "attention_softcap": 9.0,
+                "final_softcap": 9.0,
+                "value_dim": 4,
+                "embedding_size": 8,
+            }
+        ),
+    ),
+    "stretched": (
+        "words.txt",
+        _text_job(SMALL_GPT | {"position": {"type": "rope", "scaling": {"type": "ntk"}}}),
+    ),
+    "divided": (
+        "words.txt",
+        _text_job(SMALL_GPT | {"position": {"type": "rope", "scaling": {"type": "linear"}}}),
+    ),
+    "masked": (
+        "words.txt",
+        _text_job(SMALL_GPT | {"type": "transformer_encoder", "segments": 2, "embedding_norm": True, "head_transform": True})
+        | {"task": {"type": "masked_lm"}},
+    ),
     "bpe": (
         "words.txt",
         {

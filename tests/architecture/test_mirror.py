@@ -76,7 +76,8 @@ MACHINERY = {
     "checkpoint/commit": "when a checkpoint begins to exist",
     "checkpoint/content": "what a checkpoint consists of",
     "checkpoint/export": "the final weights for other programs",
-    "checkpoint/hugging_face": "decoders as transformers knows them",
+    "checkpoint/hugging_face": "transformers as the library of that name knows them",
+    "checkpoint/from_hugging_face": "the same, backwards",
     "checkpoint/find": "which checkpoint a run continues from",
     "checkpoint/keep": "which checkpoints stay on the worker's disk",
     "checkpoint/places": "names of directories and files",
@@ -111,7 +112,8 @@ def families(spec: Path) -> set[str]:
 def _declares(node: ast.AST) -> bool:
     if isinstance(node, ast.ClassDef):
         return any(
-            isinstance(base, ast.Name) and base.id in ("Spec", "Metric", "Warmup", "Grouped", "Ranks", "Cuttable", "Transformer", "SampleWeighted")
+            isinstance(base, ast.Name)
+            and base.id in ("Spec", "Metric", "Warmup", "Grouped", "Ranks", "Cuttable", "Transformer", "SampleWeighted")
             for base in node.bases
         )
     return isinstance(node, ast.keyword) and node.arg == "discriminator"

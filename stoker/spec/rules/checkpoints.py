@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator
 
+from stoker.spec.data import Text
 from stoker.spec.hugging_face import nearest
-from stoker.spec.model import TransformerDecoder
+from stoker.spec.model import Transformer
 from stoker.spec.rules._rule import Case, Hit, Rule, hit
 
 
@@ -20,13 +21,15 @@ def forks_need_host_memory(case: Case) -> Iterator[Hit]:
 
 def only_decoders_are_exported(case: Case) -> Iterator[Hit]:
     model = case.spec.model
-    if "huggingface" in case.spec.checkpoint.export and not isinstance(model, TransformerDecoder):
+    if "huggingface" not in case.spec.checkpoint.export:
+        return
+    if not isinstance(model, Transformer) or not isinstance(case.spec.data.source, Text):
         yield hit("/checkpoint/export", ("safetensors",), model=model.type)
 
 
 def known_decoders_are_exported(case: Case) -> Iterator[Hit]:
     model = case.spec.model
-    if "huggingface" in case.spec.checkpoint.export and isinstance(model, TransformerDecoder):
+    if "huggingface" in case.spec.checkpoint.export and isinstance(model, Transformer):
         architecture, fields = nearest(model)
         if fields:
             yield hit("/checkpoint/export", ("safetensors",), architecture=architecture, fields="; ".join(fields))
@@ -35,12 +38,12 @@ def known_decoders_are_exported(case: Case) -> Iterator[Hit]:
 CHECKPOINT_RULES = (
     Rule(
         "huggingface-decoders", "R", ("/checkpoint/export", "/model"), only_decoders_are_exported,
-        "transformers computes decoders, and the model is {model}",
+        "transformers computes decoders and encoders of text, and this is another {model}",
         "remove huggingface from `checkpoint.export`; safetensors takes any model",
     ),
     Rule(
         "huggingface-architecture", "R", ("/checkpoint/export", "/model"), known_decoders_are_exported,
-        "no architecture of transformers computes this decoder; {architecture} is nearest and wants {fields}",
+        "no architecture of transformers computes this model; {architecture} is nearest and wants {fields}",
         "change those fields of `model`, or remove huggingface from `checkpoint.export`",
     ),
     Rule(

@@ -15,7 +15,7 @@ from stoker.spec.model import Model
 from worker.trainer.errors import SpecProblem
 from worker.trainer.model import build_model
 from worker.trainer.model.parts import BatchNormAny
-from worker.trainer.model.transformer_decoder import Rotation
+from worker.trainer.model.transformer import Rotation
 
 SPEC: TypeAdapter[Any] = TypeAdapter(Model)
 

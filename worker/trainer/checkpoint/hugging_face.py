@@ -1,16 +1,16 @@
-"""Decoders under the names and in the layout of Hugging Face's transformers, whose logits equal ours."""
+"""Transformers under the names and in the layout of Hugging Face's library of that name, whose outputs equal ours."""
 
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, assert_never
 
 import torch
 
 from stoker.spec.hugging_face import ACTIVATIONS, architecture_of
-from stoker.spec.model import Model, TransformerDecoder
-from stoker.spec.model.transformer_decoder import RotaryPosition
+from stoker.spec.model import Model, Transformer, TransformerDecoder, TransformerEncoder
+from stoker.spec.model.transformer import LearnedPosition, LinearScaling, NtkScaling, RotaryPosition
 from worker.trainer.checkpoint.read import Stored
 from worker.trainer.data.tokenizer import BytePairs, Codec
 
@@ -33,6 +33,27 @@ GPT2 = {
     "ffn.down": "mlp.c_proj",
 }
 """Modules of a block; queries, keys and values are one there, and matrices stand the other way round."""
+BERT = {
+    "attention.q": "attention.self.query",
+    "attention.k": "attention.self.key",
+    "attention.v": "attention.self.value",
+    "attention.out": "attention.output.dense",
+    "attention_norm": "attention.output.LayerNorm",
+    "ffn.up": "intermediate.dense",
+    "ffn.down": "output.dense",
+    "ffn_norm": "output.LayerNorm",
+}
+BERT_REST = {
+    "tokens": "bert.embeddings.word_embeddings",
+    "positions": "bert.embeddings.position_embeddings",
+    "segments": "bert.embeddings.token_type_embeddings",
+    "embedding_norm": "bert.embeddings.LayerNorm",
+    "transform": "cls.predictions.transform.dense",
+    "transform_norm": "cls.predictions.transform.LayerNorm",
+    "pooler": "bert.pooler.dense",
+    "head": "classifier",
+}
+"""Modules outside of blocks."""
 
 
 @dataclass(frozen=True)
@@ -63,8 +84,12 @@ class Made:
 
 def tensors_of(model: Model, stored: Stored) -> Iterator[Made]:
     """Raises ValueError for a model that a rule should have refused."""
-    architecture = architecture_of(_decoder(model))
+    architecture = architecture_of(_known(model))
     names = stored.names("model")
+    if architecture == "bert":
+        for name in sorted(names):
+            yield Made.same(stored, name, _of_bert(name))
+        return
     if "head.weight" in names:
         yield Made.same(stored, "head.weight", "lm_head.weight")
     if architecture == "llama":
@@ -79,7 +104,7 @@ def tensors_of(model: Model, stored: Stored) -> Iterator[Made]:
     yield Made.same(stored, "positions.weight", "transformer.wpe.weight")
     for kind in ("weight", "bias"):
         yield Made.same(stored, f"norm.{kind}", f"transformer.ln_f.{kind}")
-        for layer in range(_decoder(model).num_layers):
+        for layer in range(_known(model).num_layers):
             block, there = f"blocks.{layer}", f"transformer.h.{layer}"
             yield Made.turned(stored, [f"{block}.attention.{part}.{kind}" for part in "qkv"], f"{there}.attn.c_attn.{kind}")
             for ours, theirs in GPT2.items():
@@ -87,51 +112,108 @@ def tensors_of(model: Model, stored: Stored) -> Iterator[Made]:
                 yield Made.same(stored, name, new) if ours.endswith("norm") else Made.turned(stored, [name], new)
 
 
-def config_of(model: Model, length: int, vocabulary: int, dtype: torch.dtype) -> dict[str, Any]:
-    """config.json. `length`: tokens of the longest context."""
-    spec = _decoder(model)
-    shared = {
+def _of_bert(name: str) -> str:
+    if name == "head_bias":
+        return "cls.predictions.bias"
+    module, _, kind = name.rpartition(".")
+    if not name.startswith("blocks."):
+        return f"{BERT_REST[module]}.{kind}"
+    _, index, inner = module.split(".", 2)
+    return f"bert.encoder.layer.{index}.{BERT[inner]}.{kind}"
+
+
+def config_of(model: Model, length: int, vocabulary: int, dtype: torch.dtype, classes: int | None = None) -> dict[str, Any]:
+    """config.json. `length`: tokens of the longest context; `classes`: of an encoder whose head is not the vocabulary."""
+    spec = _known(model)
+    shared: dict[str, Any] = {
         "vocab_size": vocabulary,
         "dtype": str(dtype).removeprefix("torch."),
         "tie_word_embeddings": spec.tie_embeddings,
         "bos_token_id": None,
         "eos_token_id": None,
     }
-    width = spec.ffn_size or 4 * spec.hidden_size
-    if architecture_of(spec) == "llama":
-        assert isinstance(spec.position, RotaryPosition)
-        return shared | {
-            "architectures": ["LlamaForCausalLM"],
-            "model_type": "llama",
-            "hidden_size": spec.hidden_size,
-            "intermediate_size": width,
-            "num_hidden_layers": spec.num_layers,
-            "num_attention_heads": spec.num_heads,
-            "num_key_value_heads": spec.num_kv_heads or spec.num_heads,
-            "head_dim": spec.key_dim or spec.hidden_size // spec.num_heads,
-            "hidden_act": ACTIVATIONS[spec.activation],
-            "max_position_embeddings": length,
-            "rms_norm_eps": spec.normalization.eps,
-            "rope_theta": spec.position.base,
-            "rope_parameters": {"rope_type": "default", "rope_theta": spec.position.base},
-            "attention_bias": spec.bias,
-            "mlp_bias": spec.bias,
-            "attention_dropout": spec.attention_dropout,
-        }
-    return shared | {
+    match architecture_of(spec):
+        case "llama":
+            return shared | _llama(spec, length)
+        case "bert":
+            assert isinstance(spec, TransformerEncoder)
+            return shared | _bert(spec, length, classes)
+        case _:
+            return shared | _gpt2(spec, length)
+
+
+def _llama(spec: Transformer, length: int) -> dict[str, Any]:
+    assert isinstance(spec.position, RotaryPosition)
+    base, scaling = spec.position.base, dict[str, Any](rope_type="default")
+    match spec.position.scaling:
+        case LinearScaling(factor=factor):
+            scaling = {"rope_type": "linear", "factor": factor}
+        case NtkScaling(factor=factor):  # another base, which is all there is to it
+            base *= factor ** (spec.key_width / (spec.key_width - 2))
+        case None:
+            pass
+        case _:
+            assert_never(spec.position.scaling)
+    return {
+        "architectures": ["LlamaForCausalLM"],
+        "model_type": "llama",
+        "hidden_size": spec.hidden_size,
+        "intermediate_size": spec.inner,
+        "num_hidden_layers": spec.num_layers,
+        "num_attention_heads": spec.num_heads,
+        "num_key_value_heads": spec.kv_heads,
+        "head_dim": spec.key_width,
+        "hidden_act": ACTIVATIONS[spec.activation],
+        "max_position_embeddings": length,
+        "rms_norm_eps": spec.normalization.eps,
+        "rope_theta": base,
+        "rope_parameters": scaling | {"rope_theta": base},
+        "attention_bias": spec.bias,
+        "mlp_bias": spec.bias,
+        "attention_dropout": spec.attention_dropout,
+    }
+
+
+def _gpt2(spec: Transformer, length: int) -> dict[str, Any]:
+    return {
         "architectures": ["GPT2LMHeadModel"],
         "model_type": "gpt2",
         "n_embd": spec.hidden_size,
-        "n_inner": width,
+        "n_inner": spec.inner,
         "n_layer": spec.num_layers,
         "n_head": spec.num_heads,
-        "n_positions": length,
+        "n_positions": _rows(spec, length),
         "activation_function": ACTIVATIONS[spec.activation],
         "layer_norm_epsilon": spec.normalization.eps,
         "resid_pdrop": spec.dropout,
         "embd_pdrop": spec.embedding_dropout,
         "attn_pdrop": spec.attention_dropout,
     }
+
+
+def _bert(spec: TransformerEncoder, length: int, classes: int | None) -> dict[str, Any]:
+    head = {} if classes is None else {"id2label": {str(index): f"LABEL_{index}" for index in range(classes)}}
+    return head | {
+        "architectures": ["BertForMaskedLM" if classes is None else "BertForSequenceClassification"],
+        "model_type": "bert",
+        "hidden_size": spec.hidden_size,
+        "intermediate_size": spec.inner,
+        "num_hidden_layers": spec.num_layers,
+        "num_attention_heads": spec.num_heads,
+        "hidden_act": ACTIVATIONS[spec.activation],
+        "max_position_embeddings": _rows(spec, length),
+        "type_vocab_size": spec.segments,
+        "layer_norm_eps": spec.normalization.eps,
+        "hidden_dropout_prob": spec.dropout,
+        "attention_probs_dropout_prob": spec.attention_dropout,
+        "pad_token_id": None,
+    }
+
+
+def _rows(spec: Transformer, length: int) -> int:
+    """Of the table of positions."""
+    assert isinstance(spec.position, LearnedPosition)
+    return spec.position.max_length or length
 
 
 def tokenizer_of(codec: Codec | None) -> dict[str, str]:
@@ -145,7 +227,7 @@ def tokenizer_of(codec: Codec | None) -> dict[str, str]:
     }
 
 
-def _decoder(model: Model) -> TransformerDecoder:
-    if not isinstance(model, TransformerDecoder) or architecture_of(model) is None:
+def _known(model: Model) -> Transformer:
+    if not isinstance(model, TransformerDecoder | TransformerEncoder) or architecture_of(model) is None:
         raise ValueError("transformers has no architecture for this model")
     return model

@@ -63,7 +63,7 @@ def _noise(stream: str, rows: npt.NDArray[np.int64], length: int) -> Words:
     """(len(rows), length): one word for each place, the same whoever asks for it (SplitMix64, Steele et al. 2014)."""
     start = np.frombuffer(hashlib.sha256(stream.encode()).digest()[:8], np.uint64)
     places = rows.astype(np.uint64)[:, None] * np.uint64(length) + np.arange(length, dtype=np.uint64)
-    return _scramble((places + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15) + start)
+    return _scramble(cast(Words, (places + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15) + start))
 
 
 def _scramble(words: Words) -> Words:
