@@ -77,8 +77,6 @@ class Report:
 class Panel:
     """How a model that answers several questions is judged."""
 
-    width: int
-    """Numbers that the model says of a sample."""
     questions: Callable[[tuple[Metric, ...]], tuple[Question, ...]]
     """Who is measured by which of all metrics."""
     report: Report
@@ -111,8 +109,6 @@ class Examiner:
     questions: tuple[Question, ...]
     criterion: Criterion
     text: Text | None
-    width: int
-    """Numbers that the model says of a sample."""
     batch_size: int
     limit: int | None
     """Validation samples at most."""
@@ -152,7 +148,7 @@ class Examiner:
                 outputs = says(inputs)
             if at < stop:
                 self._add(tally, outputs.float(), targets)
-        self._measure(tally, torch.empty(0, self.width, device=self.world.device), split.slice(0, 0, self.world.device)[1])
+        self._measure(tally, outputs[:0].float(), targets[:0])
         model.train()
         return self._values(tally)
 
@@ -225,7 +221,10 @@ def build_examiner(
     measuring: Measuring = Measuring(),
     panel: Panel | None = None,
 ) -> Examiner:
-    """`defaults`: what the task measures when the spec names nothing; `panel`: how several tasks are judged. Raises SpecProblem for a metric that does not fit."""
+    """`defaults`: what the task measures when the spec names nothing; `panel`: how several tasks are judged.
+
+    Raises SpecProblem for a metric that does not fit.
+    """
     metrics = tuple(defaults) if spec.metrics is None else spec.metrics
     if text is None and any(isinstance(metric, Perplexity | BitsPerByte) for metric in metrics):
         raise SpecProblem("evaluation.metrics: perplexity and bits_per_byte are for causal_lm")
@@ -235,7 +234,6 @@ def build_examiner(
         (Question(metrics, outputs, measuring),) if panel is None else panel.questions(metrics),
         criterion,
         text,
-        outputs if panel is None else panel.width,
         batch_size,
         spec.batches and spec.batches * batch_size,
         world,

@@ -178,12 +178,6 @@ class JointLoss(Summed):
         losses = torch.stack([part(share.outputs(outputs), share.targets(targets)) / share.unit for share, part in self._parts()])
         return losses if self._variances is None else torch.cat((losses, outputs[:, self._variances :].sum(0)))
 
-    @property
-    def width(self) -> int:
-        """Columns of the outputs."""
-        said: int = self.shares[-1].said.stop
-        return said + (0 if self._variances is None else len(self.shares))
-
 
 def join_losses(spec: Task, about: Description, targets: torch.Tensor) -> JointLoss:
     """`targets`: those of the training split, packed; classes and weights are counted in them. Raises SpecProblem."""
@@ -218,7 +212,7 @@ def panel_of(spec: Task, loss: nn.Module) -> Panel | None:
             for task, share, part in zip(spec.tasks, loss.shares, loss.losses, strict=True)
         )
 
-    return Panel(loss.width, questions, loss.report())
+    return Panel(questions, loss.report())
 
 
 def _measuring(share: Share, loss: nn.Module) -> Measuring:
