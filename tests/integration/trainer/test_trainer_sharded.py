@@ -231,18 +231,25 @@ def test_a_sharded_run_can_be_used(nursery: Nursery, alone: Callable[[Json], Pat
     assert one.generate("the", tokens=20, temperature=0) == other.generate("the", tokens=20, temperature=0)
 
 
-@pytest.mark.parametrize(("memory_gb", "strategy"), [(None, "ddp: the fastest"), (0.5, "nothing smaller is left")])
+@pytest.mark.parametrize(
+    ("job", "memory_gb", "strategy"),
+    [
+        pytest.param(MLP, None, "ddp: the fastest", id="room"),
+        pytest.param(MLP, 0.5, "nothing smaller is left", id="none"),
+        pytest.param(GPT, 0.5, "fsdp, activations computed again needs", id="none-and-blocks"),
+    ],
+)
 def test_auto_decides_says_so_and_computes_the_same(
-    memory_gb: float | None, strategy: str, nursery: Nursery, alone: Callable[[Json], Path], tmp_path: Path
+    job: Json, memory_gb: float | None, strategy: str, nursery: Nursery, alone: Callable[[Json], Path], tmp_path: Path
 ) -> None:
     """PyTorch itself needs more than the 256 MiB of each rank: the strategy that needs least is taken."""
-    spec = _with(MLP, {"strategy": "auto", "processes_per_node": 2}) | {"resources": {"memory_gb": memory_gb}}
+    spec = _with(job, {"strategy": "auto", "processes_per_node": 2}) | {"resources": {"memory_gb": memory_gb}}
     home = _train(nursery, tmp_path / "run", spec, 2)
     said = [e.message for e in events(home) if isinstance(e, Notice) and e.code == "strategy_chosen"]
     assert len(said) == 1
     assert strategy in said[0]
     assert (final_checkpoint(home) / "shards.json").exists() == (memory_gb is not None)
-    _same(alone(MLP), home)
+    _same(alone(job), home)
 
 
 def test_each_rank_holds_its_share_of_the_weights_and_of_the_optimizer(nursery: Nursery, tmp_path: Path) -> None:
