@@ -11,7 +11,7 @@ from stoker.spec.loss import BinaryCrossEntropy, CrossEntropy, Focal
 from stoker.spec.messages import shown
 from stoker.spec.model import TransformerDecoder
 from stoker.spec.rules._rule import Case, Hit, Rule, hit
-from stoker.spec.task import CausalLM, Classification, Multilabel, Regression
+from stoker.spec.task import CausalLM, Classification, Multilabel
 
 SMALLEST, LARGEST = 0.0, 1.0
 
@@ -135,13 +135,6 @@ def sample_weights_need_tables(case: Case) -> Iterator[Hit]:
         yield hit("/data/sample_weight_column", source=case.spec.data.source.type)
 
 
-def sample_weights_need_one_target(case: Case) -> Iterator[Hit]:
-    if case.spec.data.sample_weight_column is not None and not isinstance(
-        case.spec.task, Classification | Multilabel | Regression
-    ):
-        yield hit("/data/sample_weight_column", task=case.spec.task.type)
-
-
 def sample_weights_without_teacher(case: Case) -> Iterator[Hit]:
     if case.spec.data.sample_weight_column is not None and case.spec.training.distillation is not None:
         yield hit("/data/sample_weight_column")
@@ -217,10 +210,6 @@ LOSS_RULES = (
     Rule(
         "sample-weights-need-tables", "R", (COLUMN, "/data/source"), sample_weights_need_tables,
         "`data.sample_weight_column` names a column, and {source} has none", "remove it, or use csv or parquet",
-    ),
-    Rule(
-        "sample-weights-need-one-target", "R", (COLUMN, TASK), sample_weights_need_one_target,
-        "`data.sample_weight_column` is for classification, multilabel and regression, not for {task}", "remove it",
     ),
     Rule(
         "sample-weights-without-teacher", "R", (COLUMN, "/training/distillation"), sample_weights_without_teacher,
