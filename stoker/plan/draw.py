@@ -1,5 +1,6 @@
 """A spec's model, played on paper."""
 
+from collections.abc import Callable
 from typing import assert_never
 
 from stoker.errors import Finding, SpecError
@@ -7,16 +8,17 @@ from stoker.plan.decoder import play_decoder
 from stoker.plan.encoder import play_encoder
 from stoker.plan.heads import play_heads, play_losses
 from stoker.plan.known import Known
-from stoker.plan.layers import play_layers
+from stoker.plan.layers import play_cnn, play_layers
 from stoker.plan.loss import in_chunks, play_loss
 from stoker.plan.mlp import play_mlp
 from stoker.plan.recurrent import play_recurrent
+from stoker.plan.sharing import share
 from stoker.plan.tape import Tape, Value
 from stoker.spec import JobSpec
 from stoker.spec.arithmetic import hidden_tokens
 from stoker.spec.automatic import usual_loss
 from stoker.spec.loss import CrossEntropy
-from stoker.spec.model import GRU, LSTM, MLP, RNN, Layers, TransformerDecoder, TransformerEncoder
+from stoker.spec.model import CNN, GRU, LSTM, MLP, RNN, Layers, TransformerDecoder, TransformerEncoder
 from stoker.spec.model.shapes import Misfit
 from stoker.spec.multi_task import MultiTask
 from stoker.spec.task import MaskedLM, Multilabel
@@ -29,8 +31,10 @@ def draw(spec: JobSpec, known: Known, batch: int) -> Tape:
     match spec.model:
         case MLP():
             out = play_mlp(tape, spec.model, samples, known.outputs)
-        case Layers():
-            out = _stack(tape, spec.model, samples)
+        case Layers() as stack:
+            out = _stack(lambda: play_layers(tape, stack, samples, known.outputs if known.text else None))
+        case CNN() as network:
+            out = _stack(lambda: play_cnn(tape, network, samples, known.outputs))
         case RNN() | LSTM() | GRU():
             out = play_recurrent(tape, spec.model, samples, known.outputs, text=known.text, cut=spec.training.tbptt)
         case TransformerDecoder():
@@ -52,6 +56,7 @@ def draw(spec: JobSpec, known: Known, batch: int) -> Tape:
             )
         case _:
             assert_never(spec.model)
+    share(tape, spec.model.sharing)
     if isinstance(spec.task, MultiTask):
         play_losses(tape, spec.task, play_heads(tape, spec.task, out))
         return tape
@@ -65,10 +70,10 @@ def draw(spec: JobSpec, known: Known, batch: int) -> Tape:
     return tape
 
 
-def _stack(tape: Tape, model: Layers, samples: Value) -> Value:
+def _stack(play: Callable[[], Value]) -> Value:
     """Rules refuse a stack that does not fit before anybody plans it; one that gets here is refused all the same."""
     try:
-        return play_layers(tape, model, samples)
+        return play()
     except Misfit as misfit:
-        message = f"the layer does not fit what the one before it gives ({misfit.kind}: {misfit.holes})"
-        raise SpecError([Finding(pointer="/model/layers", code="layers-shape", message=message)]) from misfit
+        message = f"a layer does not fit what the one before it gives: {misfit.sentence}"
+        raise SpecError([Finding(pointer="/model", code="layers-shape", message=message)]) from misfit

@@ -6,7 +6,7 @@ from stoker.errors import Finding, SpecError
 from stoker.plan.prediction import MemoryView
 from stoker.plan.tape import Tape, Weight
 from stoker.spec import JobSpec
-from stoker.spec.model import GRU, LSTM, MLP, RNN, Layers, TransformerDecoder, TransformerEncoder
+from stoker.spec.model import CNN, GRU, LSTM, MLP, RNN, Layers, TransformerDecoder, TransformerEncoder
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,8 @@ def _blame(spec: JobSpec, tape: Tape) -> tuple[str, str]:
         case MLP() as model:
             widest = max(range(len(model.hidden_sizes)), key=lambda i: model.hidden_sizes[i], default=0)
             return f"/model/hidden_sizes/{widest}", f"model.hidden_sizes, widest {max(model.hidden_sizes, default=0)}"
+        case CNN(stages=stages):
+            return "/model/stages", f"model.stages, widest {max(stage.channels for stage in stages)}"
         case Layers():
             heaviest = max(tape.weights, key=lambda w: w.size, default=Weight("", (), "layers"))
             return (

@@ -10,9 +10,10 @@ def normalized(tape: Tape, value: Value, norm: Normalization, width: int, part: 
     """A normalisation of `width` features."""
     tensors: tuple[str, ...]
     match norm:
-        case BatchNorm(affine=affine):
+        case BatchNorm(affine=affine, track_running_stats=tracked):
             tensors = ("weight", "bias") if affine else ()
-            tape.statistics(part, name, width)
+            if tracked:
+                tape.statistics(part, name, width)
         case LayerNorm(bias=bias):
             tensors = ("weight", "bias") if bias else ("weight",)
         case RMSNorm():

@@ -60,8 +60,7 @@ def play_recurrent(tape: Tape, spec: Cell, samples: Value, outputs: int, *, text
         tape.learn("embedding", "tokens.weight", (outputs, width))
         tape.keep_more(walk.kept, INT64)
         value = tape.made((walk.kept, width))
-    for layer in range(spec.num_layers):
-        value = _layer(tape, spec, value, layer, walk)
+    value = play_cells(tape, spec, value, walk)
     if not text:
         said = value.viewed(spec.width)
         end = tape.made((spec.width,), value.item, kept=True) if spec.bidirectional else said
@@ -71,6 +70,13 @@ def play_recurrent(tape: Tape, spec: Cell, samples: Value, outputs: int, *, text
     # The head reads a copy, with the batch in front again.
     said = tape.made((walk.said, spec.width), value.item)
     return tape.linear(said, outputs, "head", "head", bias=False, tied=spec.tie_embeddings)
+
+
+def play_cells(tape: Tape, spec: Cell, value: Value, walk: Walk, part: str = "recurrent", prefix: str = "") -> Value:
+    """(steps, features) to what the last layer says at every step. `prefix`: of the names of its weights."""
+    for layer in range(spec.num_layers):
+        value = _layer(tape, spec, value, layer, walk, part if prefix else f"{part} {layer}", prefix)
+    return value
 
 
 def gates(spec: Cell) -> int:
@@ -86,13 +92,13 @@ def gates(spec: Cell) -> int:
             assert_never(spec)
 
 
-def _layer(tape: Tape, spec: Cell, value: Value, layer: int, walk: Walk) -> Value:
+def _layer(tape: Tape, spec: Cell, value: Value, layer: int, walk: Walk, part: str, prefix: str) -> Value:
     """(steps, features) to (steps, width), both directions."""
     steps, features = value.shape
     inner = FP32 if isinstance(spec, GRU) and tape.mixed and not tape.gpu else BF16 if tape.mixed else tape.word
     _read(tape, spec, value, layer)
     for direction in ("", "_reverse")[: spec.directions]:
-        _learn(tape, spec, features, f"layers.{{}}_l{layer}{direction}", layer)
+        _learn(tape, spec, features, f"{prefix}layers.{{}}_l{layer}{direction}", part)
         _products(tape, spec, walk, features, grad=value.grad)
         _keep(tape, spec, steps, features)
     # On the way back, the gradients of all gates of a direction stand beside what is kept; measured with a projection, three of four.
@@ -126,8 +132,8 @@ def _read(tape: Tape, spec: Cell, value: Value, layer: int) -> None:
         tape.made(value.shape, item, kept=True, grad=value.grad)
 
 
-def _learn(tape: Tape, spec: Cell, features: int, name: str, layer: int) -> None:
-    rows, part = gates(spec) * spec.hidden_size, f"recurrent {layer}"
+def _learn(tape: Tape, spec: Cell, features: int, name: str, part: str) -> None:
+    rows = gates(spec) * spec.hidden_size
     tape.learn(part, name.format("weight_ih"), (rows, features))
     tape.learn(part, name.format("weight_hh"), (rows, spec.says))
     if spec.bias:

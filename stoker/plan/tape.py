@@ -252,13 +252,14 @@ class Tape:
             self.made(value.shape, FP32, kept=True)
         else:
             self.keep(value)
+        statistic = FP32 if self.gpu else self.word if learned else value.item
         match kind:
             case "batch":
                 self.keep_more(2 * width, per_sample=False)
             case "layer":
-                self.keep_more(2 * value.size // width, FP32 if self.gpu else self.word)
+                self.keep_more(2 * value.size // width, statistic)
             case "group":
-                self.keep_more(2 * width, FP32 if self.gpu else self.word)
+                self.keep_more(2 * width, statistic)
             case "rms":
                 self.keep_more(value.size // width)
                 if learned and not self.gpu:

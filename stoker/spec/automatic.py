@@ -10,8 +10,9 @@ from stoker.spec.data.tokenizer import ByteTokenizer
 from stoker.spec.evaluation import Accuracy, Evaluation, Mae, Perplexity, Rmse
 from stoker.spec.job import JobSpec
 from stoker.spec.loss import BinaryCrossEntropy, CrossEntropy, Loss, MeanSquaredError
-from stoker.spec.model import GRU, LSTM, MLP, RNN, Layers, TransformerDecoder, TransformerEncoder
-from stoker.spec.model.layers import Layer, Norm, Pool, Residual
+from stoker.spec.model import CNN, GRU, LSTM, MLP, RNN, Layers, TransformerDecoder, TransformerEncoder
+from stoker.spec.model.cnn import USUAL_EXPANSION
+from stoker.spec.model.layers import Layer, Norm, Pool, RecurrentLayer, Residual
 from stoker.spec.model.transformer import LearnedPosition, RotaryPosition, Transformer
 from stoker.spec.multi_task import ClassHead, Head, MultiTask, NumberHead
 from stoker.spec.precision import Precision
@@ -177,10 +178,12 @@ def _model(spec: JobSpec) -> Any:
             return _transformer(spec.model, spec.data.sequence)
         case Layers(layers=layers):
             return _with(spec.model, layers=_stack(layers))
+        case CNN(block="bottleneck", expansion=None) as model:
+            return _with(model, expansion=USUAL_EXPANSION)
         case RNN() | LSTM() | GRU() as model:
             text = isinstance(spec.data.source, Text)
             return _with(model, embedding_size=model.embedding_size or (model.hidden_size if text else None))
-        case MLP():
+        case MLP() | CNN():
             return spec.model
 
 
@@ -211,11 +214,18 @@ def _layer(layer: Layer) -> Any:
     match layer:
         case Pool(kind="max" | "avg"):
             kernel = layer.kernel_size or 2
-            return _with(layer, kernel_size=kernel, stride=layer.stride or kernel)
-        case Norm(kind="batch", momentum=None):
-            return _with(layer, momentum=0.1)
-        case Residual(layers=inner):
-            return _with(layer, layers=_stack(inner))
+            return _with(layer, kernel_size=kernel, stride=layer.stride or kernel, padding=layer.padding or 0)
+        case Pool(kind="adaptive_avg" | "adaptive_max"):
+            return _with(layer, output_size=layer.output_size or 1)
+        case Norm(kind="batch", momentum=momentum):
+            tracked = layer.track_running_stats is not False
+            return _with(
+                layer, momentum=0.1 if momentum is None else momentum, track_running_stats=tracked, sync=bool(layer.sync)
+            )
+        case RecurrentLayer(cell="rnn"):
+            return _with(layer, nonlinearity=layer.nonlinearity or "tanh")
+        case Residual(layers=inner, shortcut=around):
+            return _with(layer, layers=_stack(inner), shortcut=_stack(around))
         case _:
             return layer
 

@@ -12,7 +12,9 @@ import stoker.spec
 from stoker.spec._base import Spec
 
 ROOT = Path(__file__).parents[2]
-ACTORS = ("worker", "server", "stoker/plan/needs.py", "stoker/spec/arithmetic.py", "stoker/spec/distributed")
+MADE_OF = ("stoker/spec/model/cnn.py", "stoker/spec/model/layers.py")
+"""Networks that say which layers they consist of."""
+ACTORS = ("worker", "server", "stoker/plan/needs.py", "stoker/spec/arithmetic.py", "stoker/spec/distributed", *MADE_OF)
 """Where a field must be read: the trainer, the agent, the scheduler with what it places, the server's retention and retries,
 and what they share: arithmetic, and the size of a world."""
 BY_KEY = {

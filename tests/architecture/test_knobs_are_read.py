@@ -408,6 +408,42 @@ JOBS: dict[str, tuple[str, dict[str, Any]]] = {
             "activation_checkpointing": {"type": "selective", "every": 1},
         },
     ),
+    "stacked": (
+        "x.npy",
+        {
+            "task": {"type": "classification"},
+            "model": {
+                "type": "layers",
+                "layers": [
+                    {"type": "reshape", "shape": [4, 12, 6]},
+                    {"type": "norm", "kind": "group"},
+                    {"type": "residual", "layers": [CONV], "shortcut": [{"type": "conv", "channels": 4, "kernel_size": 1}]},
+                    {"type": "pool", "kind": "adaptive_avg", "output_size": 4},
+                    {"type": "rearrange", "to": "steps"},
+                    {"type": "attention", "num_heads": 2},
+                    {"type": "rnn", "cell": "rnn", "units": 4, "says": "steps"},
+                    {"type": "rnn", "cell": "lstm", "units": 4},
+                    {"type": "linear", "units": 3},
+                ],
+                "sharing": [{"source": "5.q", "target": "5.k"}],
+            },
+            "data": _source("arrays"),
+            "training": {"max_steps": 2, "batch_size": 8},
+        },
+    ),
+    "network": (
+        "x.npy",
+        {
+            "task": {"type": "classification"},
+            "model": {"type": "cnn", "block": "bottleneck", "normalization": {"type": "group"}, "dropout": 0.1},
+            "data": _source("arrays"),
+            "training": {"max_steps": 2, "batch_size": 8},
+        },
+    ),
+    "written": (
+        "words.txt",
+        _text_job({"type": "layers", "layers": [{"type": "embedding", "size": 4}, {"type": "linear", "units": 256}]}),
+    ),
     "rnn": ("words.txt", _text_job({"type": "rnn", "hidden_size": 8} | TWO)),
     "lstm": ("words.txt", _text_job({"type": "lstm", "hidden_size": 8, "proj_size": 4, "forget_bias": 1.0} | TWO)),
     "gru": ("words.txt", _text_job({"type": "gru", "hidden_size": 8, "tie_embeddings": True} | TWO, tbptt={"steps": 8})),

@@ -17,6 +17,7 @@ MACHINERY = {
     "checkpoint/model": "the model of a checkpoint, alone: to be used, or to teach",
     "__main__": "the program: a directory in, an exit code out",
     "loop": "the step, repeated",
+    "model/layer_modules": "modules that stacks of layers need beside torch's own",
     "serve": "the other loop: a rank that holds weights for others",
     "assemble": "builders called in order",
     "world": "ranks and devices",

@@ -1,17 +1,18 @@
 """Specs and facts for tests of the plan: small ones by hand, and any by hypothesis."""
 
 import json
-from typing import Any
+from typing import Any, get_args
 
 from hypothesis import strategies as st
 
 from stoker.facts import ArrayFacts, ArrayFile, ColumnFacts, DatasetFacts, ImageFacts, TableFacts, TextFacts
 from stoker.spec import JobSpec
 from stoker.spec.automatic import completed
+from stoker.spec.model.parts import Activation
 
 Json = dict[str, Any]
 
-ACTIVATIONS = ["relu", "gelu", "gelu_tanh", "silu", "tanh", "sigmoid", "leaky_relu", "elu", "relu_squared"]
+ACTIVATIONS: list[str] = list(get_args(Activation))
 
 
 def job(**sections: Any) -> JobSpec:
@@ -85,7 +86,7 @@ def language(model: Json, length: int = 16, **more: Any) -> JobSpec:
 
 
 def _norms(kinds: list[str]) -> st.SearchStrategy[Json | None]:
-    affine = st.fixed_dictionaries({"type": st.just("batch"), "affine": st.booleans()})
+    affine = st.fixed_dictionaries({"type": st.just("batch"), "affine": st.booleans(), "track_running_stats": st.booleans()})
     layer = st.fixed_dictionaries({"type": st.just("layer"), "bias": st.booleans()})
     known: dict[str, st.SearchStrategy[Any]] = {
         "none": st.none(),

@@ -4,6 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from stoker.spec.model.cnn import CNN
 from stoker.spec.model.layers import Layers
 from stoker.spec.model.mlp import MLP
 from stoker.spec.model.recurrent import GRU, LSTM, RNN
@@ -11,6 +12,6 @@ from stoker.spec.model.transformer import Transformer
 from stoker.spec.model.transformer_decoder import TransformerDecoder
 from stoker.spec.model.transformer_encoder import TransformerEncoder
 
-Model = Annotated[MLP | Layers | RNN | LSTM | GRU | TransformerDecoder | TransformerEncoder, Field(discriminator="type")]
+Model = Annotated[MLP | Layers | CNN | RNN | LSTM | GRU | TransformerDecoder | TransformerEncoder, Field(discriminator="type")]
 
-__all__ = ["GRU", "LSTM", "MLP", "RNN", "Layers", "Model", "Transformer", "TransformerDecoder", "TransformerEncoder"]
+__all__ = ["CNN", "GRU", "LSTM", "MLP", "RNN", "Layers", "Model", "Transformer", "TransformerDecoder", "TransformerEncoder"]

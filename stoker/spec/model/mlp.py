@@ -6,6 +6,7 @@ from pydantic import Field
 
 from stoker.spec._base import Knob, Rate, Size, Spec
 from stoker.spec.model.parts import Activation, Init, Normalization, TorchInit
+from stoker.spec.model.sharing import Share
 
 
 class MLP(Spec):
@@ -26,5 +27,9 @@ class MLP(Spec):
     """Probability that a hidden unit is dropped in training."""
     bias: Annotated[bool, Knob(affects=("memory",), rows=("ARCH-05",))] = True
     """Give each linear layer a bias."""
+    sharing: Annotated[
+        Annotated[tuple[Share, ...], Field(max_length=100)], Knob(affects=("memory", "quality"), rows=("ARCH-25",))
+    ] = ()
+    """Parts that use the weights of other parts."""
     init: Annotated[Init, Knob(affects=("quality",), rows=("INIT-01",))] = TorchInit()
     """How weights start."""

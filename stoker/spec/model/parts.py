@@ -9,7 +9,23 @@ from stoker.spec.model.init import Init as Init
 from stoker.spec.model.init import NormalInit as NormalInit
 from stoker.spec.model.init import TorchInit as TorchInit
 
-Activation = Literal["relu", "gelu", "gelu_tanh", "silu", "tanh", "sigmoid", "leaky_relu", "elu", "relu_squared"]
+Activation = Literal[
+    "relu",
+    "gelu",
+    "gelu_tanh",
+    "silu",
+    "tanh",
+    "sigmoid",
+    "leaky_relu",
+    "elu",
+    "relu_squared",
+    "relu6",
+    "selu",
+    "mish",
+    "softplus",
+    "hardswish",
+    "identity",
+]
 
 
 class BatchNorm(Spec):
@@ -23,6 +39,10 @@ class BatchNorm(Spec):
     """Share of the newest batch in the running mean and variance."""
     affine: Annotated[bool, Knob(affects=("memory",), rows=("ARCH-21",))] = True
     """Learn a scale and a shift per feature."""
+    track_running_stats: Annotated[bool, Knob(affects=("quality",), rows=("ARCH-21",))] = True
+    """Keep a running mean and variance to judge with; false judges every sample by the statistics of the batch it is in."""
+    sync: Annotated[bool, Knob(affects=("speed", "quality"), rows=("ARCH-21",))] = False
+    """Take the statistics over the batches of all ranks together; on GPUs, with strategy ddp or fsdp."""
 
 
 class LayerNorm(Spec):

@@ -6,6 +6,7 @@ from pydantic import Field
 
 from stoker.spec._base import Depth, Knob, Rate, Size, Spec
 from stoker.spec.model.parts import Init, TorchInit
+from stoker.spec.model.sharing import Share
 
 Bias = Annotated[float, Field(ge=-100, le=100)]
 
@@ -28,6 +29,10 @@ class Recurrent(Spec):
     """Give recurrent layers and the head a bias; a vocabulary head never has one."""
     tie_embeddings: Annotated[bool, Knob(affects=("memory", "quality"), rows=("ARCH-25",))] = False
     """Use the token embedding as the vocabulary head; its width must be that of the last layer."""
+    sharing: Annotated[
+        Annotated[tuple[Share, ...], Field(max_length=100)], Knob(affects=("memory", "quality"), rows=("ARCH-25",))
+    ] = ()
+    """Parts that use the weights of other parts."""
     init: Annotated[Init, Knob(affects=("quality",), rows=("INIT-01",))] = TorchInit()
     """How weights start."""
 

@@ -6,6 +6,7 @@ from pydantic import Field
 
 from stoker.spec._base import Depth, Knob, Positive, Rate, Size, Spec
 from stoker.spec.model.parts import Activation, Init, LayerNorm, NormalInit, Normalization
+from stoker.spec.model.sharing import Share
 
 Factor = Annotated[float, Field(ge=1, le=1000)]
 Cap = Annotated[float, Field(ge=1e-3, le=1e6)]
@@ -118,6 +119,10 @@ class Transformer(Spec):
     """Give the linear layers of blocks a bias."""
     tie_embeddings: Annotated[bool, Knob(affects=("memory", "quality"), rows=("ARCH-25",))] = True
     """Use the token embedding as the vocabulary head."""
+    sharing: Annotated[
+        Annotated[tuple[Share, ...], Field(max_length=100)], Knob(affects=("memory", "quality"), rows=("ARCH-25",))
+    ] = ()
+    """Parts that use the weights of other parts."""
     init: Annotated[Init, Knob(affects=("quality",), rows=("INIT-01",))] = NormalInit(residual_scaling="depth")
     """How weights start."""
 

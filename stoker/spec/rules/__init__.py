@@ -32,12 +32,14 @@ from stoker.spec.rules.recurrence import RECURRENCE_RULES
 from stoker.spec.rules.samples import SAMPLE_RULES
 from stoker.spec.rules.servers import SERVER_RULES
 from stoker.spec.rules.sharding import SHARDING_RULES
+from stoker.spec.rules.stacks import STACK_RULES
 from stoker.spec.rules.stages import STAGE_RULES
 from stoker.spec.rules.transformers import TRANSFORMER_RULES
 from stoker.spec.rules.updates import UPDATE_RULES
 
 RULES: tuple[Rule, ...] = (
     *ARCHITECTURE_RULES,
+    *STACK_RULES,
     *RECURRENCE_RULES,
     *LESSON_RULES,
     *MULTI_TASK_RULES,

@@ -1,13 +1,13 @@
 """What the model must be for its task and its inputs."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
-from stoker.spec.model import GRU, LSTM, MLP, RNN, Layers, TransformerDecoder, TransformerEncoder
+from stoker.spec.model import CNN, GRU, LSTM, MLP, RNN, Layers, TransformerDecoder, TransformerEncoder
 from stoker.spec.model.init import TorchInit
-from stoker.spec.model.layers import Dropout, Layer, Norm, Pool, Residual
-from stoker.spec.model.shapes import Misfit, infer, written
+from stoker.spec.model.layers import AttentionLayer, Dropout, RecurrentLayer, Residual
 from stoker.spec.model.transformer import RotaryPosition, SinusoidalPosition, Transformer
 from stoker.spec.rules._rule import Case, Hit, Rule, hit
+from stoker.spec.rules.stacks import every, stack_of
 from stoker.spec.task import CausalLM, MaskedLM
 
 
@@ -16,11 +16,11 @@ def model_fits_task(case: Case) -> Iterator[Hit]:
         yield from _encoder_fits(case)
         return
     decoder, language = isinstance(case.spec.model, TransformerDecoder), isinstance(case.spec.task, CausalLM)
-    if isinstance(case.spec.model, RNN | LSTM | GRU):
+    if isinstance(case.spec.model, RNN | LSTM | GRU | Layers):
         return
     if decoder != language:
         recurrent = ("rnn", "lstm", "gru")
-        fitting = ("transformer_decoder", *recurrent) if language else ("mlp", "layers", *recurrent)
+        fitting = ("transformer_decoder", "layers", *recurrent) if language else ("mlp", "layers", "cnn", *recurrent)
         yield hit("/model/type", fitting, model=case.spec.model.type, task=case.spec.task.type, fitting=", ".join(fitting))
 
 
@@ -72,80 +72,27 @@ def high_dropout(case: Case) -> Iterator[Hit]:
 
 def _dropouts(case: Case) -> Iterator[tuple[str, float]]:
     match case.spec.model:
-        case MLP(dropout=p) | RNN(dropout=p) | LSTM(dropout=p) | GRU(dropout=p):
+        case MLP(dropout=p) | CNN(dropout=p) | RNN(dropout=p) | LSTM(dropout=p) | GRU(dropout=p):
             yield "/model/dropout", p
         case TransformerDecoder() | TransformerEncoder() as model:
             for key in ("dropout", "attention_dropout", "embedding_dropout"):
                 yield f"/model/{key}", getattr(model, key)
         case Layers(layers=layers):
-            for pointer, layer in _every(layers, "/model/layers"):
+            for pointer, layer in every(layers, "/model/layers"):
                 if isinstance(layer, Dropout):
                     yield f"{pointer}/p", layer.p
-
-
-def _every(layers: tuple[Layer, ...], at: str) -> Iterator[tuple[str, Layer]]:
-    for index, layer in enumerate(layers):
-        yield f"{at}/{index}", layer
-        if isinstance(layer, Residual):
-            yield from _every(layer.layers, f"{at}/{index}/layers")
-
-
-def _stack(case: Case) -> Iterator[tuple[str, Layer]]:
-    if isinstance(case.spec.model, Layers):
-        yield from _every(case.spec.model.layers, "/model/layers")
-
-
-def global_pool_window(case: Case) -> Iterator[Hit]:
-    for pointer, layer in _stack(case):
-        if isinstance(layer, Pool) and layer.kind == "global_avg":
-            for key in ("kernel_size", "stride"):
-                if getattr(layer, key) is not None:
-                    yield hit(f"{pointer}/{key}", key=key)
-
-
-def momentum_needs_batch(case: Case) -> Iterator[Hit]:
-    for pointer, layer in _stack(case):
-        if isinstance(layer, Norm) and layer.kind != "batch" and layer.momentum is not None:
-            yield hit(f"{pointer}/momentum", kind=layer.kind)
+                if isinstance(layer, AttentionLayer | RecurrentLayer):
+                    yield f"{pointer}/dropout", layer.dropout
 
 
 def scaling_needs_residuals(case: Case) -> Iterator[Hit]:
     model = case.spec.model
     if isinstance(model.init, TorchInit) or model.init.residual_scaling == "none" or isinstance(model, Transformer):
         return
-    if not any(isinstance(layer, Residual) for _, layer in _stack(case)):
+    residual = isinstance(model, CNN) and model.block != "plain"
+    if not residual and not any(isinstance(layer, Residual) for _, layer in stack_of(case)):
         yield hit("/model/init/residual_scaling")
 
-
-def _misfit(case: Case) -> Misfit | None:
-    model, shape = case.spec.model, case.problem.input_shape
-    if not isinstance(model, Layers) or shape is None:
-        return None
-    try:
-        infer(model.layers, shape)
-    except Misfit as misfit:
-        return misfit
-    return None
-
-
-def _finds(kind: str) -> Callable[[Case], Iterator[Hit]]:
-    def find(case: Case) -> Iterator[Hit]:
-        misfit = _misfit(case)
-        if misfit is not None and misfit.kind == kind:
-            yield hit(f"/model/layers{misfit.pointer}", **misfit.holes)
-
-    return find
-
-
-def outputs_fit(case: Case) -> Iterator[Hit]:
-    model, shape, outputs = case.spec.model, case.problem.input_shape, case.problem.outputs
-    if not isinstance(model, Layers) or shape is None or outputs is None or isinstance(case.spec.task, CausalLM):
-        return
-    if _misfit(case) is None and (end := infer(model.layers, shape)) != (outputs,):
-        yield hit(f"/model/layers/{len(model.layers) - 1}", end=written(end), outputs=outputs)
-
-
-SHAPES = ("/model", "/data", "/task")
 
 ARCHITECTURE_RULES = (
     Rule(
@@ -170,39 +117,7 @@ ARCHITECTURE_RULES = (
     ),
     Rule("high-dropout", "W", ("/model",), high_dropout, "a dropout of {p} drops more than half", "0.1 to 0.5 is usual"),
     Rule(
-        "global-pool-window", "R", ("/model",), global_pool_window,
-        "global_avg pools everything and takes no {key}", "remove it",
-    ),
-    Rule(
-        "momentum-needs-batch-norm", "R", ("/model",), momentum_needs_batch,
-        "norm {kind} keeps no running statistics and takes no momentum", "remove it",
-    ),
-    Rule(
         "residual-scaling-needs-residuals", "R", ("/model",), scaling_needs_residuals,
         "`residual_scaling` scales residual branches, and this model has none", "set none",
-    ),
-    Rule(
-        "layer-dimensions", "R", SHAPES, _finds("dimensions"),
-        "{kind} needs (channels, length) or (channels, height, width), but gets {given}", "move it before flatten, or remove it",
-    ),
-    Rule(
-        "layer-groups", "R", SHAPES, _finds("groups"),
-        "{groups} groups do not divide {inputs} input and {outputs} output channels", "choose a common divisor",
-    ),
-    Rule(
-        "layer-numbers", "R", SHAPES, _finds("numbers"),
-        "{given} numbers for {dimensions} dimensions", "give one number, or one per dimension",
-    ),
-    Rule(
-        "layer-window", "R", SHAPES, _finds("window"),
-        "a window of {window} does not fit into {extent}", "pad it, make it smaller, or pool less before",
-    ),
-    Rule(
-        "residual-shape", "R", SHAPES, _finds("residual"),
-        "a residual stack must keep its shape, but turns {given} into {end}", "pad convolutions, and end with as many channels or units",
-    ),
-    Rule(
-        "layers-output", "R", SHAPES, outputs_fit,
-        "the last layer gives {end}, and the task needs ({outputs},)", "end with flatten or global_avg, then linear with units: {outputs}",
     ),
 )  # fmt: skip

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from stoker.spec.arithmetic import batch_of
-from stoker.spec.model import GRU, LSTM, MLP, RNN, Layers, TransformerDecoder, TransformerEncoder
+from stoker.spec.model import CNN, GRU, LSTM, MLP, RNN, Layers, TransformerDecoder, TransformerEncoder
 from stoker.spec.model.layers import Layer, Norm, Residual
 from stoker.spec.model.parts import BatchNorm
 from stoker.spec.rules._rule import Case, Hit, Rule, hit
@@ -34,11 +34,13 @@ def batch_norm(case: Case) -> str | None:
     match case.spec.model:
         case MLP(normalization=BatchNorm(), hidden_sizes=sizes):
             return "/model/normalization" if sizes else None
+        case CNN(normalization=BatchNorm()):
+            return "/model/normalization"
         case Layers(layers=layers):
             return _norm_in(layers, "/model/layers")
         case TransformerDecoder(normalization=BatchNorm()) | TransformerEncoder(normalization=BatchNorm()):
             return "/model/normalization"
-        case MLP() | RNN() | LSTM() | GRU() | TransformerDecoder() | TransformerEncoder():
+        case MLP() | CNN() | RNN() | LSTM() | GRU() | TransformerDecoder() | TransformerEncoder():
             return None
 
 
@@ -46,8 +48,10 @@ def _norm_in(layers: tuple[Layer, ...], at: str) -> str | None:
     for index, layer in enumerate(layers):
         if isinstance(layer, Norm) and layer.kind == "batch":
             return f"{at}/{index}"
-        if isinstance(layer, Residual) and (found := _norm_in(layer.layers, f"{at}/{index}/layers")):
-            return found
+        if isinstance(layer, Residual):
+            for key, inside in (("layers", layer.layers), ("shortcut", layer.shortcut)):
+                if found := _norm_in(inside, f"{at}/{index}/{key}"):
+                    return found
     return None
 
 

@@ -13,8 +13,8 @@ from stoker.spec.interpretability import (
     Occlusion,
     PermutationImportance,
 )
-from stoker.spec.model import MLP, Layers
-from stoker.spec.model.layers import Conv, Layer, Residual
+from stoker.spec.model import CNN, MLP, Layers
+from stoker.spec.model.layers import AttentionLayer, Conv, EmbeddingLayer, Layer, RecurrentLayer, Residual
 from stoker.spec.multi_task import MultiTask
 from stoker.spec.rules._rule import Case, Hit, Rule, hit
 from stoker.spec.rules.lengths import RUN_READS, total_steps
@@ -129,17 +129,26 @@ def explained_model(case: Case) -> Iterator[Hit]:
         return
     match asked.method:
         case DeepLift() | LayerwiseRelevance():
-            if not isinstance(model, MLP | Layers):
-                yield hit("/interpretability/method", method=asked.method.type, models="mlp and layers")
+            followed = isinstance(model, MLP) or (isinstance(model, Layers) and not any(map(_looks_around, model.layers)))
+            if not followed:
+                models = "mlp, and layers without attention, rnn and embedding"
+                yield hit("/interpretability/method", method=asked.method.type, models=models)
         case LayerGradCam():
-            if not isinstance(model, Layers) or not any(_convolves(layer) for layer in model.layers):
-                yield hit("/interpretability/method", method=asked.method.type, models="layers with a conv")
+            if not isinstance(model, CNN) and not (isinstance(model, Layers) and any(map(_convolves, model.layers))):
+                yield hit("/interpretability/method", method=asked.method.type, models="cnn, and layers with a conv")
         case _:
             return
 
 
 def _convolves(layer: Layer) -> bool:
-    return isinstance(layer, Conv) or (isinstance(layer, Residual) and any(_convolves(inner) for inner in layer.layers))
+    inside = (*layer.layers, *layer.shortcut) if isinstance(layer, Residual) else ()
+    return isinstance(layer, Conv) or any(map(_convolves, inside))
+
+
+def _looks_around(layer: Layer) -> bool:
+    """Whether it does something that methods which go through a model layer by layer do not know."""
+    inside = (*layer.layers, *layer.shortcut) if isinstance(layer, Residual) else ()
+    return isinstance(layer, AttentionLayer | RecurrentLayer | EmbeddingLayer) or any(map(_looks_around, inside))
 
 
 def sink_twice(case: Case) -> Iterator[Hit]:

@@ -201,7 +201,6 @@ def test_one_dimensional_layers() -> None:
         ([{"type": "flatten"}, {"type": "pool"}], r"layers\[1\].*pool needs"),
         ([{"type": "conv", "channels": 4, "groups": 3}], r"layers\[0\].groups"),
         ([{"type": "residual", "layers": [{"type": "conv", "channels": 9}]}], r"layers\[0\].*keep its shape"),
-        ([{"type": "pool", "kind": "global_avg", "stride": 2}], r"layers\[0\].*global_avg"),
     ],
 )
 def test_a_layer_that_does_not_fit_is_named(layers: list[dict[str, Any]], message: str) -> None:

@@ -4,10 +4,12 @@ from typing import assert_never
 
 from torch import nn
 
-from stoker.spec.model import GRU, LSTM, MLP, RNN, Layers, Model, TransformerDecoder, TransformerEncoder
+from stoker.spec.model import CNN, GRU, LSTM, MLP, RNN, Layers, Model, TransformerDecoder, TransformerEncoder
+from worker.trainer.model.cnn import build_cnn
 from worker.trainer.model.layers import build_layers
 from worker.trainer.model.mlp import build_mlp
 from worker.trainer.model.recurrent import build_recurrent
+from worker.trainer.model.sharing import share
 from worker.trainer.model.transformer_decoder import build_transformer_decoder
 from worker.trainer.model.transformer_encoder import build_transformer_encoder
 
@@ -21,14 +23,16 @@ def build_model(spec: Model, shape: tuple[int, ...], outputs: int, *, text: bool
     """
     match spec:
         case MLP():
-            return build_mlp(spec, shape, outputs)
+            return share(build_mlp(spec, shape, outputs), spec.sharing)
         case Layers():
-            return build_layers(spec, shape, outputs)
+            return share(build_layers(spec, shape, outputs, text=text), spec.sharing)
+        case CNN():
+            return share(build_cnn(spec, shape, outputs), spec.sharing)
         case RNN() | LSTM() | GRU():
-            return build_recurrent(spec, shape, outputs, text=text)
+            return share(build_recurrent(spec, shape, outputs, text=text), spec.sharing)
         case TransformerDecoder():
-            return build_transformer_decoder(spec, shape[0], outputs)
+            return share(build_transformer_decoder(spec, shape[0], outputs), spec.sharing)
         case TransformerEncoder():
-            return build_transformer_encoder(spec, shape, outputs, text=text)
+            return share(build_transformer_encoder(spec, shape, outputs, text=text), spec.sharing)
         case _:
             assert_never(spec)

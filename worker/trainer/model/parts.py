@@ -37,6 +37,18 @@ def build_activation(kind: Activation) -> nn.Module:
             return nn.ELU()
         case "relu_squared":
             return ReLUSquared()
+        case "relu6":
+            return nn.ReLU6()
+        case "selu":
+            return nn.SELU()
+        case "mish":
+            return nn.Mish()
+        case "softplus":
+            return nn.Softplus()
+        case "hardswish":
+            return nn.Hardswish()
+        case "identity":
+            return nn.Identity()
         case _:
             assert_never(kind)
 
@@ -45,23 +57,42 @@ class BatchNormAny(nn.modules.batchnorm._BatchNorm):
     """Batch normalisation of (batch, channels, ...) that survives a batch of one value.
 
     One value has no variance, and the last batch of an epoch may have one sample: it is normalised by the running
-    statistics and does not move them.
+    statistics and does not move them. Where there are none, it is its own mean, and the shift is all that is left.
     """
 
     def _check_input_dim(self, input: torch.Tensor) -> None:
         """Any number of dimensions will do."""
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        if self.training and input.numel() // input.shape[1] < 2:
+        alone = input.numel() // input.shape[1] < 2
+        if alone and self.running_mean is None:
+            nothing = input - input
+            return nothing if self.bias is None else nothing + self.bias.view(1, -1, *(1,) * (input.dim() - 2))
+        if alone and self.training:
             return F.batch_norm(input, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps)
         return super().forward(input)
+
+
+class SyncedBatchNorm(nn.SyncBatchNorm):
+    """Batch normalisation over the batches of all ranks. Where the model is only counted, no rank answers."""
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        if input.device.type == "cuda":
+            return super().forward(input)
+        return nn.modules.batchnorm._BatchNorm.forward(self, input)
+
+
+def build_batch_norm(spec: BatchNorm, features: int) -> nn.Module:
+    """Of (batch, features, ...)."""
+    kind = SyncedBatchNorm if spec.sync else BatchNormAny
+    return kind(features, spec.eps, spec.momentum, spec.affine, spec.track_running_stats)
 
 
 def build_normalization(spec: BatchNorm | LayerNorm | RMSNorm, features: int) -> nn.Module:
     """Over the last dimension of (..., features); batch: over the batch, of (batch, features)."""
     match spec:
         case BatchNorm():
-            return BatchNormAny(features, spec.eps, spec.momentum, spec.affine)
+            return build_batch_norm(spec, features)
         case LayerNorm():
             return nn.LayerNorm(features, spec.eps, bias=spec.bias)
         case RMSNorm():

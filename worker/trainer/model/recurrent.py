@@ -42,7 +42,7 @@ class Recurrent(nn.Module):
         self.width, self.bidirectional = spec.width, spec.bidirectional
         features = (spec.embedding_size or spec.hidden_size) if text else (shape[1] if len(shape) == 2 else 1)
         self.tokens = nn.Embedding(outputs, features) if text else None
-        self.layers = _layers(spec, features)
+        self.layers = recurrent_layers(spec, features)
         tied = text and spec.tie_embeddings
         self.head = None if tied else nn.Linear(spec.width, outputs, bias=spec.bias and not text)
         self.course: Course | None = None
@@ -90,7 +90,8 @@ def _packed(state: State) -> torch.Tensor | tuple[torch.Tensor, ...] | None:
     return state[0] if state is not None and len(state) == 1 else state
 
 
-def _layers(spec: RNN | LSTM | GRU, features: int) -> nn.RNNBase:
+def recurrent_layers(spec: RNN | LSTM | GRU, features: int) -> nn.RNNBase:
+    """(B, T, F) → (B, T, W) and the memory at the end."""
     dropout = spec.dropout if spec.num_layers > 1 else 0.0  # between layers; with one there is no place for it
     match spec:
         case RNN():
@@ -136,8 +137,7 @@ def build_recurrent(spec: RNN | LSTM | GRU, shape: tuple[int, ...], outputs: int
     _check(spec, shape, text)
     model = Recurrent(spec, shape, outputs, text=text)
     initialize(model, spec.init)
-    if isinstance(spec, LSTM) and spec.forget_bias is not None:
-        _open_forget_gates(model.layers, spec.hidden_size, spec.forget_bias)
+    open_forget_gates(model.layers, spec)
     return model
 
 
@@ -154,9 +154,12 @@ def _check(spec: RNN | LSTM | GRU, shape: tuple[int, ...], text: bool) -> None:
         raise SpecProblem(f"model.proj_size: {spec.proj_size} must be below hidden_size {spec.hidden_size}")
 
 
-def _open_forget_gates(layers: nn.RNNBase, units: int, bias: float) -> None:
-    """Torch keeps two biases per gate, in the order input, forget, cell, output; their sum is the bias."""
+def open_forget_gates(layers: nn.RNNBase, spec: RNN | LSTM | GRU) -> None:
+    """Where an LSTM says so. Torch keeps two biases per gate, in the order input, forget, cell, output; their sum is the bias."""
+    if not isinstance(spec, LSTM) or spec.forget_bias is None:
+        return
+    gate = slice(spec.hidden_size, 2 * spec.hidden_size)
     for name, param in layers.named_parameters():
         if "bias" in name:
             with torch.no_grad():
-                param[units : 2 * units].fill_(bias if "bias_ih" in name else 0.0)
+                param[gate].fill_(spec.forget_bias if "bias_ih" in name else 0.0)
