@@ -49,6 +49,20 @@ NORM = {"type": "norm", "kind": "batch"}
 LESSON: Json = {"teacher": {"job": "job_1", "checkpoint": 3}}
 
 BROKEN: dict[str, Broken] = {
+    "labels-need-columns": Broken("pictures", "/data/source/type", {"task": {"type": "multilabel", "num_labels": 2}}, also=("split-fits",)),
+    "labels-not-binary": Broken("table", "/task/target", {"task": {"type": "multilabel", "target": "t"}}),
+    "labels-top-k": Broken("table", "/evaluation/metrics/0/top_k", {"task": {"type": "multilabel", "target": "a"}, "evaluation": {"metrics": [{"type": "accuracy", "top_k": 2}]}}),
+    "loss-factors-length": Broken("table", "/loss/alpha", {"loss": {"type": "focal", "alpha": [1.0, 2.0]}}),
+    "focal-alpha-of-labels": Broken("table", "/loss/alpha", {"task": {"type": "multilabel", "target": "a"}, "loss": {"type": "focal", "alpha": 2.0}}),
+    "focal-alpha-zero": Broken("table", "/loss/alpha", {"loss": {"type": "focal", "alpha": 0.0}}),
+    "chunk-tokens-need-decoder": Broken("table", "/loss/chunk_tokens", {"loss": {"type": "cross_entropy", "chunk_tokens": 8}}),
+    "chunk-tokens-need-whole-heads": Broken("text", "/loss/chunk_tokens", {"loss": {"type": "cross_entropy", "chunk_tokens": 8}, "distributed": {"strategy": "ddp", "processes_per_node": 2, "context_parallel": {"degree": 2}}}),
+    "chunk-tokens-without-teacher": Broken("text", "/loss/chunk_tokens", {"loss": {"type": "cross_entropy", "chunk_tokens": 8}, "training.distillation": LESSON}, also=("teacher-memory-unplanned",)),
+    "distillation-needs-cross-entropy": Broken("table", "/loss/type", {"loss": {"type": "nll"}, "training.distillation": LESSON}, also=("teacher-memory-unplanned",)),
+    "sample-weights-need-tables": Broken("numbers", "/data/sample_weight_column", {"data.sample_weight_column": "a"}),
+    "sample-weights-without-teacher": Broken("table", "/data/sample_weight_column", {"data.sample_weight_column": "b", "training.distillation": LESSON}, also=("teacher-memory-unplanned",)),
+    "sample-weights-negative": Broken("table", "/data/sample_weight_column", {"data.sample_weight_column": "b"}, table(columns=(column("a"), column("b", counts={"-1.5": 20, "2": 130}), TARGET))),
+    "sample-weight-normalization-unused": Broken("table", "/loss/sample_weight_normalization", {"loss": {"type": "cross_entropy", "sample_weight_normalization": "samples"}}),
     "probes-need-whole-model": Broken("table", "/debug/probes", {"debug.probes": [{"module": "0"}], "distributed": {"strategy": "fsdp", "processes_per_node": 2}}),
     "interpretability-needs-whole-model": Broken("table", "/interpretability", {"interpretability": {"split": "train"}, "distributed": {"strategy": "fsdp", "processes_per_node": 2}}),
     "interpretability-text": Broken("text", "/interpretability/method", {"interpretability": {"method": "saliency", "split": "train"}}),
