@@ -17,7 +17,7 @@ from stoker.spec.model.transformer import LearnedPosition, RotaryPosition, Trans
 from stoker.spec.multi_task import ClassHead, Head, MultiTask, NumberHead
 from stoker.spec.precision import Precision
 from stoker.spec.problem import class_total, distinct_values
-from stoker.spec.schedule import WSD
+from stoker.spec.schedule import WSD, Cyclic, Plateau
 from stoker.spec.task import CausalLM, Classification, MaskedLM, Multilabel, Regression, SingleTask
 from stoker.spec.training import Training
 
@@ -40,7 +40,7 @@ def completed(spec: JobSpec, facts: DatasetFacts | None) -> JobSpec:
         training=_stopping(spec),
         checkpoint=_checkpoint(spec),
         precision=_precision(spec.precision),
-        schedule=_schedule(spec.schedule),
+        schedule=_schedule(spec),
     )
 
 
@@ -237,8 +237,15 @@ def _batch(training: Training, ranks: int) -> Training:
     return _with(training, micro_batch_size=batch.micro, gradient_accumulation_steps=batch.accumulation)
 
 
-def _schedule(part: Any) -> Any:
+def _schedule(spec: JobSpec) -> Any:
+    part = spec.schedule
     match part:
+        case Plateau(mode=None):
+            return _with(part, mode=better(spec, part.monitor))
+        case Cyclic():
+            high = spec.optimizer.lr if part.max_lr is None else part.max_lr
+            down = part.step_size_down or part.step_size_up
+            return _with(part, base_lr=high / 10 if part.base_lr is None else part.base_lr, max_lr=high, step_size_down=down)
         case WSD(decay_steps=None, decay_ratio=None):
             return _with(part, decay_ratio=0.2)
         case _:

@@ -540,6 +540,30 @@ JOBS |= {
         ({"type": "gaussian_nll"}, NUMBER),
     )
 }
+SCHEDULES: list[tuple[dict[str, Any], dict[str, Any]]] = [
+    ({"type": "cosine", "restarts": {"t_0": {"steps": 1}}}, {"type": "sgd"}),
+    ({"type": "multistep", "milestones": [{"steps": 1}]}, {"type": "sgd"}),
+    ({"type": "exponential"}, {"type": "sgd"}),
+    ({"type": "polynomial"}, {"type": "sgd"}),
+    ({"type": "cyclic", "mode": "exp_range", "cycle_momentum": True}, {"type": "sgd", "momentum": 0.9}),
+    ({"type": "one_cycle", "cycle_momentum": True}, {"type": "adam"}),
+    ({"type": "plateau", "patience": 0}, {"type": "sgd"}),
+]
+JOBS |= {
+    f"paced_by_{schedule['type']}": (
+        "rows.csv",
+        {
+            "task": {"type": "classification", "target": "y"},
+            "model": {"type": "mlp", "hidden_sizes": [4]},
+            "data": _source("csv", delimiter=";"),
+            "schedule": schedule,
+            "optimizer": optimizer,
+            "training": {"max_steps": 3, "batch_size": 8},
+            "evaluation": {"interval": {"steps": 1}},
+        },
+    )
+    for schedule, optimizer in SCHEDULES
+}
 for _method in EXPLAINED:
     JOBS[_method] = (
         "rows.csv",

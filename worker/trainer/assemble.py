@@ -54,7 +54,7 @@ from worker.trainer.peaks import peak_of
 from worker.trainer.precision import Arithmetic, narrowed
 from worker.trainer.reproducibility import Seeds, build_seeds, use_kernels
 from worker.trainer.rhythm import Rhythm, pace_of
-from worker.trainer.schedule import LearningRate, build_schedule
+from worker.trainer.schedule import Course, LearningRate, build_schedule
 from worker.trainer.staging import Staging, build_staging
 from worker.trainer.state import Stateful
 from worker.trainer.statistics import renew
@@ -87,6 +87,8 @@ class Run:
     update: Update
     backoff: Backoff
     average: Average
+    course: Course
+    """What the schedule does to the optimizer."""
     lr: LearningRate
     log: Log
     examiner: Examiner
@@ -230,7 +232,6 @@ def assemble(
         world,
         journal,
     )
-    rate = build_schedule(spec.schedule, spec.optimizer.lr, total=total, per_epoch=feed.per_epoch)
     examiner = build_examiner(
         spec.evaluation,
         aim.metrics,
@@ -279,6 +280,9 @@ def assemble(
         run.total = run_length(training, feed.timeline, tokens)
 
     modes = _validation_modes(examiner, data)
+    course = build_schedule(
+        spec.schedule, spec.optimizer.lr, total=total, per_epoch=feed.per_epoch, modes=modes, journal=journal
+    )
     growth, growing = build_growth(
         training.dynamic_batch,
         feed.timeline,
@@ -306,7 +310,8 @@ def assemble(
         update=update,
         backoff=backoff,
         average=InTurn((*met.values(), average)),
-        lr=backoff.applied(settled_rate(training.swa, rate, steps)),
+        course=course,
+        lr=backoff.applied(settled_rate(training.swa, course.rate, steps)),
         log=build_log(
             spec.logging,
             world,
@@ -330,6 +335,7 @@ def assemble(
             **guard.parts(),
             **fitting,
             **growing,
+            **course.parts,
             **arithmetic.parts(),
             **streams,
             **memories(replica),

@@ -61,9 +61,7 @@ def step(run: Run) -> None:
     with run.log.watch.during("data"):
         batch = run.feed.batch(run.step)
     run.journal.heart.beat(run.step)
-    rate = run.lr(run.step)
-    for group in run.optimizer.param_groups:
-        group["lr"] = rate * group["scale"]
+    run.course.steer(run.optimizer.param_groups, run.lr(run.step), run.step)
     for param in run.params:
         param.grad = None
     loss = run.passes(batch)
@@ -95,6 +93,7 @@ def evaluate(run: Run) -> None:
             with run.average.used():
                 run.judge.look(run.step, run.metrics, run.model.state_dict())
             run.growth(run.step, run.metrics)
+            run.course.look(run.step, run.metrics)
         run.journal.phase("training")
 
 

@@ -30,6 +30,7 @@ from stoker.spec.rules.offloading import OFFLOADING_RULES
 from stoker.spec.rules.recomputation import RECOMPUTATION_RULES
 from stoker.spec.rules.recurrence import RECURRENCE_RULES
 from stoker.spec.rules.samples import SAMPLE_RULES
+from stoker.spec.rules.schedules import SCHEDULE_RULES
 from stoker.spec.rules.servers import SERVER_RULES
 from stoker.spec.rules.sharding import SHARDING_RULES
 from stoker.spec.rules.stacks import STACK_RULES
@@ -48,6 +49,7 @@ RULES: tuple[Rule, ...] = (
     *LOSS_RULES,
     *INSIGHT_RULES,
     *LENGTH_RULES,
+    *SCHEDULE_RULES,
     *BATCH_RULES,
     *BATCHING_RULES,
     *MACHINE_RULES,

@@ -10,6 +10,7 @@ from stoker.spec.messages import shown
 from stoker.spec.multi_task import MultiTask, metrics_of
 from stoker.spec.optimizer import SGD
 from stoker.spec.rules._rule import Case, Hit, Rule, hit
+from stoker.spec.schedule import Plateau
 from stoker.spec.suggest import nearest
 from stoker.spec.task import CausalLM, Classification, MaskedLM, Multilabel, Regression, Task
 
@@ -98,6 +99,8 @@ def _monitors(case: Case) -> Iterator[tuple[str, str, str | None]]:
     yield "/checkpoint", checkpoint.monitor, checkpoint.mode
     if stopping is not None:
         yield "/training/early_stopping", stopping.monitor, stopping.mode
+    if isinstance(case.spec.schedule, Plateau):
+        yield "/schedule", case.spec.schedule.monitor, case.spec.schedule.mode
 
 
 def monitor_not_logged(case: Case) -> Iterator[Hit]:
@@ -184,7 +187,7 @@ def dampening_needs_momentum(case: Case) -> Iterator[Hit]:
 
 
 METRIC_READS = ("/task/type", "/evaluation/metrics")
-MONITOR_READS = (*METRIC_READS, "/checkpoint", "/training/early_stopping")
+MONITOR_READS = (*METRIC_READS, "/checkpoint", "/training/early_stopping", "/schedule")
 
 GOAL_RULES = (
     Rule(

@@ -9,7 +9,7 @@ from stoker.spec.debug import Debug
 from stoker.spec.dynamic_batch import BatchSchedule, OnPlateau
 from stoker.spec.merge import LENGTHS
 from stoker.spec.rules._rule import Case, Hit, Rule, hit
-from stoker.spec.schedule import WSD, Cosine, Step
+from stoker.spec.schedule import WSD, Step
 from stoker.spec.timeline import Timeline
 from stoker.spec.training import Training
 
@@ -39,8 +39,8 @@ def durations(case: Case) -> Iterator[tuple[str, Duration]]:
     yield "/evaluation/interval", spec.evaluation.interval
     yield "/checkpoint/interval", spec.checkpoint.interval
     yield "/logging/interval", spec.logging.interval
-    if isinstance(spec.schedule, Step):
-        yield "/schedule/step_size", spec.schedule.step_size
+    for place, length in spec.schedule.lengths():
+        yield f"/schedule/{place}", length
     yield from averaging(spec.training)
     yield from inspections(spec.debug)
     yield from milestones(spec.training)
@@ -173,16 +173,16 @@ def plateau_hides_steps(case: Case) -> Iterator[Hit]:
 
 def needing_total(case: Case) -> Iterator[Hit]:
     """What follows the number of steps of the whole run."""
-    if isinstance(case.spec.schedule, Cosine | WSD):
+    if case.spec.schedule.asks_total:
         yield hit("/schedule/type", what=case.spec.schedule.type)
     elif case.spec.schedule.warmup_ratio is not None:
         yield hit("/schedule/warmup_ratio", what="warmup_ratio")
 
 
 def step_size_unit(case: Case) -> Iterator[Hit]:
-    schedule = case.spec.schedule
-    if isinstance(schedule, Step) and schedule.step_size.steps is None and schedule.step_size.epochs is None:
-        yield hit("/schedule/step_size")
+    for place, length in case.spec.schedule.lengths():
+        if length.steps is None and length.epochs is None:
+            yield hit(f"/schedule/{place}", path=f"schedule.{place.replace('/', '.')}")
 
 
 def step_beyond_end(case: Case) -> Iterator[Hit]:
@@ -196,8 +196,8 @@ def step_beyond_end(case: Case) -> Iterator[Hit]:
 
 def min_lr_above_lr(case: Case) -> Iterator[Hit]:
     schedule, lr = case.spec.schedule, case.spec.optimizer.lr
-    if isinstance(schedule, Cosine | Step | WSD) and schedule.min_lr > lr:
-        yield hit("/schedule/min_lr", min_lr=f"{schedule.min_lr:g}", lr=f"{lr:g}")
+    if schedule.floor > lr:
+        yield hit("/schedule/min_lr", min_lr=f"{schedule.floor:g}", lr=f"{lr:g}")
 
 
 def early_stopping_too_late(case: Case) -> Iterator[Hit]:
@@ -255,7 +255,7 @@ LENGTH_RULES = (
     ),
     Rule(
         "step-size-unit", "R", ("/schedule",), step_size_unit,
-        "`schedule.step_size` must be in steps or epochs", "set {{steps: …}} or {{epochs: …}}",
+        "`{path}` must be in steps or epochs", "set {{steps: …}} or {{epochs: …}}",
     ),
     Rule(
         "step-beyond-end", "W", ("/schedule", *RUN_READS), step_beyond_end,
