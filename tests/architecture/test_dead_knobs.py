@@ -19,6 +19,7 @@ ACTORS = ("worker", "server", "stoker/plan/needs.py", "stoker/spec/arithmetic.py
 and what they share: arithmetic, and the size of a world."""
 BY_KEY = {
     "Resources.max_retries": "server/attempts/ending.py reads it from the stored document, which it need not parse",
+    "CNN.preset": "stoker/spec/model/presets.py writes it out before there is a spec",
     "TransformerDecoder.preset": "stoker/spec/model/presets.py writes it out before there is a spec",
     "TransformerEncoder.preset": "stoker/spec/model/presets.py writes it out before there is a spec",
 }

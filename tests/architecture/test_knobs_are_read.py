@@ -38,6 +38,7 @@ ELSEWHERE = {
     "CheckpointRef.job": "the server finds the checkpoint and hands it over",
     "CheckpointRef.checkpoint": "read where a run goes on from another job's checkpoint",
     "Resources.placement": "what the scheduler places",
+    "CNN.preset": "written out before there is a spec",
     "TransformerDecoder.preset": "written out before there is a spec",
     "TransformerEncoder.preset": "written out before there is a spec",
     "Resources.max_retries": "the server's retries",

@@ -11,6 +11,7 @@ from stoker.spec.model.parts import Activation, BatchNorm, Init, TorchInit
 from stoker.spec.model.sharing import Share
 
 USUAL_EXPANSION = 4
+Preset = Literal["resnet18", "resnet34", "resnet50", "resnet20-cifar", "resnet56-cifar"]
 
 
 class GroupNorm(Spec):
@@ -55,6 +56,8 @@ class CNN(Spec):
 
     type: Literal["cnn"] = "cnn"
     """Which architecture this is."""
+    preset: Annotated[Preset | None, Knob(rows=("ARCH-26",))] = None
+    """Sizes of a published model; its fields are written out when a job is submitted, those given beside it win, and this is null then."""
     input_shape: Annotated[
         Annotated[tuple[Size, ...], Field(min_length=2, max_length=3)] | None, Knob("pixels", (), ("ARCH-01",))
     ] = None

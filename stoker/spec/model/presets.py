@@ -68,6 +68,28 @@ def _bert(layers: int, width: int, heads: int, *, length: int, segments: int, ep
     }
 
 
+def _resnet(block: str, blocks: tuple[int, ...]) -> Fields:
+    """He et al. 2015, with the stride of a bottleneck at its middle convolution, as everybody has it since."""
+    widths = (64, 128, 256, 512)
+    stages = zip(widths, blocks, (1, 2, 2, 2), strict=True)
+    return {
+        "type": "cnn",
+        "block": block,
+        "stem": {"channels": 64, "kernel_size": 7, "stride": 2, "pool": True},
+        "stages": [{"channels": width, "blocks": count, "stride": stride} for width, count, stride in stages],
+    }
+
+
+def _small_resnet(blocks: int) -> Fields:
+    """For pictures of 32 x 32 (He et al. 2015, section 4.2), with convolutions where the ways around change shape."""
+    return {
+        "type": "cnn",
+        "block": "basic",
+        "stem": {"channels": 16, "kernel_size": 3, "stride": 1, "pool": False},
+        "stages": [{"channels": width, "blocks": blocks, "stride": stride} for width, stride in ((16, 1), (32, 2), (64, 2))],
+    }
+
+
 PRESETS: Mapping[str, Fields] = {
     "gpt2-124m": _gpt(12, 768, 12),
     "gpt2-medium": _gpt(24, 1024, 16),
@@ -80,6 +102,11 @@ PRESETS: Mapping[str, Fields] = {
     "bert-large-uncased": _bert(24, 1024, 16, length=512, segments=2, eps=1e-12),
     "roberta-base": _bert(12, 768, 12, length=514, segments=1, eps=1e-5),
     "roberta-large": _bert(24, 1024, 16, length=514, segments=1, eps=1e-5),
+    "resnet18": _resnet("basic", (2, 2, 2, 2)),
+    "resnet34": _resnet("basic", (3, 4, 6, 3)),
+    "resnet50": _resnet("bottleneck", (3, 4, 6, 3)),
+    "resnet20-cifar": _small_resnet(3),
+    "resnet56-cifar": _small_resnet(9),
 }
 """Vocabulary and context are those of the data. BERT's head is that of the task: `head_transform` for masked_lm, `pooler` for classes."""
 

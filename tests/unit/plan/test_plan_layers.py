@@ -11,6 +11,8 @@ from stoker.plan import plan
 from stoker.plan.draw import draw
 from stoker.plan.known import known_of
 from stoker.spec import JobSpec
+from stoker.spec.model import CNN
+from stoker.spec.resolve import resolve
 from tests.support.plan_cases import ACTIVATIONS, Json, arrays, language, pictures, resolved, text
 from tests.support.plan_measure import NARROW, batch_of_samples, flops, kept_bytes, loss_of, model_of
 
@@ -210,3 +212,32 @@ def test_parts_that_cannot_be_shared_are_refused_at_the_plan(source: str, target
     with pytest.raises(SpecError) as refused:
         plan(spec, PICTURES)
     assert [(each.pointer, each.code) for each in refused.value.findings] == [(pointer, "sharing-parts")]
+
+
+@pytest.mark.parametrize(
+    ("name", "classes", "parameters"),
+    [
+        ("resnet18", 1000, 11_689_512),
+        ("resnet34", 1000, 21_797_672),
+        ("resnet50", 1000, 25_557_032),
+        ("resnet20-cifar", 10, 272_474),
+        ("resnet56-cifar", 10, 855_770),
+    ],
+)
+def test_presets_are_the_published_residual_networks(name: str, classes: int, parameters: int) -> None:
+    side = 32 if name.endswith("cifar") else 224
+    document: Any = {
+        "task": {"type": "classification", "num_classes": classes},
+        "model": {"preset": name},
+        "data": {"source": {"type": "arrays", "dataset": "set"}},
+        "training": {"epochs": 1, "batch_size": 8},
+    }
+    content = arrays(10_000, 3, side, side, classes=classes)
+    made = resolve(document, content)
+    assert plan(made.spec, content).parameters.total == parameters
+    assert made.origins["/model/stages/0/channels"] == f"preset:{name}"
+    assert isinstance(made.spec.model, CNN)
+    assert made.spec.model.preset is None
+    wider = resolve(document | {"model": {"preset": name, "activation": "silu"}}, content)
+    assert isinstance(wider.spec.model, CNN)
+    assert (wider.spec.model.activation, wider.origins["/model/activation"]) == ("silu", "user")

@@ -132,10 +132,11 @@ def _convolved(x: Array, w: Array, bias: Any, fields: Json) -> Array:
     out = [(n - span - 1) // s + 1 for n, span, s in zip(padded.shape[2:], spans, stride, strict=True)]
     made = np.zeros((len(x), len(w), *out))
     for place in product(*(range(n) for n in out)):
+        everywhere: Any = (slice(None), slice(None), *place)
         cut: Any = tuple(slice(p * s, p * s + span + 1, d) for p, s, span, d in zip(place, stride, spans, dilation, strict=True))
         parts = np.split(padded[:, :, *cut], groups, 1)
         said = [part.reshape(len(x), -1) @ v.reshape(len(v), -1).T for part, v in zip(parts, np.split(w, groups), strict=True)]
-        made[:, :, *place] = np.concatenate(said, 1) + bias
+        made[everywhere] = np.concatenate(said, 1) + bias
     return made
 
 
@@ -182,9 +183,10 @@ def _pooled(x: Array, fields: Json) -> Array:
         ]
     made = np.zeros((*x.shape[:2], *map(len, bounds)))
     for place in product(*(range(len(b)) for b in bounds)):
+        everywhere: Any = (slice(None), slice(None), *place)
         cut: Any = tuple(slice(*b[i]) for b, i in zip(bounds, place, strict=True))
         window = x[:, :, *cut]
-        made[:, :, *place] = reduce(window.reshape(*window.shape[:2], -1), -1)
+        made[everywhere] = reduce(window.reshape(*window.shape[:2], -1), -1)
     return made
 
 
@@ -485,7 +487,7 @@ def test_it_learns_32_samples_by_heart(name: str) -> None:
         loss = F.cross_entropy(model(x), y)
         if loss < 1e-2:
             return
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]  # torch has no types here
         optimizer.step()
     raise AssertionError(f"a loss of {loss} after 300 steps")
 
