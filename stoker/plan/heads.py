@@ -14,15 +14,14 @@ def play_heads(tape: Tape, task: MultiTask, outputs: Value) -> Value:
     widths, uncertain = task.widths, isinstance(task.weighting, UncertaintyWeighting)
     assert widths is not None, "a resolved spec says how much each head gives"
     whole: list[Weight] = [tape.weights.pop() for _ in range(2 if tape.weights[-1].name.endswith(".bias") else 1)]
-    ways = 2 if tape.weights else 1  # gradients of weights, and of features where something before them learns
     for head, width in zip(task.tasks, widths, strict=True):
         rows = [_part(weight, f"head_{head.name}", width) for weight in reversed(whole)]
         if uncertain:
             name = whole[0].name.rpartition(".")[0]
             rows.append(Weight(f"{name}.log_variance_{head.name}", (1,), whole[0].part, whole[0].copies, tape.word))
         (tape.weights if head.weight > 0 else tape.buffers).extend(rows)
-        if head.weight == 0:  # no gradient comes back to it, nor through it
-            tape.backward -= ways * 2 * tape.batch * width * whole[-1].shape[1]
+        if head.weight == 0:  # no gradient of it is computed; one of zeros goes back through it
+            tape.backward -= 2 * tape.batch * width * whole[-1].shape[1]
     said = sum(widths) + (len(widths) if uncertain else 0)
     return tape.made((said,), FP32 if uncertain and not tape.pure else outputs.item)
 
@@ -35,6 +34,8 @@ def _part(weight: Weight, head: str, width: int) -> Weight:
 def play_losses(tape: Tape, task: MultiTask, outputs: Value) -> None:
     """Each task sees its own columns of outputs and targets; targets lie packed, one column per class or number."""
     assert task.widths is not None
+    if outputs.item != FP32:
+        outputs = tape.made(outputs.shape, FP32)
     for head, width in zip(task.tasks, task.widths, strict=True):
         if head.weight > 0:
             play_loss(tape, head.minimised, outputs.viewed(width))

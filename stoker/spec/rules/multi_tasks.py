@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from stoker.facts import ColumnFacts, TableFacts
 from stoker.spec.data import Csv, Parquet
 from stoker.spec.evaluation import Accuracy
-from stoker.spec.interpretability import LayerwiseRelevance
 from stoker.spec.loss import CrossEntropy, NegativeLogLikelihood
 from stoker.spec.model import MLP, Layers
 from stoker.spec.model.layers import Linear
@@ -133,12 +132,6 @@ def top_k(case: Case) -> Iterator[Hit]:
                 yield hit(f"/evaluation/metrics/{index}/top_k", name=head.name, classes=head.count)
 
 
-def relevance(case: Case) -> Iterator[Hit]:
-    asked = case.spec.interpretability
-    if asked is not None and isinstance(asked.method, LayerwiseRelevance) and isinstance(case.spec.task, MultiTask):
-        yield hit("/interpretability/method")
-
-
 TASK = "/task"
 
 MULTI_TASK_RULES = (
@@ -195,9 +188,5 @@ MULTI_TASK_RULES = (
     Rule(
         "head-top-k", "R", (TASK, "/evaluation/metrics"), top_k,
         "`top_k` is more than the {classes} classes of task {name}", "lower top_k",
-    ),
-    Rule(
-        "head-relevance", "R", (TASK, "/interpretability"), relevance,
-        "layerwise relevance goes back through one last layer, and several tasks have a head each", "use another method, integrated_gradients for example",
     ),
 )  # fmt: skip
