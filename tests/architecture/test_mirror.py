@@ -21,6 +21,7 @@ MACHINERY = {
     "serve": "the other loop: a rank that holds weights for others",
     "assemble": "builders called in order",
     "world": "ranks and devices",
+    "tpu": "what is different on a TPU",
     "journal": "what the run says",
     "control": "what ranks agree on between steps",
     "objective": "model and loss as one module",

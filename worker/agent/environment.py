@@ -26,6 +26,9 @@ _KEEP_PREFIXES = (
     "GOMP_",
     "XDG_",
     "SSL_",
+    "PJRT_",
+    "TPU_",
+    "XLA_",
 )
 
 

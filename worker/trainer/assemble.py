@@ -29,7 +29,7 @@ from worker.trainer.errors import SpecProblem
 from worker.trainer.evaluation import Examiner, Measuring, Text, build_examiner
 from worker.trainer.flops import Hollow, cost_of
 from worker.trainer.guard import Backoff, together
-from worker.trainer.habit import Ending, Habit
+from worker.trainer.habit import Ending, Habit, after_each_step
 from worker.trainer.inspection import build_inspection, show_model, watched
 from worker.trainer.interpretability import Matter, build_interpretability
 from worker.trainer.journal import Journal
@@ -59,6 +59,7 @@ from worker.trainer.staging import Staging, build_staging
 from worker.trainer.state import Stateful
 from worker.trainer.statistics import renew
 from worker.trainer.task import Aim, build_task
+from worker.trainer.tpu import end_of_step, moved, noises, suited
 from worker.trainer.training import Judge, build_clip, build_judge, micro_size
 from worker.trainer.truncation import build_portions
 from worker.trainer.update import Update
@@ -154,7 +155,7 @@ def assemble(
     journal.phase("building_model")
     torch.manual_seed(seeds.weights)
     width = width_of(spec.task, goal, data.about)
-    model = build_model(spec.model, data.about.shape, width, text=data.about.codec is not None).to(world.device)
+    model = moved(build_model(spec.model, data.about.shape, width, text=data.about.codec is not None), world.device)
     model = narrowed(with_heads(spec.task, model, data.about), spec.precision)
     loss = _loss(goal, spec, outputs, data, classes=aim.classes).to(world.device)
     reading = reading_of(loss)
@@ -195,7 +196,7 @@ def assemble(
     replica = replicate(spread, objective, world, late=fits_memory(training.dynamic_batch))
     weights = weights_of(model)  # those that the strategy left: it may have cut them
     params = [weight for _, weight in weights]
-    optimizer = remote(replica, build_optimizer(spec.optimizer, weights))
+    optimizer = remote(replica, suited(world.device, build_optimizer(spec.optimizer, weights)))
     met = meetings(spread, replica, optimizer, world)
     clip = build_clip(
         training.gradient_clipping, params, measured=spec.logging.gradient_norm or watches(spec.debug), pieces=world.pieces
@@ -280,9 +281,7 @@ def assemble(
         run.total = run_length(training, feed.timeline, tokens)
 
     modes = _validation_modes(examiner, data)
-    course = build_schedule(
-        spec.schedule, spec.optimizer.lr, total=total, per_epoch=feed.per_epoch, modes=modes, journal=journal
-    )
+    course = build_schedule(spec.schedule, spec.optimizer.lr, total=total, per_epoch=feed.per_epoch, modes=modes, journal=journal)
     growth, growing = build_growth(
         training.dynamic_batch,
         feed.timeline,
@@ -326,7 +325,7 @@ def assemble(
         growth=growth,
         staging=build_staging(spec.checkpoint, world.device),
         saving=pace(spec.checkpoint.interval),
-        habits=inspection.habits,
+        habits=(*after_each_step(end_of_step(world.device)), *inspection.habits),
         explain=build_interpretability(spec.interpretability, matter, shelf),
         leave=build_leave(inspection.endings, figures, build_sinks(spec, shelf, journal), shelf),
         stateful={
@@ -342,6 +341,7 @@ def assemble(
             **met,
             **averages,
             **opponents,
+            **noises(world.device, seeds.noise(world.stream, 0)),
         },
         total=total,
         seconds=training.max_seconds or math.inf,

@@ -1,9 +1,10 @@
 """What a run does between steps beside logging, evaluating and saving."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from worker.trainer.rhythm import Rhythm
+from worker.trainer.rhythm import EverySteps, Rhythm
 
 
 class Act(Protocol):
@@ -17,6 +18,11 @@ class Habit:
 
     rhythm: Rhythm
     act: Act
+
+
+def after_each_step(act: Callable[[], None] | None) -> tuple[Habit, ...]:
+    """None: nothing."""
+    return () if act is None else (Habit(EverySteps(1), lambda step: act()),)
 
 
 class Ending(Protocol):

@@ -12,6 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from stoker.spec.precision import DynamicScale, LossScale, Precision, StaticScale
 from worker.trainer.errors import Diverged, SpecProblem
 from worker.trainer.state import Stateful
+from worker.trainer.tpu import exact_products, is_tpu
 from worker.trainer.world import World
 
 LEAST_SCALE = 2.0**-40
@@ -132,6 +133,8 @@ class Arithmetic:
         self._products, self._device = _products(spec), world.device.type
         if world.device.type == "cuda":
             _use_products(spec)
+        if is_tpu(world.device):
+            exact_products()
         scale = spec.loss_scale or spec.usual_scale
         self._loss_scaler = None if scale is None else LossScaler(scale, world)
         self.scaler: Scaler = self._loss_scaler or NoScaler()

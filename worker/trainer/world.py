@@ -9,6 +9,7 @@ import torch
 import torch.distributed as dist
 
 from worker.trainer.errors import SpecProblem
+from worker.trainer.tpu import first_tpu
 
 
 @dataclass(frozen=True)
@@ -101,20 +102,27 @@ def ranks_from_environment() -> int:
 
 
 def join_world(
-    device: Literal["auto", "cpu", "cuda"], cpus: int | None, patience: timedelta, servers: int = 0, *, offloads: bool = False
+    device: Literal["auto", "cpu", "cuda", "tpu"],
+    cpus: int | None,
+    patience: timedelta,
+    servers: int = 0,
+    *,
+    offloads: bool = False,
 ) -> World:
     """Meet the other ranks as torchrun's environment says, but for the last `servers`; alone without it.
 
     The number of threads is set here and always, because it changes the bits of a sum: OMP_NUM_THREADS, else the share of
     `resources.cpus`, else one. Ranks wait for each other as long as `patience`. `offloads`: ranks with GPUs also exchange what
-    lies in host memory. Raises SpecProblem when a GPU is asked for and there is none.
+    lies in host memory. Raises SpecProblem when a GPU or a TPU is asked for and there is none.
     """
     size, local = ranks_from_environment(), int(os.environ.get("LOCAL_RANK", "0"))
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "0")) or max(1, (cpus or size) // size))
     if device == "cuda" and not torch.cuda.is_available():
         raise SpecProblem("resources.device is cuda, but this worker has no usable GPU; set it to auto or cpu")
-    on_gpu = device != "cpu" and torch.cuda.is_available()
+    on_gpu = device in ("auto", "cuda") and torch.cuda.is_available()
     place = torch.device("cuda", local % torch.cuda.device_count()) if on_gpu else torch.device("cpu")
+    if device == "tpu":
+        place = first_tpu(size)
     if on_gpu:
         torch.cuda.set_device(place)
     if size > 1 and os.environ.get("MASTER_ADDR") in ("127.0.0.1", "localhost", "::1"):

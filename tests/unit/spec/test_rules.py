@@ -187,6 +187,8 @@ BROKEN: dict[str, Broken] = {
     "cpus-for-ranks": Broken("table", "/resources/cpus", {"distributed": {"strategy": "ddp"}, "resources": {"cpus": 1}}),
     "cpus-uneven": Broken("table", "/resources/cpus", {"distributed": {"strategy": "ddp"}, "resources": {"cpus": 3}}),
     "horovod-on-cpu": Broken("table", "/resources/device", {"distributed": {"strategy": "horovod"}, "resources": {"device": "cuda"}}),
+    "tpu-one-process": Broken("table", "/distributed/strategy", {"distributed": {"strategy": "ddp"}, "resources": {"device": "tpu"}}),
+    "tpu-cannot": Broken("table", "/debug/profiler", {"resources": {"device": "tpu"}, "debug": {"profiler": {"start_step": 1, "active_steps": 1}}}),
     "horovod-formats": Broken("table", "/precision/mode", {"distributed": {"strategy": "horovod"}, "precision": {"mode": "bf16_pure"}}),
     "local-sgd-averages": Broken("table", "/training/ema", {"distributed": {"strategy": "local_sgd", "sync_every": 2}, "training.ema": {}}),
     "local-sgd-never-averaged": Broken("table", "/distributed/sync_every", {"distributed": {"strategy": "local_sgd", "sync_every": 99}}),
