@@ -14,6 +14,8 @@ from safetensors.torch import load_file
 
 from stoker.events import Artifact
 from tests.support.trainer_runs import Nursery, blobs, events, final_checkpoint, log, workspace
+from worker.trainer.checkpoint.from_hugging_face import read_hugging_face
+from worker.trainer.model import build_model
 from worker.trainer.predict import load
 
 Json = dict[str, Any]
@@ -39,22 +41,40 @@ LLAMA = SMALL | {
     "gated_ffn": True,
     "ffn_size": 40,
 }
+BERT = SMALL | {
+    "type": "transformer_encoder",
+    "norm_placement": "post",
+    "segments": 2,
+    "embedding_norm": True,
+    "head_transform": True,
+    "position": {"type": "learned", "max_length": 20},
+}
 MODELS: dict[str, tuple[Json, Json]] = {
     "gpt2": (SMALL | {"activation": "gelu_tanh"}, {"type": "bpe", "vocab_size": 280}),
     "gpt2-untied": (SMALL | {"activation": "gelu", "ffn_size": 50, "tie_embeddings": False}, {"type": "char"}),
     "llama": (LLAMA | {"bias": False, "num_kv_heads": 2}, {"type": "bpe", "vocab_size": 280}),
+    "llama-stretched": (
+        LLAMA | {"bias": False, "position": {"type": "rope", "base": 500.0, "scaling": {"type": "linear", "factor": 2.0}}},
+        {"type": "byte"},
+    ),
+    "llama-ntk": (
+        LLAMA | {"bias": False, "position": {"type": "rope", "base": 500.0, "scaling": {"type": "ntk", "factor": 3.0}}},
+        {"type": "byte"},
+    ),
+    "bert": (BERT, {"type": "bpe", "vocab_size": 280}),
     "llama-biased": (LLAMA | {"key_dim": 10, "tie_embeddings": False}, {"type": "byte"}),
 }
 ASK = """
 import json, sys, warnings
 warnings.simplefilter("ignore")
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokenizer
 from transformers.utils import logging
 logging.set_verbosity_error()
 said = {}
 for home in sys.argv[2:]:
-    model, told = AutoModelForCausalLM.from_pretrained(home, output_loading_info=True, dtype=torch.float32)
+    kind = AutoModelForMaskedLM if "/bert/" in home else AutoModelForCausalLM
+    model, told = kind.from_pretrained(home, output_loading_info=True, dtype=torch.float32)
     model.eval()
     ids = torch.tensor(json.loads(sys.argv[1]))
     with torch.no_grad():
@@ -74,7 +94,8 @@ IDS = [[(7 * i + 3 * j) % 250 for i in range(16)] for j in range(3)]
 def homes(nursery: Nursery, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     root, found = tmp_path_factory.mktemp("exports"), {}
     for name, (model, tokenizer) in MODELS.items():
-        home = workspace(root / name, BASE | {"model": model, "data": BASE["data"] | {"tokenizer": tokenizer}})
+        task = {"type": "masked_lm" if model["type"] == "transformer_encoder" else "causal_lm"}
+        home = workspace(root / name, BASE | {"task": task, "model": model, "data": BASE["data"] | {"tokenizer": tokenizer}})
         (home / "data" / "set@1" / "words.txt").write_text(WORDS)
         assert nursery.run(home) == [0], log(home)
         found[name] = home
@@ -133,3 +154,18 @@ def test_plain_export_is_the_model_with_its_description(nursery: Nursery, tmp_pa
     config = json.loads(kept["export/safetensors/config.json"].read_text())
     assert config["model"]["hidden_sizes"] == [9, 7]
     assert (config["shape"], config["outputs"]) == ([12], 4)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_what_is_written_is_read_again(name: str, homes: dict[str, Path]) -> None:
+    """The same model with the same bits, but for a longer base where rotations were stretched by one."""
+    found, ours = read_hugging_face(homes[name] / "artifacts" / "export" / "huggingface"), load(final_checkpoint(homes[name]))
+    state = ours.model.state_dict()
+    assert found.unexpected == ()
+    assert found.tensors.keys() == state.keys()
+    assert all(torch.equal(found.tensors[key], tensor) for key, tensor in state.items())
+    again = build_model(found.configured.model, (16,), found.configured.vocabulary, text=True).eval()
+    again.load_state_dict(dict(found.tensors))
+    ids = torch.tensor(IDS) % ours.about.outputs
+    with torch.no_grad():
+        assert (again(ids) - ours.model(ids)).abs().max() < 1e-5
