@@ -1,0 +1,136 @@
+"""Optimizers, groups of weights and schedules in whole runs: one step by hand, on several ranks, and across a resume."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from stoker.events import Notice
+from tests.support.trainer_runs import (
+    Nursery,
+    blobs,
+    events,
+    final_checkpoint,
+    finished,
+    log,
+    same_bits,
+    series,
+    tensors,
+    workspace,
+)
+
+Json = dict[str, Any]
+SPEC: Json = {
+    "task": {"type": "classification"},
+    "model": {"type": "mlp", "hidden_sizes": [24, 16], "normalization": {"type": "layer"}},
+    "data": {"source": {"type": "arrays", "dataset": "set@1"}, "split": {"validation": 0.2, "test": 0}},
+    "training": {"max_steps": 8, "batch_size": 64, "micro_batch_size": 8},
+    "logging": {"interval": {"steps": 1}, "performance": False},
+    "evaluation": {"interval": {"steps": 1}},
+    "checkpoint": {"interval": {"steps": 4}},
+}
+STILL = [{"pattern": "*", "lr_scale": 0.0}]
+
+
+def _train(nursery: Nursery, home: Path, spec: Json, ranks: int = 1, **arrays: Any) -> Path:
+    workspace(home, spec, **(arrays or blobs()))
+    assert nursery.run(home, ranks) == [0] * ranks, log(home)
+    return home
+
+
+def _weights(home: Path) -> dict[str, Any]:
+    return {name: value.numpy() for name, value in tensors(final_checkpoint(home) / "model.safetensors").items()}
+
+
+def _logged(home: Path, key: str = "train/lr") -> list[float]:
+    return [value for (_, name), value in sorted(series(home).items()) if name == key]
+
+
+def test_the_first_step_of_sgd_is_the_rate_times_the_gradient(nursery: Nursery, tmp_path: Path) -> None:
+    draw = np.random.default_rng(0)
+    x, w = draw.normal(size=(10, 5)).astype(np.float32), draw.normal(size=(5, 1))
+    data = {"x": x, "y": (x @ w).astype(np.float32)}
+    spec = SPEC | {
+        "task": {"type": "regression"},
+        "model": {"type": "mlp", "hidden_sizes": []},
+        "data": SPEC["data"] | {"split": {"strategy": "contiguous", "validation": 0.2, "test": 0}, "loader": {"shuffle": False}},
+        "training": {"max_steps": 1, "batch_size": 8},
+    }
+    sgd = {"type": "sgd", "lr": 0.125}
+    start = _weights(_train(nursery, tmp_path / "still", spec | {"optimizer": sgd | {"param_groups": STILL}}, **data))
+    moved_home = _train(nursery, tmp_path / "moved", spec | {"optimizer": sgd}, **data)
+    after = _weights(moved_home)
+    names = sorted(start, key=lambda name: start[name].ndim)
+    bias, weight = (start[name].astype(np.float64) for name in names)
+    error = x[:8].astype(np.float64) @ weight.T + bias - data["y"][:8]
+    gradients = [2 * error.mean(0), 2 * error.T @ x[:8] / 8]
+    for name, gradient in zip(names, gradients, strict=True):
+        np.testing.assert_allclose(after[name], start[name] - 0.125 * gradient, rtol=0, atol=1e-6)
+    assert _logged(moved_home) == [0.125]
+
+
+OPTIMIZER: Json = {
+    "type": "muon",
+    "newton_schulz_precision": "weights",
+    "decay_norms_and_biases": False,
+    "param_groups": [{"pattern": "0.*", "lr_scale": 0.5, "weight_decay": 0.1}],
+}
+CYCLE = {"type": "cyclic", "step_size_up": {"steps": 3}, "cycle_momentum": True, "warmup_steps": 2}
+FSDP = {"strategy": "fsdp", "processes_per_node": 2}
+
+
+@pytest.mark.parametrize(
+    "spread",
+    [
+        {"strategy": "ddp", "processes_per_node": 2},
+        FSDP,
+        {"strategy": "parameter_server", "processes_per_node": 3, "servers": 2},
+    ],
+    ids=lambda spread: str(spread["strategy"]),
+)
+def test_ranks_together_move_as_one_does(spread: Json, nursery: Nursery, tmp_path: Path) -> None:
+    """Matrices and their companion, two rates and two decays, momentum that moves."""
+    ranks, spec = spread["processes_per_node"], SPEC | {"optimizer": OPTIMIZER, "schedule": CYCLE}
+    whole = _train(nursery, tmp_path / "whole", spec)
+    apart = _train(nursery, tmp_path / "apart", spec | {"distributed": spread}, ranks)
+    one, other = _weights(whole), _weights(apart)
+    for name in one:
+        np.testing.assert_allclose(one[name], other[name], rtol=0, atol=2e-5, err_msg=name)
+    assert _logged(whole) == _logged(apart)
+    assert len(set(_logged(whole))) > 4
+
+
+def test_shards_of_momentum_survive_a_resume(nursery: Nursery, tmp_path: Path) -> None:
+    spec = SPEC | {"optimizer": OPTIMIZER, "schedule": CYCLE, "distributed": FSDP}
+    whole = _train(nursery, tmp_path / "whole", spec, 2)
+    again = workspace(tmp_path / "again", spec, **blobs())
+    shutil.copytree(whole / "checkpoints" / "step-00000004", again / "checkpoints" / "step-00000004")
+    assert nursery.run(again, 2) == [0, 0], log(again)
+    assert same_bits(*(final_checkpoint(home) / "model.safetensors" for home in (whole, again)))
+    assert _logged(again) == _logged(whole)[4:]
+
+
+def test_a_plateau_is_the_same_for_all_ranks_and_after_a_resume(nursery: Nursery, tmp_path: Path) -> None:
+    """No improvement is large enough: the rate halves with every second evaluation after the first. A rank with another rate
+    than its neighbour would leave it, and with it the weights of one process.
+    """
+    spec = SPEC | {
+        "optimizer": {"type": "sgd", "lr": 1.0},
+        "schedule": {"type": "plateau", "factor": 0.5, "patience": 1, "threshold": 1e6, "threshold_mode": "abs"},
+    }
+    spread = spec | {"distributed": {"strategy": "ddp", "processes_per_node": 2}}
+    alone = _train(nursery, tmp_path / "alone", spec)
+    whole = _train(nursery, tmp_path / "whole", spread, 2)
+    assert _logged(alone) == _logged(whole) == [1, 1, 1, 0.5, 0.5, 0.25, 0.25, 0.125]
+    falls = [(event.step, event.data["to"]) for event in events(whole) if isinstance(event, Notice)]
+    assert falls == [(3, 0.5), (5, 0.25), (7, 0.125)]
+    one, two = _weights(alone), _weights(whole)
+    for name in one:
+        np.testing.assert_allclose(one[name], two[name], rtol=0, atol=2e-5, err_msg=name)
+    again = workspace(tmp_path / "again", spread, **blobs())
+    shutil.copytree(whole / "checkpoints" / "step-00000004", again / "checkpoints" / "step-00000004")
+    assert nursery.run(again, 2) == [0, 0], log(again)
+    assert _logged(again) == [0.5, 0.25, 0.25, 0.125]
+    assert same_bits(*(final_checkpoint(home) / "model.safetensors" for home in (whole, again)))
