@@ -1,8 +1,10 @@
 # syntax=docker/dockerfile:1
-# Three images from one file:
+# Images from one file:
 #   docker build --target server -t stoker-server .
 #   docker build --target worker-cpu -t stoker-worker .
 #   docker build --target worker-gpu -t stoker-worker-gpu .
+#   docker build --target worker-horovod -t stoker-worker-horovod .
+#   docker build --target worker-tpu -t stoker-worker-tpu .
 ARG PYTHON=3.11
 
 FROM python:${PYTHON}-slim AS base
@@ -46,5 +48,36 @@ COPY worker ./worker
 USER stoker
 VOLUME /var/lib/stoker
 ENV NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
+HEALTHCHECK --interval=15s --timeout=5s --start-period=60s --retries=3 CMD ["python", "-m", "worker", "--check"]
+ENTRYPOINT ["python", "-m", "worker"]
+
+# Horovod is compiled against the torch that it will run with; the compiler stays behind.
+FROM base AS horovod
+ARG TORCH_INDEX=""
+RUN apt-get update && apt-get install -y --no-install-recommends g++ make && rm -rf /var/lib/apt/lists/*
+RUN if [ -n "$TORCH_INDEX" ]; then uv pip install --python /opt/stoker/bin/python --index "$TORCH_INDEX" 'torch==2.13.*'; fi \
+ && uv pip install --python /opt/stoker/bin/python -c constraints.txt '.[worker]' 'setuptools<81' wheel 'cmake<4' cloudpickle pyyaml
+COPY images/horovod ./images/horovod
+RUN images/horovod/build.sh /opt/stoker/bin/python
+
+FROM base AS worker-horovod
+COPY --from=horovod /opt/stoker /opt/stoker
+COPY worker ./worker
+USER stoker
+VOLUME /var/lib/stoker
+HEALTHCHECK --interval=15s --timeout=5s --start-period=60s --retries=3 CMD ["python", "-m", "worker", "--check"]
+ENTRYPOINT ["python", "-m", "worker"]
+
+# torch_xla fixes the version of torch. Run it with the TPU's devices: `docker run --privileged --net=host`.
+FROM base AS worker-tpu
+ARG TORCH_INDEX=""
+COPY images/xla/overrides.txt ./
+RUN grep -v '^torch==' constraints.txt > xla-constraints.txt \
+ && if [ -n "$TORCH_INDEX" ]; then uv pip install --python /opt/stoker/bin/python --index "$TORCH_INDEX" 'torch==2.9.0'; fi \
+ && uv pip install --python /opt/stoker/bin/python -c xla-constraints.txt --override overrides.txt '.[worker]' 'torch_xla[tpu]==2.9.0'
+COPY worker ./worker
+USER stoker
+VOLUME /var/lib/stoker
+ENV PJRT_DEVICE=TPU
 HEALTHCHECK --interval=15s --timeout=5s --start-period=60s --retries=3 CMD ["python", "-m", "worker", "--check"]
 ENTRYPOINT ["python", "-m", "worker"]

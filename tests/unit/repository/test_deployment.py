@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parents[3]
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 STAGES = dict(re.findall(r"^FROM \S+ AS (\S+)\n(.*?)(?=^FROM |\Z)", DOCKERFILE, flags=re.MULTILINE | re.DOTALL))
-FINAL = ("server", "worker-cpu", "worker-gpu")
+FINAL = ("server", "worker-cpu", "worker-gpu", "worker-horovod", "worker-tpu")
 
 
 @pytest.mark.parametrize("stage", FINAL)
