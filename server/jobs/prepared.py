@@ -232,7 +232,7 @@ def _prepare(
             raise SpecError([_no_dataset(), *lesson.findings])
         if found := [*lesson.findings, *(misfits(resolved.spec, lesson.spec) if lesson.spec is not None else ())]:
             raise SpecError(found)
-        predicted = plan(resolved.spec, facts)
+        predicted = plan(resolved.spec, facts, teacher=lesson.spec)
         if source is not None:
             source.check(resolved.spec, predicted)
     except SpecError as error:

@@ -45,16 +45,16 @@ def rank_limit(spec: JobSpec, *, worker_bytes: int | None = None, device_bytes: 
     return min((limit for limit in (share, device_bytes) if limit is not None), default=None)
 
 
-def choose(spec: JobSpec, known: Known, limit: int | None, *, host: int | None = None) -> Choice:
+def choose(spec: JobSpec, known: Known, limit: int | None, *, host: int | None = None, teacher: int = 0) -> Choice:
     """For a job with strategy auto, and the bytes that each of its ranks may use. The last candidate where none fits.
 
-    `host`: those of the node's memory, for weights that wait there.
+    `host`: those of the node's memory, for weights that wait there. `teacher`: bytes of the model that teaches.
     """
     assert isinstance(spec.distributed, Auto)
     passed: list[str] = []
     changed = spec
     for changed in _changed(spec):
-        name, memory = _name(spec, changed), _memory(changed, known)
+        name, memory = _name(spec, changed), _memory(changed, known, teacher)
         if limit is None:
             return Choice(changed, f"{name}: the fastest; no memory limit is known", None)
         need = memory.rank_bytes if memory.device_bytes is None else memory.device_bytes
@@ -94,13 +94,13 @@ def _name(spec: JobSpec, changed: JobSpec) -> str:
     return ", ".join(parts)
 
 
-def _memory(spec: JobSpec, known: Known) -> MemoryView:
+def _memory(spec: JobSpec, known: Known, teacher: int) -> MemoryView:
     training = spec.training
     batch = batch_of(
         training.batch_size, training.micro_batch_size, training.gradient_accumulation_steps, spec.distributed.data_parts
     )
     assert batch is not None, "rules see to it that batches divide"
-    return memory_of(spec, known, draw(spec, known, batch.micro), batch)
+    return memory_of(spec, known, draw(spec, known, batch.micro), batch, teacher)
 
 
 def _mib(count: int) -> str:

@@ -2,7 +2,9 @@
 
 import math
 
+from stoker.errors import SpecError
 from stoker.plan.checkpoint import average_bytes, buffers_bytes, carried_bytes, keeps_best, optimizer_bytes
+from stoker.plan.draw import draw
 from stoker.plan.known import Known
 from stoker.plan.prediction import MemoryView
 from stoker.plan.spread import activation_bytes, apart_bytes, backward_bytes, communication_bytes, gradient_shards, shards
@@ -23,8 +25,22 @@ TOKEN_BYTES, LOADING_BYTES_PER_TOKEN = 4, 28
 """Of a token at rest, and while text is read: text, its pieces and three copies of the ids."""
 
 
-def memory_of(spec: JobSpec, known: Known, tape: Tape, batch: Batch) -> MemoryView:
-    """Two peaks: while the data set is read, and at the end of a forward pass; the second differs for a resumed run."""
+def teacher_bytes(teacher: JobSpec | None, known: Known) -> int:
+    """Weights and statistics of the model that teaches, whole on every rank; it has the samples and outputs of the one that learns."""
+    if teacher is None:
+        return 0
+    try:
+        tape = draw(teacher, known, 1)
+    except SpecError:  # it was made for samples of another shape, which the run refuses
+        return 0
+    return tape.weight_bytes + buffers_bytes(tape)
+
+
+def memory_of(spec: JobSpec, known: Known, tape: Tape, batch: Batch, teacher: int = 0) -> MemoryView:
+    """Two peaks: while the data set is read, and at the end of a forward pass; the second differs for a resumed run.
+
+    `teacher`: bytes of the model that teaches.
+    """
     whole, held, buffers = tape.weight_bytes, shards(spec.distributed), buffers_bytes(tape)
     weights, optimizer = -(-whole // held), -(-optimizer_bytes(spec, tape) // held)
     gradients = -(-whole // gradient_shards(spec.distributed, batch.accumulation))
@@ -35,15 +51,17 @@ def memory_of(spec: JobSpec, known: Known, tape: Tape, batch: Batch) -> MemoryVi
     communication = communication_bytes(spec.distributed, weights, tape)
     runtime = RUNTIME_BYTES + (GPU_RUNTIME_BYTES if tape.gpu else 0)
     average = -(-average_bytes(spec, tape) // held)
-    standing = runtime + dataset + weights + buffers + best + average + optimizer + carried_bytes(spec, known)
+    standing = runtime + dataset + weights + buffers + best + average + optimizer + carried_bytes(spec, known) + teacher
     # Gradients of one backward pass come as activations go; where they outlive it, both are there at once.
     lasting = batch.accumulation > 1 or _largest(spec) > batch.size or tape.windows > 1 or spec.distributed.world_size > 1
     several = backward_bytes(spec.distributed, batch.accumulation, gradients, activations)
     backward = several if lasting else max(gradients, activations + tape.largest_weight)
     training = backward + workspace + communication
     saving = weights + apart_bytes(spec.distributed, weights, optimizer)
-    building = runtime + dataset + whole + weights + buffers  # each rank begins with the whole model, of which it keeps its part
-    fresh = max(standing + max(training, saving), runtime + dataset + loading, building if held > 1 else 0)
+    building = (
+        runtime + dataset + teacher + whole + weights + buffers
+    )  # each rank begins with the whole model, of which it keeps its part
+    fresh = max(standing + max(training, saving), runtime + teacher + dataset + loading, building if held > 1 else 0)
     # A checkpoint is read into the tensors that are there, one at a time, before the first gradient is.
     resumed = max(fresh, standing + tape.largest_weight)
     return MemoryView(
@@ -55,6 +73,7 @@ def memory_of(spec: JobSpec, known: Known, tape: Tape, batch: Batch) -> MemoryVi
         buffers_bytes=buffers,
         best_bytes=best,
         average_bytes=average,
+        teacher_bytes=teacher,
         dataset_bytes=dataset,
         loading_bytes=loading,
         communication_bytes=communication,
@@ -63,7 +82,7 @@ def memory_of(spec: JobSpec, known: Known, tape: Tape, batch: Batch) -> MemoryVi
         resumed_bytes=resumed,
         saving_bytes=0 if spec.checkpoint.background == "off" else weights + buffers + best + average + optimizer,
         rank_bytes=resumed,
-        device_bytes=_on_gpu(spec.distributed, whole, buffers, activations + workspace + communication),
+        device_bytes=_on_gpu(spec.distributed, whole, buffers + teacher, activations + workspace + communication),
         total_bytes=resumed * spec.distributed.world_size,
     )
 

@@ -8,7 +8,7 @@ from stoker.plan.choice import choose, rank_limit
 from stoker.plan.draw import draw
 from stoker.plan.known import Known, known_of
 from stoker.plan.limits import LIMITS, Limits, refuse_memory, refuse_parameters
-from stoker.plan.memory import memory_of
+from stoker.plan.memory import memory_of, teacher_bytes
 from stoker.plan.prediction import BatchView, FlopsView, MemoryView, ParametersView, PartView, Plan, SamplesView, StepsView
 from stoker.plan.remembered import refuse_idle_groups
 from stoker.plan.spread import ranks_saved
@@ -26,21 +26,24 @@ def plan(
     worker_bytes: int | None = None,
     device_bytes: int | None = None,
     limits: Limits = LIMITS,
+    teacher: JobSpec | None = None,
 ) -> Plan:
-    """Predict a run. `worker_bytes` is the memory of a node, which its ranks share, `device_bytes` that of the GPU under each.
+    """Predict a run. `worker_bytes` is the memory of a node, which its ranks share, `device_bytes` that of the GPU under each;
+    `teacher` the job whose model teaches.
 
     Where the run does not fit in those, or in resources.memory_gb, the plan offers alternatives. Raises SpecError with code
     `estimate_exceeds_limit` for what no machine will ever hold; nothing is allocated before.
     """
     known, batch, strategy = known_of(spec, facts), _batch(spec), None
+    taught = teacher_bytes(teacher, known)
     if isinstance(spec.distributed, Auto):
         rank = rank_limit(spec, worker_bytes=worker_bytes, device_bytes=device_bytes)
-        choice = choose(spec, known, rank, host=rank_limit(spec, worker_bytes=worker_bytes))
+        choice = choose(spec, known, rank, host=rank_limit(spec, worker_bytes=worker_bytes), teacher=taught)
         spec, strategy = choice.spec, choice.reason
     tape = draw(spec, known, batch.micro)
     refuse_parameters(spec, tape, limits)
     refuse_idle_groups(spec, tape)
-    memory = memory_of(spec, known, tape, batch)
+    memory = memory_of(spec, known, tape, batch, taught)
     refuse_memory(spec, tape, memory, limits)
     samples = samples_of(known)
     steps = steps_of(spec, samples, batch)
@@ -55,7 +58,7 @@ def plan(
         batch=BatchView(size=batch.size, micro=batch.micro, accumulation=batch.accumulation, ranks=batch.ranks),
         steps=steps,
         memory=memory,
-        fewest_total_bytes=_on_fewest_nodes(spec, known, tape, batch),
+        fewest_total_bytes=_on_fewest_nodes(spec, known, tape, batch, taught),
         checkpoint=checkpoint_of(spec, facts, known, tape, ranks_saved(spec.distributed)),
         limit_bytes=limit,
         device_limit_bytes=device_bytes,
@@ -64,7 +67,7 @@ def plan(
         alternatives=()
         if fits is not False
         else alternatives_of(
-            spec, batch, lambda changed: _memory(changed, known), lambda then: _fits(then, nodes, limit, device_bytes)
+            spec, batch, lambda changed: _memory(changed, known, taught), lambda then: _fits(then, nodes, limit, device_bytes)
         ),
     )
 
@@ -79,9 +82,9 @@ def _batch(spec: JobSpec) -> Batch:
     return batch
 
 
-def _memory(spec: JobSpec, known: Known) -> MemoryView:
+def _memory(spec: JobSpec, known: Known, teacher: int) -> MemoryView:
     batch = _batch(spec)
-    return memory_of(spec, known, draw(spec, known, batch.micro), batch)
+    return memory_of(spec, known, draw(spec, known, batch.micro), batch, teacher)
 
 
 def _reserved(spec: JobSpec) -> int | None:
@@ -98,14 +101,14 @@ def _fits(memory: MemoryView, nodes: int, worker: int | None, device: int | None
     return (worker is None or memory.total_bytes <= nodes * worker) and (device is None or on_gpu <= device)
 
 
-def _on_fewest_nodes(spec: JobSpec, known: Known, tape: Tape, batch: Batch) -> int | None:
+def _on_fewest_nodes(spec: JobSpec, known: Known, tape: Tape, batch: Batch, teacher: int) -> int | None:
     """Micro-batches stay as they are; each rank makes more of them."""
     if isinstance(spec.distributed, Single) or spec.distributed.fewest_nodes >= spec.distributed.nodes:
         return None
     fewer = spec.distributed.model_copy(update={"nodes": spec.distributed.fewest_nodes})
     ranks = fewer.data_parts
     larger = Batch(batch.size, batch.micro, -(-batch.size // (batch.micro * ranks)), ranks)
-    return memory_of(spec.model_copy(update={"distributed": fewer}), known, tape, larger).total_bytes
+    return memory_of(spec.model_copy(update={"distributed": fewer}), known, tape, larger, teacher).total_bytes
 
 
 def _parameters(tape: Tape) -> ParametersView:

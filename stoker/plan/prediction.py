@@ -92,6 +92,8 @@ class MemoryView(View):
     """Copy of the weights of the best evaluation, where early stopping is to restore them."""
     average_bytes: int = 0
     """Average of the weights that is judged in their place."""
+    teacher_bytes: int = 0
+    """The model that teaches; not what its pass takes."""
     dataset_bytes: int
     """Samples held by each rank."""
     loading_bytes: int

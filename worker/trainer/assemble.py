@@ -180,7 +180,7 @@ def assemble(
     arithmetic = Arithmetic(spec.precision, world)
     parameters = sum(p.numel() for p in model.parameters() if p.requires_grad)
     check_patterns(spec.optimizer, (name for name, _ in weights_of(model)))
-    chosen = decided(spec, _known(data, width), world, journal)
+    chosen = decided(spec, _known(data, width), world, journal, 0 if taught is None else taught.bytes)
     spread = chosen.distributed
     model = recomputing(chosen.activation_checkpointing, model)
     objective = build_objective(

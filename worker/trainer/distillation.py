@@ -26,6 +26,11 @@ class Taught:
     model: nn.Module
     about: Description
 
+    @property
+    def bytes(self) -> int:
+        """Of its weights and statistics."""
+        return sum(tensor.nbytes for tensor in (*self.model.parameters(), *self.model.buffers()))
+
 
 class Ear:
     """Hears what a module said last."""

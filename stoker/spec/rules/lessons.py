@@ -56,6 +56,6 @@ LESSON_RULES = (
     ),
     Rule(
         "teacher-memory-unplanned", "W", READS, memory_unplanned,
-        "the memory of the teacher and of its pass is not part of the plan", "reserve it with `resources.memory_gb` where memory is short",
+        "the plan counts the weights of the teacher, but not what its pass and the comparison take", "reserve it with `resources.memory_gb` where memory is short",
     ),
 )  # fmt: skip

@@ -118,3 +118,14 @@ def test_the_best_weights_are_held_where_early_stopping_restores_them() -> None:
 
     assert best(restore_best=True) == plan(resolved(classifier(WIDE, **steps(64)), TABLE), TABLE).memory.weights_bytes
     assert best(restore_best=False) == 0
+
+
+def test_who_teaches_stands_beside_who_learns() -> None:
+    """Whole on every rank, whatever becomes of the model that learns."""
+    teacher, student = resolved(classifier(WIDE, **steps(64)), TABLE), resolved(classifier(DEEP, **steps(64)), TABLE)
+    alone, taught = plan(student, TABLE).memory, plan(student, TABLE, teacher=teacher).memory
+    assert alone.teacher_bytes == 0
+    assert taught.teacher_bytes == plan(teacher, TABLE).memory.weights_bytes
+    assert taught.fresh_bytes == alone.fresh_bytes + taught.teacher_bytes
+    shards = resolved(classifier(DEEP, distributed={"strategy": "fsdp"}, **steps(64)), TABLE)
+    assert plan(shards, TABLE, teacher=teacher).memory.teacher_bytes == taught.teacher_bytes

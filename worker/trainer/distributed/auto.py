@@ -11,8 +11,10 @@ from worker.trainer.journal import Journal
 from worker.trainer.world import World
 
 
-def decided(spec: JobSpec, known: Known, world: World, journal: Journal) -> JobSpec:
+def decided(spec: JobSpec, known: Known, world: World, journal: Journal, teacher: int = 0) -> JobSpec:
     """The job with the strategy to build, and the memory it saves beside, told to whoever follows the run.
+
+    `teacher`: bytes of the model that teaches.
 
     It depends on the spec, the data and the size of the GPU alone, so an attempt on a machine of the same kind decides the
     same and goes on to the bit; on another kind the checkpoint is read into other shards.
@@ -21,7 +23,7 @@ def decided(spec: JobSpec, known: Known, world: World, journal: Journal) -> JobS
         return spec
     gpu = torch.cuda.get_device_properties(world.device).total_memory if world.device.type == "cuda" else None
     least = None if gpu is None else int(-world.most(torch.tensor(-gpu, dtype=torch.float64, device=world.device)).item())
-    choice = choose(spec, known, rank_limit(spec, device_bytes=least), host=rank_limit(spec))
+    choice = choose(spec, known, rank_limit(spec, device_bytes=least), host=rank_limit(spec), teacher=teacher)
     level = "warning" if choice.fits is False else "info"
     journal.write(Notice(level=level, code="strategy_chosen", message=f"strategy auto is {choice.reason}"))
     return choice.spec
