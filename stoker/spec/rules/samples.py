@@ -85,7 +85,8 @@ def target_missing(case: Case) -> Iterator[Hit]:
 
 
 def target_unused(case: Case) -> Iterator[Hit]:
-    if targets_of(case.spec) and isinstance(case.spec.data.source, ImageFolder | Arrays):
+    several = isinstance(case.spec.task, MultiTask)  # which have a rule of their own
+    if targets_of(case.spec) and not several and isinstance(case.spec.data.source, ImageFolder | Arrays):
         yield hit("/task/target", source=case.spec.data.source.type)
 
 

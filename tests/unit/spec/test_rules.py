@@ -48,7 +48,39 @@ NORM = {"type": "norm", "kind": "batch"}
 
 LESSON: Json = {"teacher": {"job": "job_1", "checkpoint": 3}}
 
+
+
+def tasks(which: Json | None = None, where: Json | None = None, **more: Any) -> Json:
+    """A job of two tasks, with changes to either and beside them."""
+    first = {"type": "classification", "name": "which", "target": "t"} | (which or {})
+    second = {"type": "regression", "name": "where", "target": "a"} | (where or {})
+    return {"task": {"type": "multi_task", "tasks": [first, second]}} | more
+
+
 BROKEN: dict[str, Broken] = {
+    "multi-task-needs-table": Broken("pictures", "/data/source/type", tasks()),
+    "multi-task-needs-last-layer": Broken(
+        "table", "/model/layers/0", tasks(model={"type": "layers", "layers": [{"type": "activation", "kind": "relu"}]}), also=("layers-output",)
+    ),
+    "multi-task-loss": Broken("table", "/loss", tasks(loss={"type": "mse"})),
+    "multi-task-sample-weights": Broken("table", "/data/sample_weight_column", tasks(**{"data.sample_weight_column": "b"}), also=("no-features",)),
+    "head-loss-fits": Broken("table", "/task/tasks/0/loss/type", tasks({"loss": {"type": "mse"}})),
+    "head-loss-idle": Broken("table", "/task/tasks/0/loss/chunk_tokens", tasks({"loss": {"type": "cross_entropy", "chunk_tokens": 4}})),
+    "task-name-twice": Broken("table", "/task/tasks/1/name", tasks(where={"name": "which"})),
+    "no-task-weighs": Broken("table", "/task/tasks", tasks({"weight": 0.0}, {"weight": 0.0})),
+    "head-one-class": Broken("table", "/task/tasks/0/target", tasks(), table(columns=(column("a"), column("b"), column("t", "integer", distinct=1)))),
+    "head-classes-uncounted": Broken(
+        "table", "/task/tasks/0/target", tasks(), table(columns=(column("a"), column("b"), column("t", "integer", distinct=None)))
+    ),
+    "head-too-few-classes": Broken("table", "/task/tasks/0/num_classes", tasks({"num_classes": 2})),
+    "head-unseen-classes": Broken("table", "/task/tasks/0/num_classes", tasks({"num_classes": 4})),
+    "head-outputs-differ": Broken("table", "/task/tasks/1/num_outputs", tasks(where={"num_outputs": 2})),
+    "head-class-weights": Broken(
+        "table", "/task/tasks/0/loss/class_weights", tasks({"loss": {"type": "cross_entropy", "class_weights": [1.0, 2.0]}})
+    ),
+    "head-top-k": Broken(
+        "table", "/evaluation/metrics/0/top_k", tasks(evaluation={"metrics": [{"type": "accuracy", "top_k": 4}]})
+    ),
     "labels-need-columns": Broken("pictures", "/data/source/type", {"task": {"type": "multilabel", "num_labels": 2}}, also=("split-fits",)),
     "labels-not-binary": Broken("table", "/task/target", {"task": {"type": "multilabel", "target": "t"}}),
     "labels-top-k": Broken("table", "/evaluation/metrics/0/top_k", {"task": {"type": "multilabel", "target": "a"}, "evaluation": {"metrics": [{"type": "accuracy", "top_k": 2}]}}),
@@ -211,6 +243,17 @@ BROKEN: dict[str, Broken] = {
     "attack-out-of-reach": Broken("table", "/training/adversarial/step_size", {"training.adversarial": {"method": "pgd", "epsilon": 1.0, "step_size": 0.1}}),
     "recomputation-needs-blocks": Broken("table", "/activation_checkpointing/type", {"activation_checkpointing": {"type": "full"}}),
     "recomputation-beyond-blocks": Broken("text", "/activation_checkpointing/every", {"activation_checkpointing": {"type": "selective", "every": 9}}),
+    "adafactor-in-parts": Broken("table", "/optimizer/type", {"optimizer": {"type": "adafactor"}, "distributed": {"strategy": "fsdp", "processes_per_node": 2}}),
+    "adafactor-in-fp16": Broken("table", "/precision/mode", {"optimizer": {"type": "adafactor"}, "precision": {"mode": "fp16_pure"}, "resources": {"device": "cuda"}}),
+    "plateau-needs-validation": Broken("table", "/schedule/type", {"schedule": {"type": "plateau", "patience": 0}, "data.split": {"validation": 0}}),
+    "plateau-too-late": Broken("table", "/schedule/patience", {"schedule": {"type": "plateau"}}),
+    "schedule-milestones": Broken("table", "/schedule/milestones/1", {"schedule": {"type": "multistep", "milestones": [{"epochs": 2}, {"steps": 3}]}}),
+    "schedule-never-turns": Broken("table", "/schedule/restarts/t_0", {"schedule": {"type": "cosine", "restarts": {"t_0": {"epochs": 5}}}}),
+    "cycle-upside-down": Broken("table", "/schedule/base_lr", {"schedule": {"type": "cyclic", "base_lr": 0.1, "max_lr": 0.01}}),
+    "two-peaks": Broken("table", "/schedule/max_lr", {"optimizer": {"type": "sgd", "lr": 0.2}, "schedule": {"type": "cyclic", "max_lr": 0.3}}),
+    "cycle-needs-momentum": Broken("table", "/schedule/cycle_momentum", {"optimizer": {"type": "adagrad"}, "schedule": {"type": "cyclic", "cycle_momentum": True}}),
+    "cycled-momentum-is-off": Broken("table", "/schedule/cycle_momentum", {"optimizer": {"type": "sgd"}, "schedule": {"type": "one_cycle", "cycle_momentum": True}}),
+    "three-phases-fit": Broken("table", "/schedule/pct_start", {"schedule": {"type": "one_cycle", "three_phase": True, "pct_start": 0.5}}),
     "decay-twice": Broken("table", "/schedule/decay_ratio", {"schedule": {"type": "wsd", "decay_steps": 3, "decay_ratio": 0.1}}),
     "decay-beyond-end": Broken("table", "/schedule/decay_ratio", {"schedule": {"type": "wsd", "warmup_steps": 10, "decay_ratio": 0.9}}),
     "one-average": Broken("table", "/training/swa", {"training": {"epochs": 5, "ema": {}, "swa": {"start": {"epochs": 2}}}}),
@@ -322,6 +365,18 @@ MORE: dict[str, tuple[str, Json, DatasetFacts | None, set[str]]] = {
     "arrays of fractions as classes": ("stack", {"task.num_classes": 5}, arrays(y=ArrayFile(dtype="<f8", shape=(150,))), {"array-form"}),
     "warm-up of the whole run": ("table", {"schedule": {"type": "constant", "warmup_steps": 25}}, None, set()),
     "nesterov with dampening": ("table", {"optimizer": {"type": "sgd", "nesterov": True, "momentum": 0.9, "dampening": 0.1}}, None, {"nesterov-needs-momentum"}),
+    "milestone beyond the end": ("table", {"schedule": {"type": "multistep", "milestones": [{"epochs": 5}]}}, None, {"schedule-milestones"}),
+    "milestone in the warm-up": ("table", {"schedule": {"type": "multistep", "warmup_steps": 9, "milestones": [{"steps": 8}]}}, None, {"schedule-milestones"}),
+    "milestones": ("table", {"schedule": {"type": "multistep", "warmup_steps": 9, "milestones": [{"steps": 9}, {"epochs": 4}]}}, None, set()),
+    "momentum upside down": ("table", {"optimizer": {"type": "adam"}, "schedule": {"type": "one_cycle", "cycle_momentum": True, "base_momentum": 0.96}}, None, {"cycle-upside-down"}),
+    "one peak": ("table", {"optimizer": {"type": "sgd"}, "schedule": {"type": "cyclic", "max_lr": 0.3}}, None, set()),
+    "plateau on an unknown metric": ("table", {"schedule": {"type": "plateau", "patience": 1, "monitor": "validation/f1"}}, None, {"monitor-not-logged"}),
+    "plateau the wrong way": ("table", {"schedule": {"type": "plateau", "patience": 1, "mode": "max"}}, None, {"monitor-mode"}),
+    "polynomial by seconds": ("table", {"schedule": {"type": "polynomial"}, "training": {"max_seconds": 60}}, None, {"schedule-needs-steps"}),
+    "restarts by seconds": ("table", {"schedule": {"type": "cosine", "restarts": {"t_0": {"steps": 5}}}, "training": {"max_seconds": 60}}, None, set()),
+    "rmsprop in fp16": ("table", {"optimizer": {"type": "rmsprop"}, "precision": {"mode": "fp16_pure"}, "resources": {"device": "cuda"}}, None, {"fp16-moments"}),
+    "the companion in fp16": ("table", {"optimizer": {"type": "muon"}, "precision": {"mode": "fp16_pure"}, "resources": {"device": "cuda"}}, None, {"fp16-moments"}),
+    "muon in parts": ("table", {"optimizer": {"type": "muon"}, "distributed": {"strategy": "fsdp", "processes_per_node": 2}}, None, set()),
     "nesterov": ("table", {"optimizer": {"type": "sgd", "nesterov": True, "momentum": 0.9}}, None, set()),
     "odd rope": ("text", {"model.key_dim": 7, "model.position": {"type": "rope"}}, None, {"rope-dim"}),
     "key_dim instead of divisible heads": ("text", {"model.num_heads": 5, "model.key_dim": 8}, None, set()),
