@@ -1,0 +1,119 @@
+"""Stacks of layers, convolutional networks and shared weights through the whole program."""
+
+import signal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from stoker.events import Started
+from tests.support.trainer_runs import (
+    Nursery,
+    blobs,
+    events,
+    final_checkpoint,
+    finished,
+    log,
+    same_bits,
+    series,
+    tensors,
+    workspace,
+)
+from worker.trainer.predict import load
+
+BASE: dict[str, Any] = {
+    "task": {"type": "classification"},
+    "data": {"source": {"type": "arrays", "dataset": "set@1"}, "split": {"validation": 0.2, "test": 0.1}},
+    "training": {"max_steps": 30, "batch_size": 32},
+    "logging": {"interval": {"steps": 3}},
+    "checkpoint": {"interval": {"steps": 7}},
+}
+STACK = BASE | {
+    "model": {
+        "type": "layers",
+        "layers": [
+            {"type": "reshape", "shape": [2, 6]},
+            {"type": "conv", "channels": 8, "padding": "same", "kernel_size": 4},
+            {"type": "norm", "kind": "group"},
+            {"type": "activation", "kind": "mish"},
+            {"type": "residual", "layers": [{"type": "conv", "channels": 6, "stride": 2, "padding": 1}], "shortcut": [{"type": "pool"}, {"type": "conv", "channels": 6, "kernel_size": 1}]},
+            {"type": "rearrange", "to": "steps"},
+            {"type": "attention", "num_heads": 2, "dropout": 0.1},
+            {"type": "attention", "num_heads": 2, "dropout": 0.1},
+            {"type": "rnn", "cell": "lstm", "units": 8, "forget_bias": 1.0},
+            {"type": "linear", "units": 4},
+        ],
+        "sharing": [{"source": "6", "target": "7"}],
+    },
+    "optimizer": {"type": "adamw", "lr": 0.01},
+}  # fmt: skip
+NETWORK = BASE | {
+    "model": {
+        "type": "cnn",
+        "input_shape": [1, 3, 4],
+        "stem": {"channels": 8},
+        "stages": [{"channels": 8, "blocks": 3}, {"channels": 12, "stride": 2}],
+        "dropout": 0.1,
+        "sharing": [{"source": "4", "target": "6"}, {"source": "4.layers.0", "target": "8.layers.0"}],
+    },
+    "optimizer": {"type": "sgd", "lr": 0.1, "momentum": 0.9},
+    "training": {"max_steps": 30, "batch_size": 32, "ema": {"decay": 0.9}},
+    "data": BASE["data"] | {"loader": {"drop_last": True}},
+}
+JOBS = {"stack": STACK, "network": NETWORK}
+
+
+def _on(spec: dict[str, Any], ranks: int) -> dict[str, Any]:
+    return spec | ({"distributed": {"strategy": "ddp", "processes_per_node": ranks}} if ranks > 1 else {})
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+@pytest.mark.parametrize("name", JOBS)
+def test_killed_and_resumed_it_has_the_bits_of_a_run_that_was_not(
+    name: str, ranks: int, nursery: Nursery, tmp_path: Path
+) -> None:
+    spec = _on(JOBS[name], ranks)
+    whole, broken = (workspace(tmp_path / kind, spec, **blobs()) for kind in ("whole", "broken"))
+    assert nursery.run(whole, ranks) == [0] * ranks, log(whole)
+    running = nursery.start(broken, ranks)
+    running.reached(15)
+    running.signal(signal.SIGTERM)
+    assert set(running.wait()) <= {0, 75}, log(broken)
+    if finished(broken).reason == "preempted":
+        assert nursery.run(broken, ranks) == [0] * ranks, log(broken)
+        assert any(isinstance(event, Started) and event.step > 0 for event in events(broken))
+    assert finished(broken).metrics == finished(whole).metrics
+    assert series(broken) == series(whole)
+    for file in ("model.safetensors", "optimizer.safetensors"):
+        assert same_bits(final_checkpoint(broken) / file, final_checkpoint(whole) / file)
+
+
+@pytest.mark.parametrize("name", JOBS)
+def test_two_ranks_learn_what_one_learns(name: str, nursery: Nursery, tmp_path: Path) -> None:
+    """Without what looks at a batch as a whole, or draws random numbers."""
+    model = dict(JOBS[name]["model"]) | ({"dropout": 0.0, "normalization": {"type": "group"}} if name == "network" else {})
+    if name == "stack":
+        model["layers"] = [{key: value for key, value in layer.items() if key != "dropout"} for layer in model["layers"]]
+    spec = JOBS[name] | {"model": model, "optimizer": {"type": "sgd", "lr": 0.05}}
+    homes = []
+    for ranks in (1, 2):
+        homes.append(workspace(tmp_path / f"{ranks}", _on(spec, ranks), **blobs()))
+        assert nursery.run(homes[-1], ranks) == [0] * ranks, log(homes[-1])
+    one, two = (tensors(final_checkpoint(home) / "model.safetensors") for home in homes)
+    assert one.keys() == two.keys()
+    for key, value in one.items():
+        np.testing.assert_allclose(value.numpy(), two[key].numpy(), rtol=0, atol=2e-6)
+
+
+def test_shared_weights_are_saved_once_and_serve_every_part(nursery: Nursery, tmp_path: Path) -> None:
+    home = workspace(tmp_path / "run", STACK, **blobs())
+    assert nursery.run(home) == [0], log(home)
+    names = set(tensors(final_checkpoint(home) / "model.safetensors"))
+    assert "6.q.weight" in names
+    assert not any(name.startswith("7.") for name in names)
+    model = load(final_checkpoint(home)).model
+    first, second = model[6], model[7]  # type: ignore[index]  # a Sequential
+    assert first.q.weight.data_ptr() == second.q.weight.data_ptr()
+    assert torch.equal(first.q.weight.detach(), tensors(final_checkpoint(home) / "model.safetensors")["6.q.weight"])
