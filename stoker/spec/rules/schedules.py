@@ -96,7 +96,7 @@ SCHEDULE_RULES = (
         "the learning rate can fall after {needed} steps at the earliest, but the run has {total}", "lower patience or `evaluation.interval`",
     ),
     Rule(
-        "milestones-in-order", "R", ("/schedule", *RUN_READS), milestones_in_order,
+        "schedule-milestones", "R", ("/schedule", *RUN_READS), milestones_in_order,
         "a milestone after {step} steps is not between steps {before} and {total}",
         "name moments within the run, after its warm-up, in ascending order",
     ),

@@ -13,7 +13,6 @@ from tests.support.trainer_runs import (
     blobs,
     events,
     final_checkpoint,
-    finished,
     log,
     same_bits,
     series,
@@ -34,8 +33,8 @@ SPEC: Json = {
 STILL = [{"pattern": "*", "lr_scale": 0.0}]
 
 
-def _train(nursery: Nursery, home: Path, spec: Json, ranks: int = 1, **arrays: Any) -> Path:
-    workspace(home, spec, **(arrays or blobs()))
+def _train(nursery: Nursery, home: Path, spec: Json, ranks: int = 1, data: Any = None) -> Path:
+    workspace(home, spec, **(data or blobs()))
     assert nursery.run(home, ranks) == [0] * ranks, log(home)
     return home
 
@@ -59,8 +58,8 @@ def test_the_first_step_of_sgd_is_the_rate_times_the_gradient(nursery: Nursery, 
         "training": {"max_steps": 1, "batch_size": 8},
     }
     sgd = {"type": "sgd", "lr": 0.125}
-    start = _weights(_train(nursery, tmp_path / "still", spec | {"optimizer": sgd | {"param_groups": STILL}}, **data))
-    moved_home = _train(nursery, tmp_path / "moved", spec | {"optimizer": sgd}, **data)
+    start = _weights(_train(nursery, tmp_path / "still", spec | {"optimizer": sgd | {"param_groups": STILL}}, data=data))
+    moved_home = _train(nursery, tmp_path / "moved", spec | {"optimizer": sgd}, data=data)
     after = _weights(moved_home)
     names = sorted(start, key=lambda name: start[name].ndim)
     bias, weight = (start[name].astype(np.float64) for name in names)
