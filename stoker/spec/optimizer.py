@@ -113,6 +113,22 @@ class RAdam(Moments):
     """Take weight decay times the learning rate off each weight, past the moments, as adamw does."""
 
 
+class Adamax(Moments):
+    """Adam measured by the largest gradient instead of their squares (Kingma and Ba 2015, section 7)."""
+
+    type: Literal["adamax"] = "adamax"
+    """Which optimizer this is."""
+    lr: Annotated[Positive, Knob(affects=("quality",), rows=("OPT-02", "OPT-17"))] = 2e-3
+    """Peak learning rate; the schedule multiplies it."""
+    beta2: Annotated[Decay, Knob(affects=("quality",), rows=("OPT-07",))] = 0.999
+    """Decay of the largest gradient seen."""
+    eps: Annotated[Positive, Knob(affects=("quality",), rows=("OPT-08",))] = 1e-8
+    """Added to the size of each gradient."""
+
+    def remembered(self, shape: Shape, treatment: Treatment) -> Mapping[str, Shape]:
+        return {"step": (), "exp_avg": shape, "exp_inf": shape}
+
+
 class RMSprop(Grouped):
     """Gradients divided by the root of the moving average of their squares (Tieleman and Hinton 2012)."""
 
@@ -289,6 +305,6 @@ class Muon(Grouped):
 
 
 Optimizer = Annotated[
-    SGD | Adam | AdamW | NAdam | RAdam | RMSprop | Adagrad | Adadelta | Adafactor | Lion | Muon,
+    SGD | Adam | AdamW | NAdam | RAdam | Adamax | RMSprop | Adagrad | Adadelta | Adafactor | Lion | Muon,
     Field(discriminator="type"),
 ]

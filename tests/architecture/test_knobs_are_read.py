@@ -500,7 +500,7 @@ JOBS |= {
 }
 OPTIMIZERS: list[dict[str, Any]] = [
     {"type": "adam", "weight_decay": 0.1, "param_groups": [{"pattern": "*.bias", "weight_decay": 0.0}]},
-    *({"type": kind} for kind in ("nadam", "radam", "rmsprop", "adagrad", "adadelta", "adafactor", "lion", "muon")),
+    *({"type": kind} for kind in ("nadam", "radam", "adamax", "rmsprop", "adagrad", "adadelta", "adafactor", "lion", "muon")),
 ]
 JOBS |= {
     f"moved_by_{optimizer['type']}": (

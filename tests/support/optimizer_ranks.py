@@ -26,6 +26,7 @@ OPTIMIZERS: list[dict[str, Any]] = [
     {"type": "adamw", "decay_norms_and_biases": False},
     {"type": "nadam", "weight_decay": 0.1},
     {"type": "radam", "beta2": 0.9, "weight_decay": 0.1},
+    {"type": "adamax", "weight_decay": 0.1},
     {"type": "rmsprop", "momentum": 0.9, "centered": True},
     {"type": "adagrad", "lr_decay": 0.1},
     {"type": "adadelta", "weight_decay": 0.1},

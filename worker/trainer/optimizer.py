@@ -11,6 +11,7 @@ from stoker.spec.optimizer import (
     Adafactor,
     Adagrad,
     Adam,
+    Adamax,
     AdamW,
     Companion,
     Lion,
@@ -71,6 +72,8 @@ def optimizer_of(spec: Optimizer, groups: Sequence[Group]) -> torch.optim.Optimi
             return torch.optim.RAdam(
                 groups, spec.lr, _betas(spec), spec.eps, decoupled_weight_decay=spec.decoupled, foreach=foreach
             )
+        case Adamax():
+            return torch.optim.Adamax(groups, spec.lr, _betas(spec), spec.eps, foreach=foreach)
         case RMSprop():
             return torch.optim.RMSprop(
                 groups, spec.lr, spec.rho, spec.eps, momentum=spec.momentum, centered=spec.centered, foreach=foreach

@@ -14,6 +14,7 @@ from stoker.spec.optimizer import (
     Adafactor,
     Adagrad,
     Adam,
+    Adamax,
     AdamW,
     Companion,
     Lion,
@@ -97,6 +98,16 @@ def radam(spec: RAdam, w: Array) -> Iterator[Array]:
             r = math.sqrt((length - 4) * (length - 2) * longest / ((longest - 4) * (longest - 2) * length))
             first = first * r * math.sqrt(1 - spec.beta2**t) / (np.sqrt(v) + spec.eps)
         w = w - spec.lr * first
+        yield w
+
+
+def adamax(spec: Adamax, w: Array) -> Iterator[Array]:
+    m, largest, t = np.zeros_like(w), np.zeros_like(w), 0
+    while True:
+        t += 1
+        g = gradient(w) + spec.weight_decay * w
+        m, largest = spec.beta1 * m + (1 - spec.beta1) * g, np.maximum(spec.beta2 * largest, np.abs(g) + spec.eps)
+        w = w - spec.lr / (1 - spec.beta1**t) * m / largest
         yield w
 
 
@@ -198,6 +209,8 @@ CASES: dict[str, tuple[Any, Callable[..., Iterator[Array]]]] = {
     "radam": (RAdam(lr=0.01), radam),
     "radam-all": (RAdam(lr=0.01, beta1=0.8, beta2=0.9, eps=1e-3, weight_decay=0.1), radam),
     "radam-decoupled": (RAdam(lr=0.01, beta2=0.9, weight_decay=0.1, decoupled=True), radam),
+    "adamax": (Adamax(lr=0.01), adamax),
+    "adamax-all": (Adamax(lr=0.01, beta1=0.8, beta2=0.9, eps=0.1, weight_decay=0.1), adamax),
     "rmsprop": (RMSprop(lr=0.01), rmsprop),
     "rmsprop-rho": (RMSprop(lr=0.01, rho=0.95), rmsprop),
     "rmsprop-eps": (RMSprop(lr=0.01, eps=0.1), rmsprop),
@@ -311,7 +324,7 @@ def test_momentum_decay_moves_nadam() -> None:
     assert np.abs(slow - fast).max() > 1e-3
 
 
-ADAPTIVE = (Adam(), NAdam(), RMSprop(), Adagrad(), Adafactor(), Adadelta(), Lion())
+ADAPTIVE = (Adam(), NAdam(), Adamax(), RMSprop(), Adagrad(), Adafactor(), Adadelta(), Lion())
 
 
 @pytest.mark.parametrize("spec", ADAPTIVE, ids=lambda spec: spec.type)
