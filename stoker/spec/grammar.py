@@ -97,6 +97,8 @@ def _field(name: str, info: FieldInfo, hint: Any) -> Field:
     default = None if info.is_required() else info.get_default(call_default_factory=True, validated_data={})
     if isinstance(default, BaseModel):
         default = default.model_dump(mode="json")
+    if isinstance(default, tuple):
+        default = [each.model_dump(mode="json") if isinstance(each, BaseModel) else each for each in default]
     knob = next((extra for extra in _extras(hint) if isinstance(extra, Knob)), Knob())
     doc = " ".join((info.description or "").split())
     return Field(name, shape_of(hint), _nullable(hint), info.is_required(), default, doc, knob)
