@@ -244,6 +244,7 @@ BROKEN: dict[str, Broken] = {
     "recomputation-needs-blocks": Broken("table", "/activation_checkpointing/type", {"activation_checkpointing": {"type": "full"}}),
     "recomputation-beyond-blocks": Broken("text", "/activation_checkpointing/every", {"activation_checkpointing": {"type": "selective", "every": 9}}),
     "adafactor-in-parts": Broken("table", "/optimizer/type", {"optimizer": {"type": "adafactor"}, "distributed": {"strategy": "fsdp", "processes_per_node": 2}}),
+    "muon-in-the-host": Broken("table", "/distributed/offload", {"optimizer": {"type": "muon"}, "distributed": {"strategy": "fsdp", "processes_per_node": 2, "offload": "parameters"}, "resources": {"device": "cuda"}}),
     "adafactor-in-fp16": Broken("table", "/precision/mode", {"optimizer": {"type": "adafactor"}, "precision": {"mode": "fp16_pure"}, "resources": {"device": "cuda"}}),
     "plateau-needs-validation": Broken("table", "/schedule/type", {"schedule": {"type": "plateau", "patience": 0}, "data.split": {"validation": 0}}),
     "plateau-too-late": Broken("table", "/schedule/patience", {"schedule": {"type": "plateau"}}),

@@ -72,7 +72,11 @@ def test_wsd_is_flat_and_then_falls_to_min_lr_at_the_last_step(shape: Any) -> No
     rate = build_schedule(spec, 1.0, total=40, per_epoch=10).rate
     assert [rate(k) for k in range(4)] == pytest.approx([0.2, 0.4, 0.6, 0.8])
     assert {rate(k) for k in range(4, 30)} == {1.0}
-    curves = {"linear": lambda t: 1 - t, "cosine": lambda t: (1 + math.cos(math.pi * t)) / 2, "sqrt": lambda t: 1 - t**0.5}
+    curves: dict[str, Callable[[float], float]] = {
+        "linear": lambda t: 1 - t,
+        "cosine": lambda t: (1 + math.cos(math.pi * t)) / 2,
+        "sqrt": lambda t: 1 - t**0.5,
+    }
     for k in range(30, 40):
         assert rate(k) == pytest.approx(0.1 + 0.9 * curves[shape]((k - 29) / 10), abs=1e-12)
     assert rate(39) == pytest.approx(0.1)
