@@ -131,6 +131,12 @@ CONTENTS: dict[str, TableFacts | TextFacts | ImageFacts | ArrayFacts] = {
     "rows.parquet": TableFacts(format="parquet", rows=ROWS, columns=NUMBERS),
     "words.txt": TextFacts(bytes=len(WORDS), characters=len(WORDS), distinct_characters=len(set(WORDS))),
     "pictures": ImageFacts(counts={"cat": 30, "dog": 30}, height=8, width=8),
+    "sequences": ArrayFacts(
+        files={
+            "x.npy": ArrayFile(dtype="<f4", shape=(ROWS, 6, 4)),
+            "y.npy": ArrayFile(dtype="<i8", shape=(ROWS,), distinct=3, counts=CLASSES),
+        }
+    ),
     "x.npy": ArrayFacts(
         files={
             "x.npy": ArrayFile(dtype="<f4", shape=(ROWS, 2, 12, 12)),
@@ -162,7 +168,8 @@ def _write(folder: Path, kind: str) -> None:
                 path.parent.mkdir(exist_ok=True)
                 Image.fromarray(random.integers(0, 255, (8, 8), np.uint8)).save(path)
         case _:
-            np.save(folder / "x.npy", random.standard_normal((ROWS, 2, 12, 12), np.float32))
+            shape = (ROWS, 6, 4) if kind == "sequences" else (ROWS, 2, 12, 12)
+            np.save(folder / "x.npy", random.standard_normal(shape, np.float32))
             np.save(folder / "y.npy", classes)
 
 
@@ -474,6 +481,15 @@ JOBS: dict[str, tuple[str, dict[str, Any]]] = {
         "words.txt",
         _text_job(SMALL_GPT | {"type": "transformer_encoder", "segments": 2, "embedding_norm": True, "head_transform": True})
         | {"task": {"type": "masked_lm"}},
+    ),
+    "sequences": (
+        "sequences",
+        {
+            "task": {"type": "classification"},
+            "model": SMALL_GPT | {"type": "transformer_encoder", "pooling": "first", "pooler": True},
+            "data": _source("arrays"),
+            "training": {"max_steps": 2, "batch_size": 8},
+        },
     ),
     "bpe": (
         "words.txt",

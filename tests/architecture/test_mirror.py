@@ -93,6 +93,7 @@ MACHINERY = {
     "data/description": "what a data set taught the run",
     "data/samples": "what every source becomes",
     "data/masked": "the part of masked_lm that hides tokens",
+    "loss/masked": "the part of masked_lm that counts hidden tokens alone",
     "data/images": "the part of data.source that reads pictures",
     "data/table": "the part of data.source that reads tables",
 }

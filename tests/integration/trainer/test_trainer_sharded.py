@@ -151,6 +151,7 @@ MODERN: Json = {
     "tie_embeddings": False,
 }
 SINES: Json = {**GPT["model"], "position": {"type": "sinusoidal"}, "norm_placement": "post"}
+BENT: Json = {**GPT["model"], "window": 5, "attention_softcap": 4.0, "final_softcap": 6.0, "value_dim": 6, "gated_ffn": True}
 
 
 @pytest.mark.parametrize("name", TENSOR)
@@ -161,7 +162,7 @@ def test_cut_layers_equal_whole_ones(name: str, nursery: Nursery, alone: Callabl
 
 
 @pytest.mark.parametrize("name", ["ddp-sp", "fsdp-tp"])
-@pytest.mark.parametrize("model", [MODERN, SINES], ids=["modern", "sines"])
+@pytest.mark.parametrize("model", [MODERN, SINES, BENT], ids=["modern", "sines", "bent"])
 def test_any_decoder_can_be_cut(model: Json, name: str, nursery: Nursery, alone: Callable[[Json], Path], tmp_path: Path) -> None:
     ranks, distributed = TENSOR[name]
     spec = GPT | {"model": model}

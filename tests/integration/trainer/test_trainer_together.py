@@ -120,6 +120,7 @@ PIPES: dict[str, tuple[Json, int, Json]] = {
         2,
         {"microbatches": 4},
     ),
+    "bent": (_model(embedding_size=12, final_softcap=5.0, position={"type": "alibi"}, window=4), 2, {"microbatches": 2}),
     "four-stages": (SIX, 4, {"degree": 4, "microbatches": 4}),
 }
 

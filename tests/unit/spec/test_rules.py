@@ -49,6 +49,8 @@ NORM = {"type": "norm", "kind": "batch"}
 LESSON: Json = {"teacher": {"job": "job_1", "checkpoint": 3}}
 
 
+MASKED: Json = {"task": {"type": "masked_lm"}, "model.type": "transformer_encoder"}
+
 
 def tasks(which: Json | None = None, where: Json | None = None, **more: Any) -> Json:
     """A job of two tasks, with changes to either and beside them."""
@@ -287,6 +289,15 @@ BROKEN: dict[str, Broken] = {
     "servers-on-one-node": Broken("table", "/distributed/nodes", {"distributed": {"strategy": "parameter_server", "nodes": 3, "processes_per_node": 1}}),
     "servers-out-of-step": Broken("table", "/distributed/consistency", {"distributed": {"strategy": "parameter_server", "consistency": {"mode": "async"}}}),
     "servers-agreement": Broken("table", "/debug/spike", {"distributed": {"strategy": "parameter_server", "consistency": {"mode": "async"}}, "debug": {"spike": {}}}, None, ("servers-out-of-step", "spike-window-too-long")),
+    "position-table": Broken("text", "/model/position/max_length", {"model.position": {"type": "learned", "max_length": 4}}),
+    "ntk-dimensions": Broken("text", "/model/position/scaling", {"model.position": {"type": "rope", "dim": 2, "scaling": {"type": "ntk"}}}),
+    "mask-shares": Broken("text", "/task/masked_share", MASKED | {"task": {"type": "masked_lm", "random_share": 0.3}}),
+    "encoder-inputs": Broken("table", "/model/type", {"model": {"type": "transformer_encoder"}}),
+    "encoder-head": Broken("text", "/model/pooler", MASKED | {"model.pooler": True}),
+    "embedding-of-numbers": Broken("stack", "/model/embedding_size", {"model": {"type": "transformer_encoder", "embedding_size": 8}, "task.num_classes": 5}, arrays((150, 6, 4))),
+    "batch-norm-sees-ahead": Broken("text", "/model/normalization", {"model.normalization": {"type": "batch"}}),
+    "batch-norm-computed-twice": Broken("text", "/activation_checkpointing/type", MASKED | {"model.normalization": {"type": "batch"}, "activation_checkpointing": {"type": "full"}}),
+    "transformer-cut": Broken("text", "/model/window", {"model.window": 3, "distributed": {"strategy": "ddp", "context_parallel": {}}}),
     "context-parallel-teacher": Broken("text", "/training/distillation", {"training.distillation": LESSON, "distributed": {"strategy": "ddp", "context_parallel": {}}}, None, ("teacher-memory-unplanned",)),
     "ddp-one-rank": Broken("table", "/distributed/processes_per_node", {"distributed": {"strategy": "ddp", "processes_per_node": 1}}),
     "rollback-of-shards": Broken("table", "/debug/nan_policy", {"debug": {"nan_policy": {"type": "rollback"}}, "distributed": {"strategy": "fsdp", "nodes": 2}}),
@@ -402,6 +413,14 @@ MORE: dict[str, tuple[str, Json, DatasetFacts | None, set[str]]] = {
     "the companion in fp16": ("table", {"optimizer": {"type": "muon"}, "precision": {"mode": "fp16_pure"}, "resources": {"device": "cuda"}}, None, {"fp16-moments"}),
     "muon in parts": ("table", {"optimizer": {"type": "muon"}, "distributed": {"strategy": "fsdp", "processes_per_node": 2}}, None, set()),
     "nesterov": ("table", {"optimizer": {"type": "sgd", "nesterov": True, "momentum": 0.9}}, None, set()),
+    "alibi in stages": ("text", {"model.position": {"type": "alibi"}, "model.tie_embeddings": False, "distributed": {"strategy": "ddp", "processes_per_node": 2, "pipeline_parallel": {"microbatches": 2}}}, None, set()),
+    "alibi in cut layers": ("text", {"model.position": {"type": "alibi"}, "distributed": {"strategy": "ddp", "processes_per_node": 2, "tensor_parallel": {"degree": 2}}}, None, {"transformer-cut"}),
+    "a window in cut layers": ("text", {"model.window": 3, "model.attention_softcap": 9.0, "distributed": {"strategy": "ddp", "processes_per_node": 2, "tensor_parallel": {"degree": 2}}}, None, set()),
+    "an encoder tells no future": ("text", {"model.type": "transformer_encoder"}, None, {"model-fits-task"}),
+    "a decoder fills nothing in": ("text", {"task": {"type": "masked_lm"}}, None, {"model-fits-task"}),
+    "hidden bytes have no bits": ("text", MASKED | {"evaluation": {"metrics": ["bits_per_byte"]}}, None, {"metric-fits-task"}),
+    "an encoder of steps": ("stack", {"model": {"type": "transformer_encoder", "pooler": True}, "task.num_classes": 5}, arrays((150, 6, 4)), set()),
+    "an encoder in cut layers": ("text", MASKED | {"distributed": {"strategy": "ddp", "processes_per_node": 2, "tensor_parallel": {"degree": 2}}}, None, {"tensor-parallel-fits-model"}),
     "odd rope": ("text", {"model.key_dim": 7, "model.position": {"type": "rope"}}, None, {"rope-dim"}),
     "key_dim instead of divisible heads": ("text", {"model.num_heads": 5, "model.key_dim": 8}, None, set()),
     "depth scaling with a residual": ("stack", {"model.init": {"type": "normal", "residual_scaling": "depth"}, **stack({"type": "residual", "layers": [{**CONV, "channels": 3}]}, FLAT, END)}, None, set()),
