@@ -18,7 +18,7 @@ class Csv(Spec):
     dataset: Annotated[DatasetRef, Knob(rows=("DATA-01",))]
     """Data set by name, or `name@version`; without a version the newest at submit."""
     columns: Annotated[tuple[Column, ...] | None, Knob("columns", ("memory", "quality"))] = None
-    """Feature columns, in this order; unset, every column but the target."""
+    """Feature columns, in this order; unset, every column but target and weight."""
     delimiter: Annotated[Literal[",", ";", "\t", "|"], Knob("character")] = ","
     """What separates two cells."""
 
@@ -31,7 +31,7 @@ class Parquet(Spec):
     dataset: Annotated[DatasetRef, Knob(rows=("DATA-01",))]
     """Data set by name, or `name@version`; without a version the newest at submit."""
     columns: Annotated[tuple[Column, ...] | None, Knob("columns", ("memory", "quality"))] = None
-    """Feature columns, in this order; unset, every column but the target."""
+    """Feature columns, in this order; unset, every column but target and weight."""
 
 
 class Text(Spec):
