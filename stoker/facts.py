@@ -60,6 +60,15 @@ class ArrayFacts(Facts):
     files: dict[str, ArrayFile]
 
 
+class WeightFacts(Facts):
+    """Weights that other programs made, to start from; no run learns from them."""
+
+    kind: Literal["weights"] = "weights"
+    tensors: int
+    parameters: int
+    """Numbers in all of them."""
+
+
 class DatasetFacts(Facts):
     """One version of a data set."""
 
@@ -68,4 +77,4 @@ class DatasetFacts(Facts):
     digest: str
     """SHA-256 of the manifest: the identity of the content."""
     bytes: int
-    content: TableFacts | TextFacts | ImageFacts | ArrayFacts
+    content: TableFacts | TextFacts | ImageFacts | ArrayFacts | WeightFacts

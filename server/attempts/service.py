@@ -23,6 +23,7 @@ from server.db import utcnow
 from server.errors import Refusal, not_found, problem
 from server.events.service import append_event
 from server.jobs import store as jobs
+from server.jobs.start import start_of
 from server.jobs.tables import Job
 from server.jobs.teacher import teacher_of
 from stoker.frames import Frame
@@ -85,7 +86,7 @@ def _claimed(session: Session, job: Job, attempt: Attempt, token: str, timers: T
         token=token,
         spec=applied(spec, attempt.remedy),
         devices=attempt.devices,
-        datasets=(DatasetFiles(ref=ref, files=files), *_teacher(session, spec)),
+        datasets=(DatasetFiles(ref=ref, files=files), *_teacher(session, spec), *start_of(session, job.project, spec)),
         resume=resumable,
         desired=_wish(job, attempt)[0],
         timers=Timers(

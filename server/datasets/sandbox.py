@@ -15,12 +15,12 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from server.blobs.store import BlobStore
 from server.errors import Refusal, problem, unavailable
 from stoker.errors import Finding
-from stoker.facts import ArrayFacts, ImageFacts, TableFacts, TextFacts
+from stoker.facts import ArrayFacts, ImageFacts, TableFacts, TextFacts, WeightFacts
 from stoker.protocol import BlobFile
 
 _ROOT = Path(__file__).resolve().parents[2]
-_CONTENT: TypeAdapter[TableFacts | TextFacts | ImageFacts | ArrayFacts] = TypeAdapter(
-    Annotated[TableFacts | TextFacts | ImageFacts | ArrayFacts, Field(discriminator="kind")]
+_CONTENT: TypeAdapter[TableFacts | TextFacts | ImageFacts | ArrayFacts | WeightFacts] = TypeAdapter(
+    Annotated[TableFacts | TextFacts | ImageFacts | ArrayFacts | WeightFacts, Field(discriminator="kind")]
 )
 
 
@@ -48,7 +48,7 @@ class Sandbox:
 
     def measure(
         self, store: BlobStore, files: Sequence[BlobFile], wanted: str | None, delimiter: str | None
-    ) -> TableFacts | TextFacts | ImageFacts | ArrayFacts:
+    ) -> TableFacts | TextFacts | ImageFacts | ArrayFacts | WeightFacts:
         """What the files hold.
 
         Raises 422 `dataset_rejected`, 415 `format_not_allowed`, 503 `busy_measuring` or `blob_unavailable`.

@@ -16,12 +16,12 @@ from server.datasets.tables import Dataset
 from server.db import new_id, utcnow
 from server.errors import not_found, problem
 from stoker.errors import Finding
-from stoker.facts import ArrayFacts, DatasetFacts, ImageFacts, TableFacts, TextFacts
+from stoker.facts import ArrayFacts, DatasetFacts, ImageFacts, TableFacts, TextFacts, WeightFacts
 from stoker.protocol import BlobFile
 from stoker.spec._base import Name
 from stoker.views import DatasetView, FileView
 
-Content = TableFacts | TextFacts | ImageFacts | ArrayFacts
+Content = TableFacts | TextFacts | ImageFacts | ArrayFacts | WeightFacts
 
 
 class UploadedFile(BaseModel):

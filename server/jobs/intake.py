@@ -38,7 +38,7 @@ async def submit(
         prepared = await runtime.db.read_together(prepare_all, Asked(who, project, document))
     else:
         prepared = await runtime.db.read(lambda s: prepare(s, who, project, document))
-    if "extends" not in document.value and prepared.source is None:
+    if "extends" not in document.value and prepared.lasting:
         _remember(mark, prepared)
     return await _write(runtime, Submission(prepared, gates, claim, False, runtime.settings.max_queued_jobs))
 

@@ -22,6 +22,7 @@ from server.db import Encoded, to_json, utcnow
 from server.errors import Refusal, problem, spec_problem
 from server.jobs import store
 from server.jobs.continued import Source, source_of
+from server.jobs.start import Begun, begun, unfit
 from server.jobs.teacher import Lesson, bound, misfits
 from server.jobs.views import whole_view
 from stoker.errors import Finding, SpecError
@@ -55,6 +56,8 @@ class Prepared:
     pinned: Pinned | None = None
     source: Source | None = None
     """The checkpoint that the job goes on from."""
+    lasting: bool = True
+    """Whether the same document means the same for as long as its data set has no newer version."""
 
     def renamed(self, name: str) -> "Prepared":
         """The same, filed under a name unless the document has one."""
@@ -147,15 +150,17 @@ def prepare(session: Session, who: Principal, project: str, document: Document) 
     lesson = bound(session, who, project, value)
     document = replace(document, value=lesson.value)
     text += orjson.dumps(lesson.value["training"]) if lesson.spec is not None else b""
+    start = begun(session, who, project, document.value)
+    document = replace(document, value=start.value)
     document, source = source_of(session, who, project, document)
-    if source is not None:  # it may be let go any moment, so nothing is remembered
-        return _prepare(project, value, document, lesson, facts, pinned, source)
+    if source is not None or start.found:  # it may be let go any moment, so nothing is remembered
+        return replace(_prepare(project, value, document, lesson, start, facts, pinned, source), lasting=False)
     key = (project, hashlib.sha256(text).hexdigest(), f"{pinned}:{facts.digest}" if facts else "")
     with _cache_lock:
         known = _cache.get(key)
     if known is not None:
         return known
-    prepared = _prepare(project, value, document, lesson, facts, pinned)
+    prepared = _prepare(project, value, document, lesson, start, facts, pinned)
     with _cache_lock:
         _cache[key] = prepared
         if len(_cache) > _CACHED:
@@ -222,6 +227,7 @@ def _prepare(
     submitted: dict[str, Any],
     document: Document,
     lesson: Lesson,
+    start: Begun,
     facts: DatasetFacts | None,
     pinned: Pinned | None,
     source: Source | None = None,
@@ -229,8 +235,11 @@ def _prepare(
     try:
         resolved = resolve(document, facts)
         if facts is None:
-            raise SpecError([_no_dataset(), *lesson.findings])
-        if found := [*lesson.findings, *(misfits(resolved.spec, lesson.spec) if lesson.spec is not None else ())]:
+            raise SpecError([_no_dataset(), *lesson.findings, *start.findings])
+        found = [*lesson.findings, *start.findings]
+        found += misfits(resolved.spec, lesson.spec) if lesson.spec is not None else []
+        found += unfit(resolved.spec, start.spec) if start.spec is not None else []
+        if found:
             raise SpecError(found)
         predicted = plan(resolved.spec, facts, teacher=lesson.spec)
         if source is not None:

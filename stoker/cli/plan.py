@@ -7,6 +7,7 @@ from stoker.cli.connection import connect
 from stoker.cli.terminal import out
 from stoker.errors import Finding, Invalid
 from stoker.plan import Plan
+from stoker.plan.prediction import ParametersView
 
 
 def plan(file: source.JobFile, override: source.Overrides = None, fields: emit.Fields = None) -> None:
@@ -41,6 +42,11 @@ PARTS = (
 """Of the memory of a rank."""
 
 
+def _learned(parameters: ParametersView) -> str:
+    few = parameters.trainable is not None and parameters.trainable != parameters.total
+    return f", of which {parameters.trainable:,} learn" if few else ""
+
+
 def draw(console: Console, predicted: Plan, digest: str) -> None:
     """For a person."""
     say = console.print
@@ -49,7 +55,7 @@ def draw(console: Console, predicted: Plan, digest: str) -> None:
     total = predicted.flops.total_flops
     batch, steps, memory = predicted.batch, predicted.steps, predicted.memory
     rows = {
-        "parameters": f"{predicted.parameters.total:,}  ({parts})",
+        "parameters": f"{predicted.parameters.total:,}{_learned(predicted.parameters)}  ({parts})",
         "samples": f"{predicted.samples.train:,} train, {predicted.samples.validation:,} validation, {predicted.samples.test:,} test",
         "batch": f"{batch.size} = {batch.micro} x {batch.accumulation} accumulated x {batch.ranks} ranks",
         "steps": f"{words.count(steps.total)}  ({steps.per_epoch:,} per epoch)"

@@ -6,6 +6,7 @@ from typing import assert_never
 from stoker.errors import Finding, SpecError
 from stoker.plan.decoder import play_decoder
 from stoker.plan.encoder import play_encoder
+from stoker.plan.finetune import finetune
 from stoker.plan.heads import play_heads, play_losses
 from stoker.plan.known import Known
 from stoker.plan.layers import play_cnn, play_layers
@@ -57,6 +58,7 @@ def draw(spec: JobSpec, known: Known, batch: int) -> Tape:
         case _:
             assert_never(spec.model)
     share(tape, spec.model.sharing)
+    finetune(tape, spec.initialization.finetune)
     if isinstance(spec.task, MultiTask):
         play_losses(tape, spec.task, play_heads(tape, spec.task, out))
         return tape

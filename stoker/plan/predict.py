@@ -6,6 +6,7 @@ from stoker.plan.alternatives import alternatives_of
 from stoker.plan.checkpoint import checkpoint_of
 from stoker.plan.choice import choose, rank_limit
 from stoker.plan.draw import draw
+from stoker.plan.finetune import refuse_idle_patterns
 from stoker.plan.known import Known, known_of
 from stoker.plan.limits import LIMITS, Limits, refuse_memory, refuse_parameters
 from stoker.plan.memory import memory_of, teacher_bytes
@@ -42,6 +43,7 @@ def plan(
         spec, strategy = choice.spec, choice.reason
     tape = draw(spec, known, batch.micro)
     refuse_parameters(spec, tape, limits)
+    refuse_idle_patterns(spec.initialization.finetune, tape)
     refuse_idle_groups(spec, tape)
     memory = memory_of(spec, known, tape, batch, taught)
     refuse_memory(spec, tape, memory, limits)
@@ -116,7 +118,9 @@ def _parameters(tape: Tape) -> ParametersView:
     for weight in tape.weights:
         parts[weight.part] = parts.get(weight.part, 0) + weight.size
     return ParametersView(
-        total=sum(parts.values()), parts=tuple(PartView(name=name, parameters=count) for name, count in parts.items())
+        total=sum(parts.values()),
+        trainable=sum(w.size for w in tape.learned),
+        parts=tuple(PartView(name=name, parameters=count) for name, count in parts.items()),
     )
 
 

@@ -27,6 +27,8 @@ class PartView(View):
 
 class ParametersView(View):
     total: int
+    trainable: int | None = None
+    """Those that learn; null in a plan that was made before the two were told apart."""
     parts: tuple[PartView, ...]
     """In the order of the model."""
 

@@ -19,7 +19,7 @@ def each(weights: list[Weight]) -> list[Weight]:
 def remembered(spec: JobSpec, tape: Tape) -> list[Weight]:
     """Tensors named `<weight>.<kind>`; those without dimension are a float32."""
     optimizer = spec.optimizer
-    weights = each(tape.weights) if optimizer.asks_names else tape.weights
+    weights = each(tape.learned) if optimizer.asks_names else tape.learned
     treatments = optimizer.treatments((weight.name, weight.shape) for weight in weights)
     return [
         replace(weight, name=f"{weight.name}.{kind}", shape=shape, item=weight.item if shape else FP32)
@@ -33,7 +33,7 @@ def refuse_idle_groups(spec: JobSpec, tape: Tape) -> None:
     groups = spec.optimizer.param_groups
     if not groups:
         return
-    names = [weight.name for weight in each(tape.weights)]
+    names = [weight.name for weight in each(tape.learned)]
     findings = [
         Finding(
             pointer=f"/optimizer/param_groups/{index}/pattern",

@@ -57,6 +57,8 @@ class Weight:
     copies: int = 1
     item: int = FP32
     """Bytes per element."""
+    places: int = 0
+    """Of a linear layer, how often each sample goes through it; 0 for any other weight."""
 
     @property
     def size(self) -> int:
@@ -93,6 +95,18 @@ class Tape:
     """What the head reads."""
     windows: int = 1
     """Backward passes of one micro-batch: windows of time, where a sequence is learned in pieces."""
+
+    frozen: frozenset[str] = frozenset()
+    """Names of weights that never learn."""
+
+    @property
+    def learned(self) -> list[Weight]:
+        """Weights that have gradients and an optimizer's state."""
+        return [weight for weight in self.weights if weight.name not in self.frozen] if self.frozen else self.weights
+
+    @property
+    def learned_bytes(self) -> int:
+        return sum(weight.size * weight.item for weight in self.learned)
 
     @property
     def parameters(self) -> int:
@@ -171,8 +185,8 @@ class Tape:
             self.keep(self.head_input)
         self.high = max(high, self.activation_bytes + int(work * min(1.0, share)) + beside)
 
-    def learn(self, part: str, name: str, shape: Shape, item: int | None = None) -> None:
-        self.weights.append(Weight(name, shape, part, self.copies, item or self.word))
+    def learn(self, part: str, name: str, shape: Shape, item: int | None = None, *, places: int = 0) -> None:
+        self.weights.append(Weight(name, shape, part, self.copies, item or self.word, places))
 
     def remember(self, part: str, name: str, shape: Shape) -> None:
         """A buffer."""
@@ -186,7 +200,7 @@ class Tape:
         """Over the last dimension; `tied` when its weight is one that is learned elsewhere."""
         width, places = value.shape[-1], value.size // value.shape[-1]
         if not tied:
-            self.learn(part, f"{name}.weight", (units, width))
+            self.learn(part, f"{name}.weight", (units, width), places=places)
         if bias:
             self.learn(part, f"{name}.bias", (units,))
         self._product(value, 2 * places * width * units, width * units)

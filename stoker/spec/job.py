@@ -11,6 +11,7 @@ from stoker.spec.data import Data
 from stoker.spec.debug import Debug
 from stoker.spec.distributed import Distributed, Single
 from stoker.spec.evaluation import Evaluation
+from stoker.spec.initialization import Initialization
 from stoker.spec.interpretability import Interpretability
 from stoker.spec.logging import Logging
 from stoker.spec.loss import Loss
@@ -46,6 +47,8 @@ class JobSpec(Spec):
     """What is to be learned."""
     model: Model
     """The architecture."""
+    initialization: Initialization = Initialization()
+    """What the run begins with, and which of it learns."""
     data: Data
     """What it learns from."""
     loss: Annotated[Loss | None, Knob(affects=("quality",))] = None

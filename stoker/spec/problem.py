@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import assert_never
 
-from stoker.facts import ArrayFacts, DatasetFacts, ImageFacts, TableFacts, TextFacts
+from stoker.facts import ArrayFacts, DatasetFacts, ImageFacts, TableFacts, TextFacts, WeightFacts
 from stoker.spec.arithmetic import Sizes, split_sizes, windows
 from stoker.spec.data import Arrays, Bpe, ByteTokenizer, CharTokenizer, Csv, ImageFolder, Parquet, Text
 from stoker.spec.data.tokenizer import Tokenizer
@@ -57,7 +57,7 @@ def _outputs(spec: JobSpec, vocab: int | None) -> int | None:
             assert_never(spec.task)
 
 
-Content = TableFacts | TextFacts | ImageFacts | ArrayFacts | None
+Content = TableFacts | TextFacts | ImageFacts | ArrayFacts | WeightFacts | None
 
 
 def _input_shape(spec: JobSpec, content: Content) -> tuple[int, ...] | None:
@@ -122,7 +122,7 @@ def total_samples(spec: JobSpec, content: Content) -> int | None:
             source = spec.data.source
             file = files.get(source.inputs) if isinstance(source, Arrays) else None
             return file.shape[0] if file is not None and file.shape else None
-        case TextFacts() | None:
+        case TextFacts() | WeightFacts() | None:
             return None
         case _:
             assert_never(content)
@@ -141,7 +141,7 @@ def class_counts(spec: JobSpec, content: Content) -> dict[str, int] | None:
             source = spec.data.source
             file = files.get(source.targets) if isinstance(source, Arrays) else None
             return None if file is None else file.counts
-        case TextFacts() | None:
+        case TextFacts() | WeightFacts() | None:
             return None
         case _:
             assert_never(content)

@@ -14,11 +14,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
+from safetensors.numpy import save_file
 
 from stoker.facts import ArrayFacts, ArrayFile, ColumnFacts, DatasetFacts, ImageFacts, TableFacts, TextFacts
 from stoker.spec import JobSpec
 from stoker.spec._base import Spec
 from stoker.spec.automatic import completed
+from stoker.spec.initialization import Pretrained
 
 ROOT = Path(__file__).parents[2]
 CHOICES = ("type", "strategy")
@@ -37,6 +39,7 @@ ELSEWHERE = {
     "Resources.memory_gb": "what the scheduler places",
     "CheckpointRef.job": "the server finds the checkpoint and hands it over",
     "CheckpointRef.checkpoint": "read where a run goes on from another job's checkpoint",
+    "Warm.checkpoint": "read where a run starts from another job's checkpoint",
     "Resources.placement": "what the scheduler places",
     "CNN.preset": "written out before there is a spec",
     "TransformerDecoder.preset": "written out before there is a spec",
@@ -502,6 +505,42 @@ JOBS: dict[str, tuple[str, dict[str, Any]]] = {
         },
     ),
 }
+JOBS["tuned"] = (
+    "rows.csv",
+    {
+        "task": {"type": "classification", "target": "y"},
+        "model": {"type": "mlp", "hidden_sizes": [4, 4]},
+        "initialization": {
+            "start": {"type": "pretrained", "source": "weights@1", "strict": False, "exclude_keys": ["2.*"], "reset_head": True},
+            "overrides": [
+                {"pattern": "2", "init": {"type": "constant"}},
+                {"pattern": "0", "init": {"type": "normal"}},
+            ],
+            "finetune": {
+                "freeze": ["0.*"],
+                "unfreeze_at": [
+                    {"pattern": "2.weight", "at": {"steps": 1}},
+                    {"pattern": "2.bias", "at": {"epochs": 1}},
+                    {"pattern": "0.weight", "at": {"tokens": 100}},
+                ],
+                "layer_lr_decay": 0.5,
+            },
+        },
+        "data": _source("csv", delimiter=";"),
+        "training": {"max_steps": 2, "batch_size": 8},
+    },
+)
+JOBS["adapted"] = (
+    "rows.csv",
+    {
+        "task": {"type": "classification", "target": "y"},
+        "model": {"type": "mlp", "hidden_sizes": [4]},
+        "initialization": {"finetune": {"adapter": {"type": "lora", "rank": 2, "targets": ["*"], "train": ["0.bias"]}}},
+        "data": _source("csv", delimiter=";"),
+        "training": {"max_steps": 1, "batch_size": 8},
+        "checkpoint": {"export": ["safetensors"]},
+    },
+)
 JOBS |= {
     f"starts_{kind}": (
         "rows.csv",
@@ -616,6 +655,9 @@ def _workspace(home: Path, kind: str, document: dict[str, Any]) -> str:
     (home / "spec.json").write_text(spec.model_dump_json())
     if spec.training.distillation is not None:  # what the job before it has learned
         (home / "data" / "teacher").symlink_to(home.parent / "arrays" / "checkpoints" / "step-00000002")
+    if isinstance(spec.initialization.start, Pretrained):
+        (home / "data" / "weights@1").mkdir()
+        save_file({"0.weight": np.ones((4, 3), np.float32)}, home / "data" / "weights@1" / "model.safetensors")
     return str(home)
 
 

@@ -18,6 +18,7 @@ MACHINERY = {
     "__main__": "the program: a directory in, an exit code out",
     "loop": "the step, repeated",
     "model/layer_modules": "modules that stacks of layers need beside torch's own",
+    "adapter": "the part of finetune that learns beside a layer",
     "serve": "the other loop: a rank that holds weights for others",
     "assemble": "builders called in order",
     "world": "ranks and devices",

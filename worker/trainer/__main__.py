@@ -86,7 +86,8 @@ def _run(spec: JobSpec, servers: int, home: Path, journal: Journal, signalled: S
     limit_memory(world.device, spec.resources.gpu_memory_fraction)
     newest = checkpoint.find(home, world, journal)
     learned = Description.load(newest) if newest is not None else None
-    run = assemble(spec, home, world, journal, signalled, learned=learned, taught=_taught(spec, home))
+    given = checkpoint.given(spec, home) if newest is None else None  # else the checkpoint has all
+    run = assemble(spec, home, world, journal, signalled, learned=learned, taught=_taught(spec, home), given=given)
     _KEPT.append(run)
     checkpoint.watch(run)
     if newest is not None:

@@ -27,9 +27,11 @@ from worker.trainer.distributed.timed import timed
 from worker.trainer.dynamic_batch import Growth, build_fitting, build_growth, fits_memory, keeps_size, lay_out, run_length
 from worker.trainer.errors import SpecProblem
 from worker.trainer.evaluation import Examiner, Measuring, Text, build_examiner
+from worker.trainer.finetune import finetuned, reached_in, scale_of, thawing
 from worker.trainer.flops import Hollow, cost_of
 from worker.trainer.guard import Backoff, together
 from worker.trainer.habit import Ending, Habit, after_each_step
+from worker.trainer.initialization import Given, begin
 from worker.trainer.inspection import build_inspection, show_model, watched
 from worker.trainer.interpretability import Matter, build_interpretability
 from worker.trainer.journal import Journal
@@ -137,8 +139,12 @@ def assemble(
     *,
     learned: Description | None,
     taught: Taught | None,
+    given: Given | None = None,
 ) -> Run:
-    """`learned`: what an earlier attempt derived from the data; `taught`: the model to learn from. Raises SpecProblem or DataProblem."""
+    """`learned`: what an earlier attempt derived from the data; `taught`: the model to learn from; `given`: weights to start from.
+
+    Raises SpecProblem or DataProblem.
+    """
     watch = build_watch(spec.logging)
     use_kernels(spec.reproducibility)
     world = arrange(spec.distributed, world)
@@ -157,6 +163,8 @@ def assemble(
     width = width_of(spec.task, goal, data.about)
     model = moved(build_model(spec.model, data.about.shape, width, text=data.about.codec is not None), world.device)
     model = narrowed(with_heads(spec.task, model, data.about), spec.precision)
+    begin(spec.initialization, model, given, journal)
+    finetuned(spec.initialization.finetune, model)
     loss = _loss(goal, spec, outputs, data, classes=aim.classes).to(world.device)
     reading = reading_of(loss)
     micro, training = micro_size(spec.training, spec.distributed.data_parts), spec.training
@@ -196,7 +204,8 @@ def assemble(
     replica = replicate(spread, objective, world, late=fits_memory(training.dynamic_batch))
     weights = weights_of(model)  # those that the strategy left: it may have cut them
     params = [weight for _, weight in weights]
-    optimizer = remote(replica, suited(world.device, build_optimizer(spec.optimizer, weights)))
+    groups = build_optimizer(spec.optimizer, weights, scale_of(spec.initialization.finetune, model))
+    optimizer = remote(replica, suited(world.device, groups))
     met = meetings(spread, replica, optimizer, world)
     clip = build_clip(
         training.gradient_clipping, params, measured=spec.logging.gradient_norm or watches(spec.debug), pieces=world.pieces
@@ -233,6 +242,8 @@ def assemble(
         world,
         journal,
     )
+    reached = reached_in(feed.timeline, feed.samples_after, tokens, lambda: run.step)
+    passes = thawing(spec.initialization.finetune, model, passes, reached)
     examiner = build_examiner(
         spec.evaluation,
         aim.metrics,

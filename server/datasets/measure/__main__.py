@@ -16,7 +16,8 @@ from server.datasets.measure.magic import kind_of
 from server.datasets.measure.parquet_table import measure_parquet
 from server.datasets.measure.plain_text import measure_text
 from server.datasets.measure.reject import Rejected, reject
-from stoker.facts import ArrayFacts, ImageFacts, TableFacts, TextFacts
+from server.datasets.measure.weight_files import is_weights, measure_weights
+from stoker.facts import ArrayFacts, ImageFacts, TableFacts, TextFacts, WeightFacts
 
 Files = Sequence[tuple[str, Path]]
 
@@ -43,8 +44,15 @@ def main() -> int:
     return 0
 
 
-def measure(files: Files, wanted: str | None, delimiter: str | None) -> TableFacts | TextFacts | ImageFacts | ArrayFacts:
+def measure(
+    files: Files, wanted: str | None, delimiter: str | None
+) -> TableFacts | TextFacts | ImageFacts | ArrayFacts | WeightFacts:
     """What the files hold. Raises Rejected."""
+    if is_weights(files):
+        if wanted not in (None, "weights"):
+            reject(f"The file is not of the format {wanted}.", files[0][0])
+        _check_flat(files)
+        return measure_weights(files)
     kinds = {path: kind_of(path, location) for path, location in files}
     for path, kind in kinds.items():
         if kind != kinds[files[0][0]]:

@@ -12,6 +12,7 @@ from stoker.spec.rules.attacks import ATTACK_RULES
 from stoker.spec.rules.averages import AVERAGE_RULES
 from stoker.spec.rules.batches import BATCH_RULES
 from stoker.spec.rules.batching import BATCHING_RULES
+from stoker.spec.rules.beginnings import BEGINNING_RULES
 from stoker.spec.rules.checkpoints import CHECKPOINT_RULES
 from stoker.spec.rules.contexts import CONTEXT_RULES
 from stoker.spec.rules.failures import FAILURE_RULES
@@ -54,6 +55,7 @@ RULES: tuple[Rule, ...] = (
     *BATCHING_RULES,
     *MACHINE_RULES,
     *CHECKPOINT_RULES,
+    *BEGINNING_RULES,
     *NODE_RULES,
     *MEETING_RULES,
     *IMAGE_RULES,

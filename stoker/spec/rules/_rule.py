@@ -6,7 +6,7 @@ from functools import cached_property
 from typing import Any, Literal
 
 from stoker.errors import Finding
-from stoker.facts import ArrayFacts, DatasetFacts, ImageFacts, TableFacts, TextFacts
+from stoker.facts import ArrayFacts, DatasetFacts, ImageFacts, TableFacts, TextFacts, WeightFacts
 from stoker.spec.i18n import Lang, translated
 from stoker.spec.job import JobSpec
 from stoker.spec.problem import Problem, problem_of
@@ -23,7 +23,7 @@ class Case:
     facts: DatasetFacts | None
 
     @property
-    def content(self) -> TableFacts | TextFacts | ImageFacts | ArrayFacts | None:
+    def content(self) -> TableFacts | TextFacts | ImageFacts | ArrayFacts | WeightFacts | None:
         return None if self.facts is None else self.facts.content
 
     @cached_property

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from stoker.facts import ArrayFacts, ArrayFile, ColumnFacts, ImageFacts, TableFacts, TextFacts
+from stoker.facts import ArrayFacts, ArrayFile, ColumnFacts, ImageFacts, TableFacts, TextFacts, WeightFacts
 from stoker.spec.automatic import targets_of
 from stoker.spec.data import Arrays, Csv, ImageFolder, Parquet, Text
 from stoker.spec.messages import shown
@@ -44,6 +44,9 @@ def content_fits_source(case: Case) -> Iterator[Hit]:
             fits, found = isinstance(source, ImageFolder), "image_folder"
         case ArrayFacts():
             fits, found = isinstance(source, Arrays), "arrays"
+        case WeightFacts():
+            yield hit("/data/source/dataset", source=source.type, found="weights")
+            return
     if not fits:
         yield hit("/data/source/type", (found,), source=source.type, found=found)
 

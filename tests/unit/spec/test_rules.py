@@ -48,6 +48,8 @@ NORM = {"type": "norm", "kind": "batch"}
 
 LESSON: Json = {"teacher": {"job": "job_1", "checkpoint": 3}}
 
+WARM: Json = {"type": "warm", "checkpoint": {"job": "job_" + "0" * 26}}
+LORA: Json = {"adapter": {"type": "lora", "targets": ["*"]}}
 
 MASKED: Json = {"task": {"type": "masked_lm"}, "model.type": "transformer_encoder"}
 
@@ -97,6 +99,13 @@ BROKEN: dict[str, Broken] = {
     "sample-weights-without-teacher": Broken("table", "/data/sample_weight_column", {"data.sample_weight_column": "b", "training.distillation": LESSON}, also=("teacher-memory-unplanned",)),
     "sample-weights-negative": Broken("table", "/data/sample_weight_column", {"data.sample_weight_column": "b"}, table(columns=(column("a"), column("b", counts={"-1.5": 20, "2": 130}), TARGET))),
     "sample-weight-normalization-unused": Broken("table", "/loss/sample_weight_normalization", {"loss": {"type": "cross_entropy", "sample_weight_normalization": "samples"}}),
+    "one-beginning": Broken("table", "/initialization/start", {"initialization": {"start": WARM}, "checkpoint.resume_from": {"job": "job_" + "1" * 26}}),
+    "names-of-transformers": Broken("table", "/initialization/start/names", {"initialization": {"start": {"type": "pretrained", "source": "w", "names": "huggingface"}}}),
+    "finetune-strategy": Broken("table", "/distributed/strategy", {"initialization": {"start": WARM, "finetune": {"freeze": ["0.*"]}}, "distributed": {"strategy": "local_sgd", "sync_every": 2}}),
+    "adapter-freezes": Broken("table", "/initialization/finetune/freeze", {"initialization": {"start": WARM, "finetune": {**LORA, "freeze": ["0.*"]}}}),
+    "unfreeze-in-seconds": Broken("table", "/initialization/finetune/unfreeze_at/0/at/seconds", {"initialization": {"start": WARM, "finetune": {"unfreeze_at": [{"pattern": "0.*", "at": {"seconds": 5.0}}]}}}),
+    "finetune-from-nothing": Broken("table", "/initialization/finetune", {"initialization": {"finetune": LORA}}),
+    "finetune-one-task": Broken("table", "/initialization/finetune", tasks(initialization={"start": WARM, "finetune": {"freeze": ["0.*"]}})),
     "probes-need-whole-model": Broken("table", "/debug/probes", {"debug.probes": [{"module": "0"}], "distributed": {"strategy": "fsdp", "processes_per_node": 2}}),
     "interpretability-needs-whole-model": Broken("table", "/interpretability", {"interpretability": {"split": "train"}, "distributed": {"strategy": "fsdp", "processes_per_node": 2}}),
     "interpretability-text": Broken("text", "/interpretability/method", {"interpretability": {"method": "saliency", "split": "train"}}),

@@ -14,6 +14,8 @@ from stoker.spec.task import CausalLM, MaskedLM
 from worker.trainer.artifact import Shelf
 from worker.trainer.assemble import Run
 from worker.trainer.checkpoint.hugging_face import Made, config_of, tensors_of, tokenizer_of
+from worker.trainer.checkpoint.merged import Merged
+from worker.trainer.checkpoint.model import adapter_of
 from worker.trainer.checkpoint.places import directory
 from worker.trainer.checkpoint.read import Stored
 from worker.trainer.staging.sheet import CODES, header, raw
@@ -23,7 +25,7 @@ def export(run: Run) -> None:
     """After the last save; only rank 0 does anything. Raises OSError when the disk does not take it."""
     shelf = Shelf(run.home, run.journal, run.world.is_lead)
     for kind in run.spec.checkpoint.export if run.world.is_lead else ():
-        with Stored(directory(run.home, run.step)) as stored:
+        with Merged(directory(run.home, run.step), adapter_of(run.spec)) as stored:
             for name, text in documents_of(run, kind).items():
                 shelf.text(f"export/{kind}/{name}", text)
             put = partial(write, made=made_of(run, kind, stored), metadata=metadata_of(run))

@@ -8,6 +8,8 @@ import torch
 from torch import nn
 
 from stoker.spec import JobSpec
+from stoker.spec.finetune import Lora
+from worker.trainer.adapter import merge
 from worker.trainer.checkpoint.places import STATE
 from worker.trainer.checkpoint.read import Stored
 from worker.trainer.data import Description
@@ -30,13 +32,19 @@ def load_model(path: Path) -> Saved:
     model = build_model(spec.model, about.shape, width_of(spec.task, spec.loss, about), text=about.codec is not None)
     model = narrowed(with_heads(spec.task, model, about), spec.precision)
     with Stored(path) as stored:
-        model.load_state_dict(_judged(stored, path))
+        model.load_state_dict(judged(stored, path, spec))
     return Saved(spec, model.eval(), about)
 
 
-def _judged(stored: Stored, path: Path) -> dict[str, torch.Tensor]:
-    """The model's tensors; where an average of the weights stands beside them and was judged in their place, those of the average."""
+def judged(stored: Stored, path: Path, spec: JobSpec) -> dict[str, torch.Tensor]:
+    """The model's tensors, adapters merged; where an average of the weights stands beside them and was judged in their place,
+    those of the average.
+    """
     tensors, average = stored.all("model"), json.loads((path / STATE).read_bytes())["parts"].get("average", {})
     if average.get("count") and not average["inside"]:
         tensors |= {n.removeprefix("average/"): t for n, t in stored.all("parts").items() if n.startswith("average/")}
-    return tensors
+    return merge(tensors, adapter_of(spec))
+
+
+def adapter_of(spec: JobSpec) -> Lora | None:
+    return None if spec.initialization.finetune is None else spec.initialization.finetune.adapter

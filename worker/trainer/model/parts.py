@@ -60,6 +60,9 @@ class BatchNormAny(nn.modules.batchnorm._BatchNorm):
     statistics and does not move them. Where there are none, it is its own mean, and the shift is all that is left.
     """
 
+    held: bool = False
+    """Whether it normalises by its running statistics while it trains, and leaves them as they are."""
+
     def _check_input_dim(self, input: torch.Tensor) -> None:
         """Any number of dimensions will do."""
 
@@ -68,7 +71,7 @@ class BatchNormAny(nn.modules.batchnorm._BatchNorm):
         if alone and self.running_mean is None:
             nothing = input - input
             return nothing if self.bias is None else nothing + self.bias.view(1, -1, *(1,) * (input.dim() - 2))
-        if alone and self.training:
+        if self.training and (alone or (self.held and self.running_mean is not None)):
             return F.batch_norm(input, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps)
         return super().forward(input)
 

@@ -1,0 +1,113 @@
+"""Initialization specs into a model as it stands at step 0."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from stoker.events import Notice
+from stoker.spec.finetune import matches
+from stoker.spec.initialization import Cold, Initialization, Override, Pretrained, Warm
+from worker.trainer.errors import SpecProblem
+from worker.trainer.journal import Journal
+from worker.trainer.model.init import draw
+from worker.trainer.names import plain
+
+FOLDER = "start"
+"""Of the checkpoint that a run starts from in the workspace, beside the data sets."""
+AT = "initialization.start"
+SHOWN = 20
+"""Names that a message has room for; the event has all."""
+
+
+@dataclass(frozen=True)
+class Given:
+    """Weights by the model's own names, and where they come from."""
+
+    tensors: Mapping[str, torch.Tensor]
+    source: str
+
+
+def begin(spec: Initialization, model: nn.Module, given: Given | None, journal: Journal) -> None:
+    """The model's weights put in place. Raises SpecProblem for a pattern that fits nothing and for weights that do not fit.
+
+    `given` is None for a cold start, and for a run that goes on from a checkpoint of its own.
+    """
+    _redraw(spec.overrides, model)
+    if given is None or isinstance(spec.start, Cold):
+        return
+    journal.write(fill(spec.start, model, given))
+
+
+@torch.no_grad()
+def _redraw(overrides: Iterable[Override], model: nn.Module) -> None:
+    for index, override in enumerate(overrides):
+        found = [module for name, module in model.named_modules() if matches(plain(name), (override.pattern,))]
+        if not sum(draw(module, override.init) for module in found):
+            known = ", ".join(name for name, _ in model.named_modules() if name)
+            raise SpecProblem(
+                f"initialization.overrides[{index}].pattern: {override.pattern!r} matches no layer with weights to draw; "
+                f"there are {known[:600]}"
+            )
+
+
+@torch.no_grad()
+def fill(spec: Warm | Pretrained, model: nn.Module, given: Given) -> Notice:
+    """Each weight and buffer that the source has, as it is there. Raises SpecProblem; what to say of it else."""
+    own = {plain(name): tensor for name, tensor in model.state_dict().items()}
+    head = head_of(model) if spec.reset_head else ()
+    for index, pattern in enumerate(spec.exclude_keys):
+        if not any(matches(name, (pattern,)) for name in (*own, *given.tensors)):
+            raise SpecProblem(f"{AT}.exclude_keys[{index}]: {pattern!r} matches no weight of the model or of {given.source}")
+    left = {name for name in (*own, *given.tensors) if name in head or matches(name, spec.exclude_keys)}
+    taken = {name: tensor for name, tensor in given.tensors.items() if name in own and name not in left}
+    taken |= {name: _cropped(name, tensor, own[name]) for name, tensor in taken.items()}
+    other = {name for name, tensor in taken.items() if tensor.shape != own[name].shape}
+    missing = sorted(own.keys() - taken.keys() - left | other)
+    unexpected = sorted(given.tensors.keys() - own.keys() - left | other)
+    if other and spec.strict:
+        name = min(other)
+        raise SpecProblem(
+            f"{AT}: {name} is {list(taken[name].shape)} in {given.source} and {list(own[name].shape)} in this model; leave it out "
+            "with exclude_keys or reset_head, or build the model that the weights are of"
+        )
+    if (missing or unexpected) and spec.strict:
+        raise SpecProblem(f"{AT}: {_said(given.source, missing, unexpected)}; name them in exclude_keys, or set strict to false")
+    if len(other) == len(taken):
+        raise SpecProblem(f"{AT}: {given.source} has none of this model's weights; it has {_some(sorted(given.tensors))}")
+    for name in taken.keys() - other:
+        own[name].copy_(taken[name])
+    kept = sorted(own.keys() & left)
+    data = {"loaded": len(taken) - len(other), "missing": missing, "unexpected": unexpected, "fresh": kept}
+    message = f"starts with {len(taken) - len(other)} tensors of {given.source}"
+    if kept:
+        message += f"; drawn anew: {_some(kept)}"
+    if missing or unexpected:
+        message += f"; {_said(given.source, missing, unexpected)}"
+    return Notice(level="warning" if missing or unexpected else "info", code="weights_loaded", message=message, step=0, data=data)
+
+
+def _cropped(name: str, tensor: torch.Tensor, own: torch.Tensor) -> torch.Tensor:
+    """Of a table of learned positions, as many as this model has: the first ones are the same in a longer one."""
+    longer = name == "positions.weight" and tensor.dim() == own.dim() and len(tensor) > len(own)
+    return tensor[: len(own)] if longer else tensor
+
+
+def head_of(model: nn.Module) -> frozenset[str]:
+    """Names of the weights of the last layer. Raises SpecProblem where it is not a layer of its own."""
+    layers = {name: module for name, module in model.named_modules() if isinstance(module, nn.Linear)}
+    if getattr(model, "head", layers) is None or not layers:
+        raise SpecProblem(f"{AT}.reset_head: the last layer of this model is its embedding; untie it, or set reset_head to false")
+    last = next((name for name in layers if name == "head" or name.endswith(".head")), list(layers)[-1])
+    return frozenset(f"{plain(last)}.{key}" for key in layers[last].state_dict())
+
+
+def _said(source: str, missing: list[str], unexpected: list[str]) -> str:
+    parts = [f"{source} lacks {_some(missing)}"] if missing else []
+    parts += [f"the model has no place for {_some(unexpected)} of {source}"] if unexpected else []
+    return "; ".join(parts)
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
