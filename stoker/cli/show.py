@@ -62,15 +62,34 @@ def leaves(value: Any, at: str = "", *, whole_lists: bool = False) -> Iterator[t
 
 def _page(client: Client, job: JobView) -> None:
     waits = client.why(job.id).message if job.state == "queued" else None
-    draw(out(), job, client.attempts(job.id), waits)
+    draw(out(), job, client.attempts(job.id), waits, lineage(client.spec(job.id, resolved=True).get("spec", {})))
 
 
-def draw(console: Console, job: JobView, attempts: Sequence[AttemptView], waits: str | None = None) -> None:
-    """The job's page; `waits` says why it has not started."""
+def lineage(spec: dict[str, Any]) -> str | None:
+    """Where a job's weights come from; None for a job that starts from nothing."""
+    start = spec.get("initialization", {}).get("start", {})
+    resumed = spec.get("checkpoint", {}).get("resume_from")
+    if resumed:
+        return f"goes on from step {resumed['checkpoint']} of {resumed['job']}"
+    match start.get("type"):
+        case "warm":
+            return f"weights of step {start['checkpoint']['checkpoint']} of {start['checkpoint']['job']}"
+        case "pretrained":
+            return f"weights of the data set {start['source']}"
+        case _:
+            return None
+
+
+def draw(
+    console: Console, job: JobView, attempts: Sequence[AttemptView], waits: str | None = None, begins: str | None = None
+) -> None:
+    """The job's page; `waits` says why it has not started, `begins` what it starts from."""
     console.print(job.id, style="bold", end="  ")
     console.print(job.state, style=style(job.state))
     for name, text in _rows(job):
         console.print(f"  {name:<10} {text}")
+    if begins is not None:
+        console.print(f"  {'starts':<10} {begins}")
     if job.metrics:
         console.print("  metrics", style="bold")
         for key, value in sorted(job.metrics.items()):
