@@ -14,6 +14,7 @@ from stoker.plan.loss import in_chunks, play_loss
 from stoker.plan.mlp import play_mlp
 from stoker.plan.recurrent import play_recurrent
 from stoker.plan.sharing import share
+from stoker.plan.spectral import bound
 from stoker.plan.tape import Tape, Value
 from stoker.spec import JobSpec
 from stoker.spec.arithmetic import hidden_tokens
@@ -58,6 +59,7 @@ def draw(spec: JobSpec, known: Known, batch: int) -> Tape:
         case _:
             assert_never(spec.model)
     share(tape, spec.model.sharing)
+    bound(spec.regularization, tape)
     finetune(tape, spec.initialization.finetune)
     if isinstance(spec.task, MultiTask):
         play_losses(tape, spec.task, play_heads(tape, spec.task, out))

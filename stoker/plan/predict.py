@@ -12,6 +12,7 @@ from stoker.plan.limits import LIMITS, Limits, refuse_memory, refuse_parameters
 from stoker.plan.memory import memory_of, teacher_bytes
 from stoker.plan.prediction import BatchView, FlopsView, MemoryView, ParametersView, PartView, Plan, SamplesView, StepsView
 from stoker.plan.remembered import refuse_idle_groups
+from stoker.plan.spectral import refuse_idle_penalties
 from stoker.plan.spread import ranks_saved
 from stoker.plan.steps import samples_of, steps_of
 from stoker.plan.tape import Tape
@@ -45,6 +46,7 @@ def plan(
     refuse_parameters(spec, tape, limits)
     refuse_idle_patterns(spec.initialization.finetune, tape)
     refuse_idle_groups(spec, tape)
+    refuse_idle_penalties(spec.regularization, tape)
     memory = memory_of(spec, known, tape, batch, taught)
     refuse_memory(spec, tape, memory, limits)
     samples = samples_of(known)

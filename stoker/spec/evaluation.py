@@ -4,7 +4,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field
 
-from stoker.spec._base import Count, Duration, Knob, Spec
+from stoker.spec._base import Count, Duration, Fraction, Knob, NonNegative, Spec
 
 Average = Literal["macro", "micro", "weighted"]
 Mode = Literal["min", "max"]
@@ -140,6 +140,27 @@ MetricSpec = Annotated[AnyMetric, BeforeValidator(_spelled_out, json_schema_inpu
 """A metric by name, or by name with its parameters. The loss is always among those reported."""
 
 
+class SparsityReport(Spec):
+    """Which weights, and which inputs, a run has brought to zero."""
+
+    threshold: Annotated[NonNegative, Knob(rows=("REG-09",))] = 0.0
+    """Weights of at most this amount count as zero."""
+
+
+class FitDiagnosis(Spec):
+    """Whether the model fits too much or too little: its losses beside that of the best constant answer.
+
+    A loss explains 1 - loss / that of the best constant answer.
+    """
+
+    least: Annotated[Fraction, Knob("share", rows=("REG-10",))] = 0.5
+    """Share that the training loss must explain, or the model underfits."""
+    gap: Annotated[Fraction, Knob("share", rows=("REG-10",))] = 0.1
+    """How much less than that the validation loss may explain, or the model overfits."""
+    samples: Annotated[Count, Knob("samples", ("speed",), ("REG-10",))] = 10_000
+    """Samples of each split that are judged at most."""
+
+
 class Evaluation(Spec):
     """Validation during the run, on the validation split; the test split is judged once, at the end."""
 
@@ -153,3 +174,7 @@ class Evaluation(Spec):
         Annotated[tuple[MetricSpec, ...], Field(max_length=50)] | None, Knob(affects=("speed",), rows=("EVAL-01",))
     ] = None
     """What is measured beside the loss; unset: accuracy, or mae and rmse, or perplexity, by task."""
+    sparsity_report: Annotated[SparsityReport | None, Knob(rows=("REG-09",))] = None
+    """What is said at the end of weights and inputs that are zero; null for nothing."""
+    fit_diagnosis: Annotated[FitDiagnosis | None, Knob(affects=("speed",), rows=("REG-10",))] = None
+    """Whether to say at the end that the model fits too much or too little; null for not."""

@@ -18,6 +18,7 @@ from stoker.spec.loss import Loss
 from stoker.spec.model import Model
 from stoker.spec.optimizer import AdamW, Optimizer
 from stoker.spec.precision import Precision
+from stoker.spec.regularization import Regularization
 from stoker.spec.reproducibility import Reproducibility
 from stoker.spec.resources import Resources
 from stoker.spec.schedule import Constant, Schedule
@@ -57,6 +58,8 @@ class JobSpec(Spec):
     """How weights move."""
     schedule: Schedule = Constant()
     """How the learning rate moves."""
+    regularization: Regularization = Regularization()
+    """What is asked of weights beside a small loss."""
     training: Training
     """How long and in what portions it trains."""
     precision: Precision = Precision()

@@ -298,6 +298,24 @@ JOBS: dict[str, tuple[str, dict[str, Any]]] = {
             "training": {"max_steps": 2, "batch_size": 8},
         },
     ),
+    "regular": (
+        "rows.csv",
+        {
+            "task": {"type": "classification", "target": "y"},
+            "model": {"type": "mlp", "hidden_sizes": [4]},
+            "data": _source("csv", delimiter=";"),
+            "regularization": {
+                "l1": {"strength": 0.01, "proximal": True},
+                "l2": {"strength": 0.01},
+                "elastic_net": {"strength": 0.01},
+                "group_lasso": {"strength": 0.01},
+                "orthogonal": {"strength": 0.01},
+                "spectral_norm": {},
+            },
+            "training": {"max_steps": 2, "batch_size": 8},
+            "evaluation": {"sparsity_report": {}, "fit_diagnosis": {"samples": 20}},
+        },
+    ),
     "fitting": (
         "rows.csv",
         {

@@ -27,6 +27,8 @@ MACHINERY = {
     "control": "what ranks agree on between steps",
     "objective": "model and loss as one module",
     "passes": "the forward and backward passes of a step, whatever the strategy",
+    "diagnosis": "the part of evaluation that says at the end how a model fits",
+    "spectral_norm": "the part of regularization that divides matrices",
     "update": "precision and clipping in the order that the step needs",
     "heart": "the pulse that the agent watches",
     "stragglers": "the part of debug that names ranks which hold up the others",

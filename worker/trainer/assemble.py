@@ -21,6 +21,7 @@ from worker.trainer.average import Average, InTurn, build_average, in_run, settl
 from worker.trainer.control import Control, StopSignal
 from worker.trainer.data import Dataset, Description, Feed, Samples, Wanted, build_data, mask
 from worker.trainer.debug import build_guard, build_stragglers, memory_of, watches
+from worker.trainer.diagnosis import build_diagnosis
 from worker.trainer.distillation import Taught, build_objective
 from worker.trainer.distributed import Replica, arrange, decided, meetings, memories, remote, replicate, slack
 from worker.trainer.distributed.timed import timed
@@ -30,7 +31,7 @@ from worker.trainer.evaluation import Examiner, Measuring, Text, build_examiner
 from worker.trainer.finetune import finetuned, reached_in, scale_of, thawing
 from worker.trainer.flops import Hollow, cost_of
 from worker.trainer.guard import Backoff, together
-from worker.trainer.habit import Ending, Habit, after_each_step
+from worker.trainer.habit import Ending, Habit, after_each_step, one_by_one
 from worker.trainer.initialization import Given, begin
 from worker.trainer.inspection import build_inspection, show_model, watched
 from worker.trainer.interpretability import Matter, build_interpretability
@@ -54,9 +55,11 @@ from worker.trainer.param_groups import check_patterns
 from worker.trainer.passes import Accumulated, Passes, build_passes
 from worker.trainer.peaks import peak_of
 from worker.trainer.precision import Arithmetic, narrowed
+from worker.trainer.regularization import build_regularizer
 from worker.trainer.reproducibility import Seeds, build_seeds, use_kernels
 from worker.trainer.rhythm import Rhythm, pace_of
 from worker.trainer.schedule import Course, LearningRate, build_schedule
+from worker.trainer.spectral_norm import bound
 from worker.trainer.staging import Staging, build_staging
 from worker.trainer.state import Stateful
 from worker.trainer.statistics import renew
@@ -165,6 +168,7 @@ def assemble(
     model = narrowed(with_heads(spec.task, model, data.about), spec.precision)
     begin(spec.initialization, model, given, journal)
     finetuned(spec.initialization.finetune, model)
+    model = bound(spec.regularization.spectral_norm, model)
     loss = _loss(goal, spec, outputs, data, classes=aim.classes).to(world.device)
     reading = reading_of(loss)
     micro, training = micro_size(spec.training, spec.distributed.data_parts), spec.training
@@ -215,7 +219,8 @@ def assemble(
     )
     guard = build_guard(spec.debug, world, journal, norm=clip.norm, overflowed=lambda: arithmetic.scaler.overflowed)
     backoff = Backoff()
-    update = Update(optimizer, arithmetic.scaler, clip, guard)
+    regularizer = build_regularizer(spec.regularization, model, weights, world.pieces)
+    update = Update(optimizer, arithmetic.scaler, clip, guard, regularizer)
     steps = in_run(feed.per_epoch, training.batch_size * tokens)
     average, averages = build_average(
         training.ema,
@@ -272,6 +277,20 @@ def assemble(
         device=world.device,
         seed=seeds.weights,
     )
+    diagnosis = build_diagnosis(
+        spec.evaluation,
+        model,
+        replica.outputs,
+        examiner=examiner,
+        criterion=loss,
+        train=data.train,
+        validation=data.validation,
+        columns=data.about.columns,
+        width=math.prod(data.about.shape),
+        outputs=width,
+        shelf=shelf,
+        journal=journal,
+    )
     inspection = build_inspection(
         spec.debug,
         model,
@@ -326,7 +345,7 @@ def assemble(
             spec.logging,
             world,
             norm=clip.norm,
-            gauges=together(arithmetic.gauges(), guard.gauges, log_variances(model)),
+            gauges=together(arithmetic.gauges(), guard.gauges, regularizer.gauges(), log_variances(model)),
             watch=watch,
             figures=figures,
             pace=pace,
@@ -337,7 +356,7 @@ def assemble(
         staging=build_staging(spec.checkpoint, world.device),
         saving=pace(spec.checkpoint.interval),
         habits=(*after_each_step(end_of_step(world.device)), *inspection.habits),
-        explain=build_interpretability(spec.interpretability, matter, shelf),
+        explain=one_by_one((*diagnosis, build_interpretability(spec.interpretability, matter, shelf))),
         leave=build_leave(inspection.endings, figures, build_sinks(spec, shelf, journal), shelf),
         stateful={
             **parts_of(figures),

@@ -1,6 +1,6 @@
 """What a run does between steps beside logging, evaluating and saving."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -28,3 +28,13 @@ def after_each_step(act: Callable[[], None] | None) -> tuple[Habit, ...]:
 class Ending(Protocol):
     def __call__(self, step: int, reason: str) -> None:
         """Once, after as many steps, on every rank; `reason` is why the run ended."""
+
+
+def one_by_one(endings: Sequence[Ending]) -> Ending:
+    """Several, in this order."""
+
+    def end(step: int, reason: str) -> None:
+        for ending in endings:
+            ending(step, reason)
+
+    return end

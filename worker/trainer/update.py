@@ -1,11 +1,12 @@
 """What happens once the gradients of a step are there: they are bounded, judged, and move the weights."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
 from worker.trainer.guard import Guard
 from worker.trainer.precision import Scaler
+from worker.trainer.regularization import Regularizer
 from worker.trainer.training import Clip
 
 
@@ -17,14 +18,18 @@ class Update:
     scaler: Scaler
     clip: Clip
     guard: Guard
+    regularizer: Regularizer = field(default_factory=Regularizer)
 
     def __call__(self, step: int, loss: torch.Tensor, weight: float) -> bool:
         """Whether the step with this number counts: an untrusted one changes nothing. `loss` and `weight`: summed over this
         rank's part of the batch, and what the sum over all parts is divided by. Raises Diverged.
         """
         self.scaler.unscale(self.optimizer)
+        self.regularizer.pull()
         self.clip()
         if counts := self.guard.admits(step, loss, weight):
             self.scaler.step(self.optimizer)
+            if not self.scaler.overflowed:
+                self.regularizer.shrink(self.optimizer)
         self.scaler.update()
         return counts

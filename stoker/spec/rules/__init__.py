@@ -28,6 +28,7 @@ from stoker.spec.rules.meetings import MEETING_RULES
 from stoker.spec.rules.multi_tasks import MULTI_TASK_RULES
 from stoker.spec.rules.nodes import NODE_RULES
 from stoker.spec.rules.offloading import OFFLOADING_RULES
+from stoker.spec.rules.penalties import PENALTY_RULES
 from stoker.spec.rules.recomputation import RECOMPUTATION_RULES
 from stoker.spec.rules.recurrence import RECURRENCE_RULES
 from stoker.spec.rules.samples import SAMPLE_RULES
@@ -49,6 +50,7 @@ RULES: tuple[Rule, ...] = (
     *GOAL_RULES,
     *LOSS_RULES,
     *INSIGHT_RULES,
+    *PENALTY_RULES,
     *LENGTH_RULES,
     *SCHEDULE_RULES,
     *BATCH_RULES,

@@ -1,8 +1,8 @@
 """The weights a run ends with, for other programs: artifacts made from its last checkpoint, tensor by tensor."""
 
 import json
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import assert_never
@@ -18,7 +18,11 @@ from worker.trainer.checkpoint.merged import Merged
 from worker.trainer.checkpoint.model import adapter_of
 from worker.trainer.checkpoint.places import directory
 from worker.trainer.checkpoint.read import Stored
+from worker.trainer.names import plain
 from worker.trainer.staging.sheet import CODES, header, raw
+
+TAIL = ".0.u"
+"""How the estimate of a singular value is named, below the weight that it divides."""
 
 
 def export(run: Run) -> None:
@@ -36,11 +40,29 @@ def made_of(run: Run, kind: Export, stored: Stored) -> list[Made]:
     """What the file holds."""
     match kind:
         case "safetensors":
-            return [Made.same(stored, name) for name in sorted(stored.names("model"))]
+            return list(_as_read(stored))
         case "huggingface":
             return list(tensors_of(run.spec.model, stored))
         case _:
             assert_never(kind)
+
+
+def _as_read(stored: Stored) -> Iterator[Made]:
+    """What the model computes with: a weight that is divided whenever it is read stands there divided."""
+    names = stored.names("model")
+    bounds = [name.removesuffix(".u") for name in names if name.endswith(TAIL)]
+    divided = {plain(f"{at.removesuffix('.0')}.original"): at for at in bounds}
+    for name in sorted(names):
+        same = Made.same(stored, name)
+        if name in divided:
+            yield replace(same, make=partial(_divided, stored, name, divided[name]))
+        elif not any(name.startswith(f"{at}.") for at in bounds):
+            yield same
+
+
+def _divided(stored: Stored, name: str, at: str) -> torch.Tensor:
+    weight, u, v = (stored.whole("model", key) for key in (name, f"{at}.u", f"{at}.v"))
+    return weight / torch.dot(u, weight.flatten(1) @ v)
 
 
 def documents_of(run: Run, kind: Export) -> Mapping[str, str]:

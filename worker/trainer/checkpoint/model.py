@@ -15,7 +15,9 @@ from worker.trainer.checkpoint.read import Stored
 from worker.trainer.data import Description
 from worker.trainer.model import build_model
 from worker.trainer.multi_task import width_of, with_heads
+from worker.trainer.names import plain
 from worker.trainer.precision import narrowed
+from worker.trainer.spectral_norm import bound
 
 
 @dataclass(frozen=True)
@@ -30,9 +32,10 @@ def load_model(path: Path) -> Saved:
     """From a checkpoint directory alone. Raises OSError, ValueError or RuntimeError when it is not a whole checkpoint."""
     spec, about = JobSpec.model_validate_json((path / "spec.json").read_bytes()), Description.load(path)
     model = build_model(spec.model, about.shape, width_of(spec.task, spec.loss, about), text=about.codec is not None)
-    model = narrowed(with_heads(spec.task, model, about), spec.precision)
+    model = bound(spec.regularization.spectral_norm, narrowed(with_heads(spec.task, model, about), spec.precision))
     with Stored(path) as stored:
-        model.load_state_dict(judged(stored, path, spec))
+        names = {plain(name): name for name in model.state_dict()}
+        model.load_state_dict({names.get(name, name): tensor for name, tensor in judged(stored, path, spec).items()})
     return Saved(spec, model.eval(), about)
 
 
