@@ -34,9 +34,9 @@ def draw(spec: JobSpec, known: Known, batch: int) -> Tape:
         case MLP():
             out = play_mlp(tape, spec.model, samples, known.outputs)
         case Layers() as stack:
-            out = _stack(lambda: play_layers(tape, stack, samples, known.outputs if known.text else None))
+            out = _stack("/model/layers", lambda: play_layers(tape, stack, samples, known.outputs if known.text else None))
         case CNN() as network:
-            out = _stack(lambda: play_cnn(tape, network, samples, known.outputs))
+            out = _stack("/model", lambda: play_cnn(tape, network, samples, known.outputs))
         case RNN() | LSTM() | GRU():
             out = play_recurrent(tape, spec.model, samples, known.outputs, text=known.text, cut=spec.training.tbptt)
         case TransformerDecoder():
@@ -74,10 +74,10 @@ def draw(spec: JobSpec, known: Known, batch: int) -> Tape:
     return tape
 
 
-def _stack(play: Callable[[], Value]) -> Value:
+def _stack(pointer: str, play: Callable[[], Value]) -> Value:
     """Rules refuse a stack that does not fit before anybody plans it; one that gets here is refused all the same."""
     try:
         return play()
     except Misfit as misfit:
         message = f"a layer does not fit what the one before it gives: {misfit.sentence}"
-        raise SpecError([Finding(pointer="/model", code="layers-shape", message=message)]) from misfit
+        raise SpecError([Finding(pointer=pointer, code="layers-shape", message=message)]) from misfit

@@ -144,7 +144,8 @@ class _Player:
         tensors = ("weight",) if layer.kind == "rms" else ("weight", "bias")
         for tensor in tensors if layer.affine else ():
             tape.learn(part, f"{name}.{tensor}", (width,), FP32 if layer.kind == "batch" else None)
-        return tape.norm(value, layer.kind, layer.groups_of(width) if layer.kind == "group" else width, learned=layer.affine)
+        held = layer.affine or (layer.kind == "batch" and layer.track_running_stats is not False)
+        return tape.norm(value, layer.kind, layer.groups_of(width) if layer.kind == "group" else width, learned=held)
 
     def _attention(self, layer: AttentionLayer, value: Value, name: str) -> Value:
         tape, part, shape = self.tape, self.part(name), value.shape

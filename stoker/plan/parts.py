@@ -22,4 +22,5 @@ def normalized(tape: Tape, value: Value, norm: Normalization, width: int, part: 
             assert_never(norm)
     for tensor in tensors:
         tape.learn(part, f"{name}.{tensor}", (width,), FP32 if isinstance(norm, BatchNorm) else None)
-    return tape.norm(value, norm.type, width)
+    held = not isinstance(norm, BatchNorm) or norm.affine or norm.track_running_stats
+    return tape.norm(value, norm.type, width, learned=held)

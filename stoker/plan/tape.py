@@ -269,7 +269,7 @@ class Tape:
         statistic = FP32 if self.gpu else self.word if learned else value.item
         match kind:
             case "batch":
-                self.keep_more(2 * width, per_sample=False)
+                self.keep_more(2 * width, FP32 if learned else value.item, per_sample=False)
             case "layer":
                 self.keep_more(2 * value.size // width, statistic)
             case "group":

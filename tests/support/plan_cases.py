@@ -114,10 +114,14 @@ def mlps() -> st.SearchStrategy[Json]:
 def decoders(draw: st.DrawFn) -> Json:
     kv_heads, groups = draw(st.integers(1, 3)), draw(st.integers(1, 3))
     heads, head_width = kv_heads * groups, 2 * draw(st.integers(1, 6))
-    positions = [{"type": "learned"}, {"type": "sinusoidal"}, {"type": "rope"}, {"type": "rope", "dim": 2}]
+    positions = [{"type": "learned"}, {"type": "sinusoidal"}, {"type": "rope"}, {"type": "rope", "dim": 2}, {"type": "alibi"}]
     wide = draw(st.booleans())
     return {
         "type": "transformer_decoder",
+        "embedding_size": draw(st.sampled_from([None, None, 14])),
+        "value_dim": draw(st.sampled_from([None, None, 3])),
+        "window": draw(st.sampled_from([None, None, 5])),
+        "attention_softcap": draw(st.sampled_from([None, None, 4.0])),
         "num_layers": draw(st.integers(1, 12)),
         "hidden_size": 2 * draw(st.integers(2, 20)) if wide else heads * head_width,
         "key_dim": head_width if wide else draw(st.sampled_from([None, head_width])),
@@ -128,13 +132,23 @@ def decoders(draw: st.DrawFn) -> Json:
         "position": draw(st.sampled_from(positions)),
         "activation": draw(st.sampled_from(ACTIVATIONS)),
         "gated_ffn": draw(st.booleans()),
-        "normalization": draw(_norms(["layer", "rms"])),
+        "normalization": draw(_norms(["layer", "rms", "batch"])),
         "norm_placement": draw(st.sampled_from(["pre", "post"])),
         "dropout": draw(st.sampled_from([0.0, 0.25])),
         "attention_dropout": draw(st.sampled_from([0.0, 0.25])),
         "embedding_dropout": draw(st.sampled_from([0.0, 0.25])),
         "bias": draw(st.booleans()),
         "tie_embeddings": draw(st.booleans()),
+    }
+
+
+@st.composite
+def encoders(draw: st.DrawFn) -> Json:
+    return draw(decoders()) | {
+        "type": "transformer_encoder",
+        "segments": draw(st.sampled_from([0, 2])),
+        "embedding_norm": draw(st.booleans()),
+        "head_transform": draw(st.booleans()),
     }
 
 

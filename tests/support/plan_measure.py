@@ -14,9 +14,11 @@ from stoker.facts import DatasetFacts
 from stoker.plan import plan
 from stoker.plan.known import Known, known_of
 from stoker.spec import JobSpec
+from stoker.spec.arithmetic import hidden_tokens
 from stoker.spec.loss import MeanSquaredError
+from stoker.spec.task import MaskedLM
 from worker.trainer.activation_checkpointing import recomputing
-from worker.trainer.loss import build_loss
+from worker.trainer.loss import build_loss, build_masked_loss
 from worker.trainer.model import build_model
 from worker.trainer.optimizer import build_optimizer
 from worker.trainer.precision import narrowed
@@ -49,6 +51,11 @@ def batch_of_samples(spec: JobSpec, known: Known, batch: int) -> tuple[torch.Ten
 
 def loss_of(spec: JobSpec, known: Known, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     assert spec.loss is not None
+    if isinstance(spec.task, MaskedLM):
+        targets = targets.masked_fill(
+            torch.arange(targets.shape[1]) >= hidden_tokens(targets.shape[1], spec.task.mask_rate), -100
+        )
+        return build_masked_loss(spec.loss, known.outputs, targets)(outputs, targets)
     return build_loss(spec.loss, known.outputs, targets)(outputs, targets)
 
 

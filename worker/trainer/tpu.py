@@ -22,9 +22,9 @@ def first_tpu(ranks: int) -> torch.device:
     """The TPU of this process; with PJRT_DEVICE=CPU the same program on a CPU. Raises SpecProblem when there is none."""
     if ranks > 1:
         raise SpecProblem("resources.device is tpu, which one process uses; set distributed.strategy to single")
+    wanted = os.environ.get("PJRT_DEVICE", "TPU")  # asked before torch_xla, which falls back to a CPU and says so there
     try:
         xla = _xla()
-        wanted = os.environ.get("PJRT_DEVICE", "TPU")
         device: torch.device = xla.device()
         found = xla.real_devices()
     except (ImportError, RuntimeError) as error:

@@ -30,6 +30,11 @@ SPEC: Json = {
     "evaluation": {"interval": {"steps": 1}},
     "checkpoint": {"interval": {"steps": 4}},
 }
+LINE: Json = SPEC | {
+    "task": {"type": "regression"},
+    "model": {"type": "mlp", "hidden_sizes": []},
+    "data": SPEC["data"] | {"split": {"strategy": "contiguous", "validation": 0.2, "test": 0}, "loader": {"shuffle": False}},
+}
 STILL = [{"pattern": "*", "lr_scale": 0.0}]
 
 
@@ -51,12 +56,7 @@ def test_the_first_step_of_sgd_is_the_rate_times_the_gradient(nursery: Nursery, 
     draw = np.random.default_rng(0)
     x, w = draw.normal(size=(10, 5)).astype(np.float32), draw.normal(size=(5, 1))
     data = {"x": x, "y": (x @ w).astype(np.float32)}
-    spec = SPEC | {
-        "task": {"type": "regression"},
-        "model": {"type": "mlp", "hidden_sizes": []},
-        "data": SPEC["data"] | {"split": {"strategy": "contiguous", "validation": 0.2, "test": 0}, "loader": {"shuffle": False}},
-        "training": {"max_steps": 1, "batch_size": 8},
-    }
+    spec = LINE | {"training": {"max_steps": 1, "batch_size": 8}}
     sgd = {"type": "sgd", "lr": 0.125}
     start = _weights(_train(nursery, tmp_path / "still", spec | {"optimizer": sgd | {"param_groups": STILL}}, data=data))
     moved_home = _train(nursery, tmp_path / "moved", spec | {"optimizer": sgd}, data=data)
@@ -68,6 +68,50 @@ def test_the_first_step_of_sgd_is_the_rate_times_the_gradient(nursery: Nursery, 
     for name, gradient in zip(names, gradients, strict=True):
         np.testing.assert_allclose(after[name], start[name] - 0.125 * gradient, rtol=0, atol=1e-6)
     assert _logged(moved_home) == [0.125]
+
+
+@pytest.mark.parametrize(
+    "clipping",
+    [
+        None,
+        {"type": "norm", "max_norm": 0.3},
+        {"type": "norm", "max_norm": 0.3, "norm_type": 1.0},
+        {"type": "value", "value": 0.2},
+    ],
+    ids=["free", "norm", "norm-1", "value"],
+)
+def test_gradients_are_bounded_once_all_passes_of_a_step_are_made(
+    clipping: Json | None, nursery: Nursery, tmp_path: Path
+) -> None:
+    """Four passes a step: bounding each of them would give another gradient."""
+    draw = np.random.default_rng(0)
+    x, w = draw.normal(size=(10, 5)).astype(np.float32), draw.normal(size=(5, 1))
+    data = {"x": x, "y": (x @ w).astype(np.float32)}
+    training = {"max_steps": 1, "batch_size": 8, "micro_batch_size": 2} | (
+        {} if clipping is None else {"gradient_clipping": clipping}
+    )
+    spec = LINE | {"training": training, "logging": {"interval": {"steps": 1}, "gradient_norm": True, "performance": False}}
+    sgd = {"type": "sgd", "lr": 0.5}
+    start = _weights(_train(nursery, tmp_path / "still", spec | {"optimizer": sgd | {"param_groups": STILL}}, data=data))
+    moved = _train(nursery, tmp_path / "moved", spec | {"optimizer": sgd}, data=data)
+    after = _weights(moved)
+    bias, weight = (start[name].astype(np.float64) for name in sorted(start, key=lambda name: start[name].ndim))
+    error = x[:8].astype(np.float64) @ weight.T + bias - data["y"][:8]
+    gradient = np.concatenate([2 * error.mean(0), (2 * error.T @ x[:8] / 8).ravel()])
+    order = float((clipping or {}).get("norm_type", 2.0))
+    norm = float(np.linalg.norm(gradient, order))
+    assert norm > 0.4
+    bounded = gradient
+    if clipping is not None and clipping["type"] == "norm":
+        bounded = gradient * 0.3 / norm
+    elif clipping is not None:
+        bounded = np.clip(gradient, -0.2, 0.2)
+        assert np.abs(gradient).max() > 0.2
+    made = np.concatenate(
+        [(start[name] - after[name]).ravel() / 0.5 for name in sorted(start, key=lambda name: start[name].ndim)]
+    )
+    np.testing.assert_allclose(made, bounded, rtol=0, atol=2e-5)
+    assert _logged(moved, "train/gradient_norm") == pytest.approx([norm], rel=1e-5)
 
 
 OPTIMIZER: Json = {

@@ -38,6 +38,7 @@ def conv(**more: Any) -> Json:
 NORMS: dict[str, Json] = {
     "groups": {"kind": "group", "groups": 2},
     "untracked": {"kind": "batch", "track_running_stats": False},
+    "neither": {"kind": "batch", "track_running_stats": False, "affine": False},
     **{f"bare-{kind}": {"kind": kind, "affine": False} for kind in ("batch", "layer", "rms", "group")},
 }
 PICTURE_STACKS: dict[str, list[Json]] = {

@@ -16,6 +16,7 @@ from tests.support.plan_cases import (
     arrays,
     classifier,
     decoders,
+    encoders,
     job,
     language,
     mlps,
@@ -41,11 +42,13 @@ def in_mode(mode: str, spec: JobSpec) -> JobSpec:
 @st.composite
 def cases(draw_from: st.DrawFn) -> tuple[JobSpec, DatasetFacts]:
     """Any family, resolved."""
-    match draw_from(st.sampled_from(["mlp", "layers", "decoder"])):
+    match draw_from(st.sampled_from(["mlp", "layers", "encoder", "decoder"])):
         case "mlp":
             spec, content = classifier(draw_from(mlps())), draw_from(st.sampled_from([TABLE]))
         case "layers":
             spec, content = pictures(draw_from(pictures_of_layers())), PICTURES
+        case "encoder":
+            spec, content = language(draw_from(encoders()), task={"type": "masked_lm"}), TEXT
         case _:
             spec, content = language(draw_from(decoders())), TEXT
     return in_mode(draw_from(st.sampled_from(MODES)), resolved(spec, content)), content
