@@ -29,8 +29,6 @@ def losses_of(task: Task) -> tuple[str, ...]:
             return ("cross_entropy", "nll", "focal")
         case MaskedLM():
             return ("cross_entropy", "nll")
-        case MaskedLM():
-            return ("cross_entropy", "nll")
         case Multilabel():
             return ("bce", "focal")
         case Regression():
@@ -46,7 +44,6 @@ METRICS_OF = {
     Multilabel: ("accuracy", "precision", "recall", "f1", "auroc"),
     Regression: ("mae", "rmse", "r2"),
     CausalLM: ("perplexity", "bits_per_byte"),
-    MaskedLM: ("perplexity",),
     MaskedLM: ("perplexity",),
     MultiTask: ("accuracy", "precision", "recall", "f1", "auroc", "mae", "rmse", "r2"),
 }
