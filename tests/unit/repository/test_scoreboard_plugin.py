@@ -2,11 +2,12 @@
 
 from tests.support.scoreboard import Outcomes, rows, table, unproven
 
-PROMISES = "id,en\nA-01,First\nA-02,Second\nA-03,Third\nA-04,Fourth\nA-05,Fifth\n"
+PROMISES = "id,en\nA-01,First\nA-02,Second\nA-03,Third\nA-04,Fourth\nA-05,Fifth\nA-06,Sixth\n"
 KEPT = {
     "A-01": {"path": "x", "tests": ["t.py::test_a", "t.py::test_b[1]"]},
     "A-02": {"path": "y", "tests": ["t.py::test_c"]},
     "A-03": {"path": "z", "tests": ["t.py::test_d"]},
+    "A-06": {"path": "z", "tests": ["tests/images/t.py::test_e"]},
     "owed": {"A-04": "needs hardware that is not here"},
 }
 
@@ -28,6 +29,7 @@ def test_each_row_says_how_it_went() -> None:
         "A-03 Third did not run: t.py::test_d",
         "A-04 Fourth owed: needs hardware that is not here",
         "A-05 Fifth not on the scoreboard",
+        "A-06 Sixth with its image: make horovod-test, make xla-test",
     ]
 
 
