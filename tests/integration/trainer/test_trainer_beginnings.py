@@ -263,3 +263,19 @@ def test_modules_can_start_in_a_way_of_their_own(nursery: Nursery, tmp_path: Pat
     )
     assert nursery.run(home) == [2]
     assert "overrides[0].pattern: 'head*' matches no layer" in finished(home).message
+
+
+def test_rates_by_layer_are_what_the_spec_says(nursery: Nursery, source: Path, tmp_path: Path) -> None:
+    moved = {}
+    for name, tune in (("even", None), ("decayed", {"layer_lr_decay": 0.5})):
+        job = spec(initialization=warm() | {"finetune": tune}, optimizer={"type": "sgd", "lr": 0.5}, training={"max_steps": 1})
+        after = tensors(run(nursery, tmp_path / name, job, blobs(), start=source) / "model.safetensors")
+        moved[name] = {n: after[n].double() - v.double() for n, v in tensors(source / "model.safetensors").items()}
+    for names, factor in (
+        (("0.weight", "1.weight", "1.bias"), 0.25),
+        (("3.weight", "4.bias"), 0.5),
+        (("6.weight", "6.bias"), 1.0),
+    ):
+        for name in names:
+            assert moved["even"][name].any()
+            torch.testing.assert_close(moved["decayed"][name], factor * moved["even"][name], atol=1e-7, rtol=1e-4)
