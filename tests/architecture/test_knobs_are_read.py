@@ -20,7 +20,7 @@ from stoker.facts import ArrayFacts, ArrayFile, ColumnFacts, DatasetFacts, Image
 from stoker.spec import JobSpec
 from stoker.spec._base import Spec
 from stoker.spec.automatic import completed
-from stoker.spec.initialization import Pretrained
+from stoker.spec.initialization import Pretrained, Warm
 
 ROOT = Path(__file__).parents[2]
 CHOICES = ("type", "strategy")
@@ -548,6 +548,21 @@ JOBS["tuned"] = (
         "training": {"max_steps": 2, "batch_size": 8},
     },
 )
+JOBS["warmed"] = (
+    "rows.csv",
+    {
+        **JOBS["tuned"][1],
+        "initialization": {
+            "start": {
+                "type": "warm",
+                "checkpoint": {"job": "job_" + "0" * 26, "checkpoint": 2},
+                "strict": True,
+                "exclude_keys": ["2.*"],
+                "reset_head": True,
+            }
+        },
+    },
+)
 JOBS["adapted"] = (
     "rows.csv",
     {
@@ -673,6 +688,8 @@ def _workspace(home: Path, kind: str, document: dict[str, Any]) -> str:
     (home / "spec.json").write_text(spec.model_dump_json())
     if spec.training.distillation is not None:  # what the job before it has learned
         (home / "data" / "teacher").symlink_to(home.parent / "arrays" / "checkpoints" / "step-00000002")
+    if isinstance(spec.initialization.start, Warm):
+        (home / "data" / "start").symlink_to(home.parent / "tuned" / "checkpoints" / "step-00000002")
     if isinstance(spec.initialization.start, Pretrained):
         (home / "data" / "weights@1").mkdir()
         save_file({"0.weight": np.ones((4, 3), np.float32)}, home / "data" / "weights@1" / "model.safetensors")
