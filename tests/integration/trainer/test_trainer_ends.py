@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.support.trainer_runs import Nursery, blobs, events, finished, log, series, workspace
+from tests.support.trainer_runs import Nursery, blobs, events, final_checkpoint, finished, log, same_bits, series, workspace
 
 SPEC: dict[str, Any] = {
     "task": {"type": "classification"},
@@ -70,20 +70,25 @@ def test_a_dead_neighbour_is_not_the_users_fault(nursery: Nursery, tmp_path: Pat
     assert finished(home).reason == "rank_lost"
 
 
-def test_early_stopping_ends_with_the_best_weights(nursery: Nursery, tmp_path: Path) -> None:
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_early_stopping_ends_with_the_best_weights(ranks: int, nursery: Nursery, tmp_path: Path) -> None:
     spec = SPEC | {
         "model": {"type": "mlp", "hidden_sizes": [64, 64]},
         "optimizer": {"type": "adamw", "lr": 0.02},
         "training": {"epochs": 500, "batch_size": 32, "early_stopping": {"patience": 4}},
+        "distributed": {"strategy": "ddp" if ranks > 1 else "single"},
+        "checkpoint": {"interval": {"epochs": 1}, "keep_best": 1, "monitor": "validation/loss"},
     }
     home = workspace(tmp_path / "run", spec, **blobs())
-    assert nursery.run(home) == [0], log(home)
+    assert nursery.run(home, ranks) == [0] * ranks, log(home)
     values = {step: value for (step, key), value in series(home).items() if key == "validation/loss"}
     best = min(values, key=lambda step: values[step])
     assert finished(home).reason == "early_stopped"
     assert list(values).index(best) == len(values) - 5, "four evaluations without improvement follow the best"
     assert finished(home).metrics["validation/loss"] == values[best]
     assert [e.step for e in events(home) if e.type == "notice"] == [best]
+    assert same_bits(home / f"checkpoints/step-{best:08d}/model.safetensors", final_checkpoint(home) / "model.safetensors")
+    assert len({finished(home, rank).step for rank in range(ranks)}) == 1
 
 
 @pytest.mark.parametrize(
