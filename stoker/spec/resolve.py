@@ -14,9 +14,9 @@ from stoker.spec.grammar import leaves
 from stoker.spec.i18n import Lang
 from stoker.spec.job import JobSpec
 from stoker.spec.messages import finding
-from stoker.spec.model.presets import expanded
 from stoker.spec.report import render, sort_key
 from stoker.spec.rules import check
+from stoker.spec.sizes import expanded
 from stoker.spec.strict_json import JsonValue
 from stoker.spec.upgrade import upgraded
 from stoker.spec.validate import MAX_FINDINGS, parse

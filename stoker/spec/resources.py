@@ -8,7 +8,9 @@ from stoker.spec._base import Knob, Positive, Spec
 
 
 class Resources(Spec):
-    device: Annotated[Literal["auto", "cpu", "cuda", "tpu"], Knob(affects=("speed",), rows=("DIST-10", "DIST-11", "DIST-12"))] = "auto"
+    device: Annotated[Literal["auto", "cpu", "cuda", "tpu"], Knob(affects=("speed",), rows=("DIST-10", "DIST-11", "DIST-12"))] = (
+        "auto"
+    )
     """Kind of device; auto takes GPUs where a worker has them and CPU slots elsewhere; a tpu is taken only when asked for."""
     cpus: Annotated[Annotated[int, Field(ge=1, le=1024)] | None, Knob("CPU slots", ("speed",), ("DIST-08",))] = None
     """CPU slots reserved for all ranks together; each rank computes with cpus / ranks threads; unset, one per rank."""

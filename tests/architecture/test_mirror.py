@@ -14,6 +14,10 @@ NOT_TRAINED = {
 """Spec families without a trainer file, and why."""
 
 MACHINERY = {
+    "checkpoint/given": "the files that a run is to begin from",
+    "checkpoint/merged": "the weights of a checkpoint with its adapters in them",
+    "criterion": "the loss that a task, its data and its weights ask for together",
+    "softcap": "a bend that models and the last stage of a pipeline share",
     "checkpoint/model": "the model of a checkpoint, alone: to be used, or to teach",
     "__main__": "the program: a directory in, an exit code out",
     "loop": "the step, repeated",

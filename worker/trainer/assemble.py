@@ -12,13 +12,12 @@ from stoker.plan.known import Known
 from stoker.spec import JobSpec
 from stoker.spec.arithmetic import Sizes
 from stoker.spec.evaluation import Mode
-from stoker.spec.loss import Loss
-from stoker.spec.task import MaskedLM
 from worker.trainer.activation_checkpointing import recomputing
 from worker.trainer.adversarial import build_adversary, replays_of
 from worker.trainer.artifact import Shelf
 from worker.trainer.average import Average, InTurn, build_average, in_run, settled_rate
 from worker.trainer.control import Control, StopSignal
+from worker.trainer.criterion import build_criterion
 from worker.trainer.data import Dataset, Description, Feed, Samples, Wanted, build_data, mask
 from worker.trainer.debug import build_guard, build_stragglers, memory_of, watches
 from worker.trainer.diagnosis import build_diagnosis
@@ -41,14 +40,11 @@ from worker.trainer.loss import (
     OfClasses,
     SampleWeighted,
     SummedLoss,
-    build_loss,
-    build_masked_loss,
-    build_weighted_loss,
     in_chunks,
     reading_of,
 )
 from worker.trainer.model import build_model
-from worker.trainer.multi_task import join_losses, log_variances, panel_of, width_of, with_heads
+from worker.trainer.multi_task import log_variances, panel_of, width_of, with_heads
 from worker.trainer.names import weights_of
 from worker.trainer.optimizer import build_optimizer
 from worker.trainer.param_groups import check_patterns
@@ -155,7 +151,7 @@ def assemble(
     journal.phase("loading_data")
     wanted = _wanted(aim, spec.data.sample_weight_column) if aim.labelled else None
     data = build_data(spec.data, wanted, aim.count, home, seed=seeds.split, world=world, learned=learned)
-    data = mask(spec.task, data, seeds.mask) if isinstance(spec.task, MaskedLM) else data
+    data = mask(spec.task, data, seeds.mask)
     outputs, goal = data.about.outputs, spec.loss or aim.loss
     if aim.count is not None and aim.count != outputs:
         counted = "num_labels" if aim.labels else "num_outputs"
@@ -169,7 +165,7 @@ def assemble(
     begin(spec.initialization, model, given, journal)
     finetuned(spec.initialization.finetune, model)
     model = bound(spec.regularization.spectral_norm, model)
-    loss = _loss(goal, spec, outputs, data, classes=aim.classes).to(world.device)
+    loss = build_criterion(goal, spec, outputs, data, classes=aim.classes).to(world.device)
     reading = reading_of(loss)
     micro, training = micro_size(spec.training, spec.distributed.data_parts), spec.training
     feed = Feed(
@@ -383,16 +379,6 @@ def assemble(
 def _wanted(aim: Aim, weights: str | None) -> Wanted:
     parts = tuple(_wanted(part, None) for part in aim.parts)
     return Wanted(aim.classes, aim.columns, aim.labels, weights, aim.name, aim.count, parts)
-
-
-def _loss(goal: Loss | None, spec: JobSpec, outputs: int, data: Dataset, *, classes: bool) -> SummedLoss:
-    if goal is None:
-        return join_losses(spec.task, data.about, data.train.targets)
-    if isinstance(spec.task, MaskedLM):
-        return build_masked_loss(goal, outputs, data.train.counted)
-    if spec.data.sample_weight_column is None:
-        return build_loss(goal, outputs, data.train.targets)
-    return build_weighted_loss(goal, outputs, data.train.targets, classes=classes)
 
 
 def _plain(samples: Samples, truth: Callable[[torch.Tensor], torch.Tensor]) -> Samples:

@@ -42,7 +42,7 @@ error[not-one-of]: `schedule.type` is 'cosin', which is none of the allowed valu
    |
  7 | schedule: {type: cosin}
    |                  ^^^^^ did you mean `cosine`?
-   = allowed: constant, cosine, step, wsd
+   = allowed: constant, cosine, step, multistep, exponential, polynomial, cyclic, one_cycle, plateau, wsd
 
 error[wrong-type]: `training.epochs` must be a whole number between 1 and 2,147,483,647, not text
   --> job.yaml:9:11
@@ -110,8 +110,8 @@ CASES: dict[str, tuple[Json, str, str, str]] = {
     "another section by synonym": ({"wd": 3}, "/wd", "unknown-key", "this key belongs in `optimizer.weight_decay`"),
     "another section, nested": ({"model.batch_size": 3}, "/model/batch_size", "unknown-key", "this key belongs in `training.batch_size`"),
     "nothing like it": ({"training.qqqqqqqqq": 3}, "/training/qqqqqqqqq", "unknown-key", "remove it, or see `stoker explain training`"),
-    "no type": ({"optimizer": {"lr": 1}}, "/optimizer/type", "missing", "add `type: …`, one of sgd, adam, adamw"),
-    "wrong type of type": ({"optimizer": {"type": 3}}, "/optimizer/type", "not-one-of", "use one of sgd, adam, adamw"),
+    "no type": ({"optimizer": {"lr": 1}}, "/optimizer/type", "missing", "add `type: …`, one of sgd, adam, adamw, nadam, radam, adamax, rmsprop, adagrad, adadelta, adafactor, lion, muon"),
+    "wrong type of type": ({"optimizer": {"type": 3}}, "/optimizer/type", "not-one-of", "use one of sgd, adam, adamw, nadam, radam, adamax, rmsprop, adagrad, adadelta, adafactor, lion, muon"),
     "value synonym": ({"precision": {"mode": "bf16"}}, "/precision/mode", "not-one-of", "did you mean `bf16_mixed`?"),
     "quoted boolean": ({"data.loader": {"shuffle": "true"}}, "/data/loader/shuffle", "wrong-type", "remove the quotes"),
     "two durations": ({"evaluation": {"interval": {"steps": 1, "epochs": 1}}}, "/evaluation/interval", "one-duration", "keep one of them, for example {epochs: 1}"),

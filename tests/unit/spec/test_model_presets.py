@@ -8,9 +8,9 @@ from stoker.errors import SpecError
 from stoker.facts import DatasetFacts, TextFacts
 from stoker.plan import Limits, plan
 from stoker.spec.explain import explain
-from stoker.spec.model.presets import PRESETS
 from stoker.spec.resolve import Resolved, resolve
 from stoker.spec.schema import job_schema
+from stoker.spec.sizes import PRESETS
 
 ROOMY = Limits(memory_bytes=1 << 60)
 TEXT = DatasetFacts(

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch
 
 from stoker.spec.arithmetic import hidden_tokens
-from stoker.spec.task import MaskedLM
+from stoker.spec.task import MaskedLM, Task
 from worker.trainer.data.build import Dataset
 from worker.trainer.data.samples import Samples, ready
 
@@ -72,8 +72,10 @@ def _scramble(words: Words) -> Words:
     return cast(Words, words ^ (words >> np.uint64(31)))
 
 
-def mask(spec: MaskedLM, data: Dataset, seed: int) -> Dataset:
-    """The same text to be filled in. The vocabulary has one token more."""
+def mask(spec: Task, data: Dataset, seed: int) -> Dataset:
+    """For a task that hides tokens: the same text to be filled in, with one token more in the vocabulary. For others, the data."""
+    if not isinstance(spec, MaskedLM):
+        return data
     vocabulary = data.about.outputs
     train, validation, test = (
         Masked(part.inputs, part.inputs, spec, vocabulary, seed + number)

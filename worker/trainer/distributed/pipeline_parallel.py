@@ -18,8 +18,8 @@ from torch.nn import functional as F
 from stoker.spec.distributed import PipelineParallel
 from worker.trainer.distributed.gradients import average
 from worker.trainer.errors import SpecProblem
-from worker.trainer.model.transformer import softcapped
 from worker.trainer.objective import Objective
+from worker.trainer.softcap import softcapped
 from worker.trainer.world import World
 
 Autocast = Callable[[], AbstractContextManager[object]]

@@ -21,6 +21,7 @@ from stoker.spec.model.transformer import (
 )
 from worker.trainer.errors import SpecProblem
 from worker.trainer.model.parts import build_activation, build_normalization, shared_cast
+from worker.trainer.softcap import softcapped
 
 Attend = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, float], torch.Tensor]
 """Queries (B, H, T, K), keys and values of as many heads or fewer, probability of dropout → (B, H, T, W)."""
@@ -93,11 +94,6 @@ class Capped:
             scores = scores + self._bias(q)
         weights = F.softmax(scores, dim=-1)
         return (F.dropout(weights, dropout) if dropout else weights).to(v.dtype) @ v
-
-
-def softcapped(values: torch.Tensor, cap: float) -> torch.Tensor:
-    """Into (-cap, cap), near zero unchanged (Bello et al. 2016)."""
-    return cap * torch.tanh(values / cap)
 
 
 def build_attend(spec: Transformer, *, causal: bool) -> Attend:

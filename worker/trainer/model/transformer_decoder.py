@@ -13,8 +13,8 @@ from worker.trainer.model.transformer import (
     build_positions,
     build_widening,
     normed,
-    softcapped,
 )
+from worker.trainer.softcap import softcapped
 
 
 class Decoder(nn.Module):
