@@ -30,15 +30,18 @@ def draw(spec: JobSpec, known: Known, batch: int) -> Tape:
     """One training pass of `batch` samples on one rank. Raises SpecError for layers that do not fit."""
     tape = Tape(batch, gpu=spec.resources.device == "cuda", mixed=spec.precision.mixed, pure=spec.precision.pure)
     samples = tape.start(known.shape)
+    vocabulary = known.vocabulary or (known.outputs if known.text else None)
     match spec.model:
         case MLP():
             out = play_mlp(tape, spec.model, samples, known.outputs)
         case Layers() as stack:
-            out = _stack("/model/layers", lambda: play_layers(tape, stack, samples, known.outputs if known.text else None))
+            out = _stack("/model/layers", lambda: play_layers(tape, stack, samples, vocabulary))
         case CNN() as network:
             out = _stack("/model", lambda: play_cnn(tape, network, samples, known.outputs))
         case RNN() | LSTM() | GRU():
-            out = play_recurrent(tape, spec.model, samples, known.outputs, text=known.text, cut=spec.training.tbptt)
+            out = play_recurrent(
+                tape, spec.model, samples, known.outputs, vocabulary=known.vocabulary, text=known.text, cut=spec.training.tbptt
+            )
         case TransformerDecoder():
             out = play_decoder(
                 tape,
@@ -53,7 +56,8 @@ def draw(spec: JobSpec, known: Known, batch: int) -> Tape:
                 spec.model,
                 samples,
                 known.outputs,
-                vocabulary=known.outputs if known.text else None,
+                vocabulary=vocabulary,
+                filled=known.vocabulary is None,
                 again=spec.activation_checkpointing.recomputed(spec.model.num_layers),
             )
         case _:

@@ -8,6 +8,7 @@ from stoker.errors import Finding, SpecError
 from stoker.facts import DatasetFacts, TextFacts
 from stoker.spec import JobSpec
 from stoker.spec.arithmetic import Sizes, split_sizes, windows
+from stoker.spec.data import text_column
 from stoker.spec.problem import Problem, problem_of
 
 T = TypeVar("T")
@@ -34,16 +35,20 @@ class Known:
     text: bool
     estimated: bool
     """Whether the counts are an estimate."""
+    vocabulary: int | None = None
+    """Tokens that there are, where `outputs` says something of each text instead of its next token."""
 
 
 def known_of(spec: JobSpec, facts: DatasetFacts) -> Known:
     """Raises SpecError `unresolved` where the spec leaves open what the data set cannot say either."""
     problem = problem_of(spec, facts)
     shape = _sure(problem.input_shape, "/data/source", "the shape of one sample")
-    if problem.vocab_size is None:
+    if problem.vocab_size is None or text_column(spec.data.source) is not None:
         outputs = _sure(problem.outputs, "/task", "how many outputs the model has")
         samples = _sure(problem.samples, "/data/source", "how many samples there are")
-        return Known(shape, outputs, samples, samples.train + samples.validation + samples.test, False, False)
+        text = problem.vocab_size is not None
+        items = (samples.train + samples.validation + samples.test) * (shape[0] if text else 1)
+        return Known(shape, outputs, samples, items, text, False, problem.vocab_size)
     return _text(spec, facts, problem, shape, problem.vocab_size)
 
 

@@ -49,18 +49,32 @@ def walk_of(length: int, cut: TBPTT | None, *, text: bool) -> Walk:
     return Walk(steps, taken, taken, windows, min(stride, length))
 
 
-def play_recurrent(tape: Tape, spec: Cell, samples: Value, outputs: int, *, text: bool, cut: TBPTT | None = None) -> Value:
-    """Logits of every token of one micro-batch of windows, or what the head says at the end of sequences of numbers."""
+def play_recurrent(
+    tape: Tape,
+    spec: Cell,
+    samples: Value,
+    outputs: int,
+    *,
+    text: bool,
+    vocabulary: int | None = None,
+    cut: TBPTT | None = None,
+) -> Value:
+    """Logits of every token of one micro-batch of windows, or what the head says at the end of sequences of numbers, or of
+    texts, of whose tokens there are `vocabulary`.
+    """
     length = samples.shape[0]
     walk = walk_of(length, cut, text=text)
     tape.windows = walk.begins
     value = samples.viewed(walk.kept, samples.shape[1] if len(samples.shape) == 2 else 1)
     if text:
         width = spec.embedding_size or spec.hidden_size
-        tape.learn("embedding", "tokens.weight", (outputs, width))
+        tape.learn("embedding", "tokens.weight", (vocabulary or outputs, width))
         tape.keep_more(walk.kept, INT64)
         value = tape.made((walk.kept, width))
     value = play_cells(tape, spec, value, walk)
+    if vocabulary is not None:
+        tape.keep_more(2, INT64)  # which sample, and where its text ends
+        return tape.linear(tape.made((spec.width,), value.item), outputs, "head", "head", bias=spec.bias)
     if not text:
         said = value.viewed(spec.width)
         end = tape.made((spec.width,), value.item, kept=True) if spec.bidirectional else said

@@ -27,9 +27,11 @@ def play_positions(tape: Tape, spec: Transformer, stream: Value) -> Value:
     return tape.made(stream.shape, added)
 
 
-def play_blocks(tape: Tape, spec: Transformer, stream: Value, *, again: tuple[int, ...]) -> Value:
+def play_blocks(tape: Tape, spec: Transformer, stream: Value, *, again: tuple[int, ...], padded: bool = False) -> Value:
     """One block is played, and stands for all; those of `again` keep their inputs alone."""
     tape.keep_more(_bias(spec, stream.shape[0]), tape.product_item, per_sample=False)
+    if padded and _added(spec):
+        tape.keep_more(stream.shape[0], tape.product_item)
     tape.copies = spec.num_layers
     before, high, inputs = tape.saved, tape.high, stream
     stream = _block(tape, spec, stream)
@@ -41,11 +43,16 @@ def play_blocks(tape: Tape, spec: Transformer, stream: Value, *, again: tuple[in
 
 def _bias(spec: Transformer, length: int) -> int:
     """Elements of what is added to scores, one for all blocks, where the backward pass of the kernel reads it again."""
-    if spec.attention_softcap is not None or spec.attention_dropout > 0 or spec.value_width != spec.key_width:
+    if not _added(spec):
         return 0
     if isinstance(spec.position, AlibiPosition):
         return spec.num_heads * length * length
     return 0 if spec.window is None else length * length
+
+
+def _added(spec: Transformer) -> bool:
+    """Whether the backward pass reads again what was added to scores."""
+    return spec.attention_softcap is None and spec.attention_dropout == 0 and spec.value_width == spec.key_width
 
 
 def _block(tape: Tape, spec: Transformer, stream: Value) -> Value:

@@ -5,7 +5,7 @@ from typing import Any, TypeVar
 from stoker.facts import ArrayFacts, DatasetFacts, ImageFacts, TableFacts
 from stoker.spec._base import Spec
 from stoker.spec.arithmetic import batch_of
-from stoker.spec.data import Arrays, Csv, ImageFolder, Parquet, Sequence, Text
+from stoker.spec.data import Arrays, Csv, ImageFolder, Parquet, Sequence, reads_text
 from stoker.spec.data.tokenizer import ByteTokenizer
 from stoker.spec.evaluation import Accuracy, Evaluation, Mae, Perplexity, Rmse
 from stoker.spec.job import JobSpec
@@ -64,7 +64,7 @@ def _data(spec: JobSpec, facts: DatasetFacts | None) -> Any:
     source = data.source
     if facts is not None:
         source = _with(_pinned(source, facts), **_measured(spec, facts))
-    if isinstance(source, Text):
+    if reads_text(source):
         data = _with(data, tokenizer=data.tokenizer or ByteTokenizer(), sequence=data.sequence or Sequence())
     strategy = data.split.strategy or _strategy(spec)
     return _with(data, source=source, split=_with(data.split, strategy=strategy))
@@ -81,6 +81,8 @@ def _pinned(source: Any, facts: DatasetFacts) -> Any:
 def _measured(spec: JobSpec, facts: DatasetFacts) -> dict[str, Any]:
     source, content = spec.data.source, facts.content
     if isinstance(source, Csv | Parquet) and isinstance(content, TableFacts) and source.columns is None:
+        if source.text is not None:
+            return {}
         held_back = (*targets_of(spec), spec.data.sample_weight_column)
         return {"columns": tuple(column.name for column in content.columns if column.name not in held_back)}
     if isinstance(source, ImageFolder) and isinstance(content, ImageFacts):
@@ -181,7 +183,7 @@ def _model(spec: JobSpec) -> Any:
         case CNN(block="bottleneck", expansion=None) as model:
             return _with(model, expansion=USUAL_EXPANSION)
         case RNN() | LSTM() | GRU() as model:
-            text = isinstance(spec.data.source, Text)
+            text = reads_text(spec.data.source)
             return _with(model, embedding_size=model.embedding_size or (model.hidden_size if text else None))
         case MLP() | CNN():
             return spec.model

@@ -5,7 +5,7 @@ from typing import assert_never
 
 from stoker.facts import ArrayFacts, DatasetFacts, ImageFacts, TableFacts, TextFacts, WeightFacts
 from stoker.spec.arithmetic import Sizes, split_sizes, windows
-from stoker.spec.data import Arrays, Bpe, ByteTokenizer, CharTokenizer, Csv, ImageFolder, Parquet, Text
+from stoker.spec.data import Arrays, Bpe, ByteTokenizer, CharTokenizer, Csv, ImageFolder, Parquet, Text, reads_text, text_column
 from stoker.spec.data.tokenizer import Tokenizer
 from stoker.spec.job import JobSpec
 from stoker.spec.loss import head_width
@@ -34,9 +34,9 @@ class Problem:
 def problem_of(spec: JobSpec, facts: DatasetFacts | None) -> Problem:
     """Shapes and counts of a spec; with facts, all that can be known before the run."""
     content = None if facts is None else facts.content
-    vocab = _vocabulary(spec.data.tokenizer, content) if isinstance(spec.data.source, Text) else None
-    if vocab is not None and isinstance(spec.task, MaskedLM):
-        vocab += 1  # what stands for hidden tokens
+    vocab = _vocabulary(spec.data.tokenizer, content) if reads_text(spec.data.source) else None
+    if vocab is not None and (isinstance(spec.task, MaskedLM) or text_column(spec.data.source) is not None):
+        vocab += 1  # what stands for hidden tokens, or fills up short texts
     tokens = _tokens(spec, content)
     return Problem(_input_shape(spec, content), _outputs(spec, vocab), vocab, _samples(spec, content, tokens), tokens)
 
@@ -62,9 +62,9 @@ Content = TableFacts | TextFacts | ImageFacts | ArrayFacts | WeightFacts | None
 
 def _input_shape(spec: JobSpec, content: Content) -> tuple[int, ...] | None:
     match spec.data.source:
-        case Csv(columns=columns) | Parquet(columns=columns):
+        case Csv(columns=columns, text=None) | Parquet(columns=columns, text=None):
             return None if columns is None else (len(columns),)
-        case Text():
+        case Text() | Csv() | Parquet():
             return None if spec.data.sequence is None else (spec.data.sequence.length,)
         case ImageFolder(channels=channels, height=height, width=width):
             return None if height is None or width is None else (channels, height, width)

@@ -131,6 +131,14 @@ CONTENTS: dict[str, TableFacts | TextFacts | ImageFacts | ArrayFacts] = {
             ColumnFacts(name="weight", kind="integer", distinct=3, counts=CLASSES),
         ),
     ),
+    "reviews.csv": TableFacts(
+        format="csv",
+        rows=ROWS,
+        columns=(
+            ColumnFacts(name="review", kind="string", distinct=ROWS),
+            ColumnFacts(name="y", kind="integer", distinct=3, counts=CLASSES),
+        ),
+    ),
     "rows.parquet": TableFacts(format="parquet", rows=ROWS, columns=NUMBERS),
     "words.txt": TextFacts(bytes=len(WORDS), characters=len(WORDS), distinct_characters=len(set(WORDS))),
     "pictures": ImageFacts(counts={"cat": 30, "dog": 30}, height=8, width=8),
@@ -161,6 +169,8 @@ def _write(folder: Path, kind: str) -> None:
                 ",".join([*map(str, row), f"{y},{i % 2},{y}"]) for i, (row, y) in enumerate(zip(values, classes, strict=True))
             ]
             (folder / kind).write_text("\n".join(["a,b,c,y,even,weight", *lines]) + "\n")
+        case "reviews.csv":
+            (folder / kind).write_text("\n".join(["review,y", *(f"word {i} and on,{y}" for i, y in enumerate(classes))]) + "\n")
         case "rows.parquet":
             pq.write_table(pa.table(dict(zip("abc", values.T, strict=True))), folder / kind)
         case "words.txt":
@@ -510,6 +520,15 @@ JOBS: dict[str, tuple[str, dict[str, Any]]] = {
             "model": SMALL_GPT | {"type": "transformer_encoder", "pooling": "first", "pooler": True},
             "data": _source("arrays"),
             "training": {"max_steps": 2, "batch_size": 8},
+        },
+    ),
+    "reviews": (
+        "reviews.csv",
+        {
+            "task": {"type": "classification", "target": "y"},
+            "model": SMALL_GPT | {"type": "transformer_encoder"},
+            "data": _source("csv", text="review") | {"sequence": {"length": 8}},
+            "training": {"max_steps": 1, "batch_size": 8},
         },
     ),
     "bpe": (

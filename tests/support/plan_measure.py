@@ -37,10 +37,14 @@ class Kept:
 def model_of(spec: JobSpec, content: DatasetFacts, device: str = "meta") -> nn.Module:
     known = known_of(spec, content)
     with torch.device(device):
-        return narrowed(build_model(spec.model, known.shape, known.outputs, text=known.text), spec.precision)
+        return narrowed(
+            build_model(spec.model, known.shape, known.outputs, text=known.text, vocabulary=known.vocabulary), spec.precision
+        )
 
 
 def batch_of_samples(spec: JobSpec, known: Known, batch: int) -> tuple[torch.Tensor, torch.Tensor]:
+    if known.vocabulary is not None:
+        return torch.randint(0, known.vocabulary, (batch, known.shape[0])), torch.randint(0, known.outputs, (batch,))
     if known.text:
         ids = torch.randint(0, known.outputs, (batch, known.shape[0]))
         return ids, ids.clone()
@@ -94,7 +98,9 @@ def peak_of_training(spec: JobSpec, content: DatasetFacts, steps: int = 2) -> in
     known, batch = known_of(spec, content), plan(spec, content).batch
     samples = batch_of_samples(spec, known, batch.micro)
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
-        model = narrowed(build_model(spec.model, known.shape, known.outputs, text=known.text), spec.precision)
+        model = narrowed(
+            build_model(spec.model, known.shape, known.outputs, text=known.text, vocabulary=known.vocabulary), spec.precision
+        )
         model = recomputing(spec.activation_checkpointing, model)
         optimizer = build_optimizer(spec.optimizer, model.named_parameters())
         for _ in range(steps):

@@ -79,6 +79,21 @@ NUMBERS_JOB: Json = {
     "training": {"epochs": 5},
 }
 
+REVIEWS = facts(
+    TableFacts(
+        format="csv",
+        rows=150,
+        columns=(column("review", "string", distinct=150), column("stars"), TARGET),
+        delimiter=",",
+    )
+)
+REVIEWS_JOB: Json = {
+    "task": {"type": "classification", "target": "t"},
+    "model": {"type": "transformer_encoder", "num_layers": 2, "hidden_size": 32, "num_heads": 4},
+    "data": {"source": {"type": "csv", "dataset": "d", "text": "review"}, "sequence": {"length": 16}},
+    "training": {"epochs": 5},
+}
+
 JOBS: dict[str, tuple[Json, DatasetFacts]] = {
     "table": (TABLE_JOB, TABLE),
     "regression": (REGRESSION_JOB, TABLE),
@@ -86,6 +101,7 @@ JOBS: dict[str, tuple[Json, DatasetFacts]] = {
     "stack": (STACK_JOB, ARRAYS),
     "pictures": (PICTURE_JOB, PICTURES),
     "numbers": (NUMBERS_JOB, NUMBERS),
+    "reviews": (REVIEWS_JOB, REVIEWS),
 }
 
 

@@ -160,7 +160,8 @@ def assemble(
     journal.phase("building_model")
     torch.manual_seed(seeds.weights)
     width = width_of(spec.task, goal, data.about)
-    model = moved(build_model(spec.model, data.about.shape, width, text=data.about.codec is not None), world.device)
+    text, vocabulary = data.about.codec is not None, data.about.vocabulary
+    model = moved(build_model(spec.model, data.about.shape, width, text=text, vocabulary=vocabulary), world.device)
     model = narrowed(with_heads(spec.task, model, data.about), spec.precision)
     begin(spec.initialization, model, given, journal)
     finetuned(spec.initialization.finetune, model)
@@ -401,11 +402,12 @@ def _known(data: Dataset, outputs: int) -> Known:
     """What the plan starts from, as it turned out."""
     sizes = Sizes(len(data.train), len(data.validation), len(data.test))
     per_sample, text = max(1, data.train.tokens_per_sample), data.about.codec is not None
-    return Known(data.about.shape, outputs, sizes, (sizes.train + sizes.validation + sizes.test) * per_sample, text, False)
+    items = (sizes.train + sizes.validation + sizes.test) * per_sample
+    return Known(data.about.shape, outputs, sizes, items, text, False, data.about.vocabulary)
 
 
 def _text(loss: nn.Module, about: Description, world: World) -> Text | None:
-    if about.codec is None or not isinstance(loss, OfClasses):
+    if about.codec is None or about.padded or not isinstance(loss, OfClasses):
         return None
     return Text(loss.likelihood, torch.from_numpy(about.codec.byte_lengths()).to(world.device))
 

@@ -32,10 +32,14 @@ class Predictor:
 
     @torch.no_grad()
     def outputs(self, inputs: npt.ArrayLike) -> npt.NDArray[np.float32]:
-        """Raw outputs (n, outputs) for inputs (n, *shape) as they stand in the data set; they are normalized here.
+        """Raw outputs (n, outputs) for inputs (n, *shape) as they stand in the data set; they are normalized here. For a model
+        of texts in a table, inputs are n texts.
 
         Raises ValueError when the shape of a sample is not the one the model was trained on.
         """
+        if self.about.padded:
+            ids = self.about.ids([str(text) for text in np.asarray(inputs).ravel()]).long()
+            return np.concatenate([self.model(part).numpy() for part in torch.split(ids, 256)])
         values = torch.tensor(np.asarray(inputs, dtype=np.float32))
         if tuple(values.shape[1:]) != self.about.shape:
             raise ValueError(f"samples have shape {tuple(values.shape[1:])}, the model was trained on {self.about.shape}")
@@ -98,8 +102,8 @@ class Predictor:
 
         Raises ValueError for a model that was not trained on text, and for an empty prompt.
         """
-        if self.about.codec is None:
-            raise ValueError("this model was not trained on text")
+        if self.about.codec is None or self.about.padded:
+            raise ValueError("this model was not trained to continue text")
         start = [int(i) for i in self.about.codec.encode(prompt)]
         if not start:
             raise ValueError("the prompt is empty")

@@ -8,7 +8,7 @@ from stoker.spec._base import Knob, Spec
 from stoker.spec.data.loader import Loader
 from stoker.spec.data.normalization import MinMax, Normalization, Standard
 from stoker.spec.data.sequence import Sequence
-from stoker.spec.data.source import Arrays, Csv, ImageFolder, Parquet, Source, Text
+from stoker.spec.data.source import Arrays, Csv, ImageFolder, Parquet, Source, Text, reads_text, text_column
 from stoker.spec.data.split import Split
 from stoker.spec.data.tokenizer import Bpe, ByteTokenizer, CharTokenizer, Tokenizer
 
@@ -52,4 +52,6 @@ __all__ = [
     "Standard",
     "Text",
     "Tokenizer",
+    "reads_text",
+    "text_column",
 ]

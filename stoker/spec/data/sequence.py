@@ -8,9 +8,9 @@ from stoker.spec._base import Knob, Spec
 
 
 class Sequence(Spec):
-    """Windows of consecutive tokens that do not overlap; each predicts the token after every one of its own."""
+    """Of one text, windows of consecutive tokens that do not overlap; of texts in a table, the first tokens of each, padded."""
 
     length: Annotated[Annotated[int, Field(ge=2, le=1_000_000)], Knob("tokens", ("memory", "speed", "quality"), ("ARCH-16",))] = (
         128
     )
-    """Tokens per sample, and the longest context of the model."""
+    """Tokens per sample, and the longest context of the model; of a text in a table what is longer is cut off."""

@@ -18,7 +18,9 @@ class Csv(Spec):
     dataset: Annotated[DatasetRef, Knob(rows=("DATA-01",))]
     """Data set by name, or `name@version`; without a version the newest at submit."""
     columns: Annotated[tuple[Column, ...] | None, Knob("columns", ("memory", "quality"))] = None
-    """Feature columns, in this order; unset, every column but target and weight."""
+    """Feature columns, in this order; unset, every column but target and weight, and none beside a column of text."""
+    text: Annotated[Column | None, Knob(affects=("quality",), rows=("DATA-17",))] = None
+    """Column of text that is read as tokens, in place of numbers; null for numbers."""
     delimiter: Annotated[Literal[",", ";", "\t", "|"], Knob("character")] = ","
     """What separates two cells."""
 
@@ -31,7 +33,9 @@ class Parquet(Spec):
     dataset: Annotated[DatasetRef, Knob(rows=("DATA-01",))]
     """Data set by name, or `name@version`; without a version the newest at submit."""
     columns: Annotated[tuple[Column, ...] | None, Knob("columns", ("memory", "quality"))] = None
-    """Feature columns, in this order; unset, every column but target and weight."""
+    """Feature columns, in this order; unset, every column but target and weight, and none beside a column of text."""
+    text: Annotated[Column | None, Knob(affects=("quality",), rows=("DATA-17",))] = None
+    """Column of text that is read as tokens, in place of numbers; null for numbers."""
 
 
 class Text(Spec):
@@ -72,3 +76,13 @@ class Arrays(Spec):
 
 
 Source = Annotated[Csv | Parquet | Text | ImageFolder | Arrays, Field(discriminator="type")]
+
+
+def text_column(source: Source) -> str | None:
+    """The column of a table that holds the samples, where they are texts."""
+    return source.text if isinstance(source, Csv | Parquet) else None
+
+
+def reads_text(source: Source) -> bool:
+    """Whether samples are tokens: windows of one text, or a text each."""
+    return isinstance(source, Text) or text_column(source) is not None

@@ -37,6 +37,7 @@ from stoker.spec.rules.servers import SERVER_RULES
 from stoker.spec.rules.sharding import SHARDING_RULES
 from stoker.spec.rules.stacks import STACK_RULES
 from stoker.spec.rules.stages import STAGE_RULES
+from stoker.spec.rules.texts import TEXT_RULES
 from stoker.spec.rules.transformers import TRANSFORMER_RULES
 from stoker.spec.rules.updates import UPDATE_RULES
 
@@ -47,6 +48,7 @@ RULES: tuple[Rule, ...] = (
     *LESSON_RULES,
     *MULTI_TASK_RULES,
     *SAMPLE_RULES,
+    *TEXT_RULES,
     *GOAL_RULES,
     *LOSS_RULES,
     *INSIGHT_RULES,

@@ -3,14 +3,14 @@
 from collections.abc import Iterator
 
 from stoker.spec.adversarial import PGD, FreeAttack
-from stoker.spec.data import Text
+from stoker.spec.data import reads_text
 from stoker.spec.distributed import DDP, Horovod, LocalSGD, Single
 from stoker.spec.rules._rule import Case, Hit, Rule, hit
 from stoker.spec.rules.batches import batch_norm
 
 
 def attack_needs_numbers(case: Case) -> Iterator[Hit]:
-    if case.spec.training.adversarial is not None and isinstance(case.spec.data.source, Text):
+    if case.spec.training.adversarial is not None and reads_text(case.spec.data.source):
         yield hit("/training/adversarial")
 
 

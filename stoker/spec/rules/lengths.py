@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from stoker.spec._base import Duration
 from stoker.spec.arithmetic import in_steps, share_of, steps_per_epoch
-from stoker.spec.data import Text
+from stoker.spec.data import reads_text
 from stoker.spec.debug import Debug
 from stoker.spec.dynamic_batch import BatchSchedule, OnPlateau
 from stoker.spec.merge import LENGTHS
@@ -73,7 +73,7 @@ def averaging(training: Training) -> Iterator[tuple[str, Duration]]:
 
 
 def tokens_need_text(case: Case) -> Iterator[Hit]:
-    if isinstance(case.spec.data.source, Text):
+    if reads_text(case.spec.data.source):
         return
     if case.spec.training.max_tokens is not None:
         yield hit("/training/max_tokens", path="training.max_tokens")

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from stoker.spec.data import Arrays, Csv, ImageFolder, Parquet, Text
+from stoker.spec.data import Arrays, Csv, ImageFolder, Parquet, Text, reads_text
 from stoker.spec.model import GRU, LSTM, RNN
 from stoker.spec.model.shapes import written
 from stoker.spec.rules._rule import Case, Hit, Rule, hit
@@ -20,7 +20,7 @@ def needs_sequence(case: Case) -> Iterator[Hit]:
     if model is None:
         return
     match source:
-        case Csv() | Parquet():
+        case Csv(text=None) | Parquet(text=None):
             yield hit("/model/type", ("mlp",), model=model.type, what="the columns of a table have no order in time")
         case ImageFolder():
             yield hit("/model/type", ("mlp", "layers"), model=model.type, what="a picture has no order in time")
@@ -37,7 +37,7 @@ def sees_ahead(case: Case) -> Iterator[Hit]:
 
 def embedding_needs_text(case: Case) -> Iterator[Hit]:
     model = recurrent(case)
-    if model is None or isinstance(case.spec.data.source, Text):
+    if model is None or reads_text(case.spec.data.source):
         return
     for key, given in (("embedding_size", model.embedding_size is not None), ("tie_embeddings", model.tie_embeddings)):
         if given:

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from stoker.facts import ArrayFacts, ArrayFile, ColumnFacts, ImageFacts, TableFacts, TextFacts, WeightFacts
 from stoker.spec.automatic import targets_of
-from stoker.spec.data import Arrays, Csv, ImageFolder, Parquet, Text
+from stoker.spec.data import Arrays, Csv, ImageFolder, Parquet, Text, reads_text, text_column
 from stoker.spec.messages import shown
 from stoker.spec.multi_task import MultiTask, NumberHead
 from stoker.spec.problem import class_counts, class_total
@@ -53,7 +53,7 @@ def content_fits_source(case: Case) -> Iterator[Hit]:
 
 def tokens_need_text(case: Case) -> Iterator[Hit]:
     data = case.spec.data
-    if isinstance(data.source, Text):
+    if reads_text(data.source):
         return
     for key, part in (("tokenizer", data.tokenizer), ("sequence", data.sequence)):
         if part is not None:
@@ -61,7 +61,7 @@ def tokens_need_text(case: Case) -> Iterator[Hit]:
 
 
 def normalization_needs_numbers(case: Case) -> Iterator[Hit]:
-    if isinstance(case.spec.data.source, Text) and case.spec.data.normalization is not None:
+    if reads_text(case.spec.data.source) and case.spec.data.normalization is not None:
         yield hit("/data/normalization")
 
 
@@ -102,8 +102,10 @@ def column_twice(case: Case) -> Iterator[Hit]:
     for index, (pointer, name, _) in enumerate(_targets(case)):
         if name in targets[:index]:
             yield hit(pointer, column=shown(name))
-    weights = case.spec.data.sample_weight_column
-    if weights is not None and weights in (*columns, *targets):
+    weights, text = case.spec.data.sample_weight_column, text_column(source)
+    if text is not None and text in targets:
+        yield hit("/data/source/text", column=shown(text))
+    if weights is not None and weights in (*columns, *targets, text):
         yield hit("/data/sample_weight_column", column=shown(weights))
 
 
@@ -120,6 +122,8 @@ def _used(case: Case) -> Iterator[tuple[str, str, bool]]:
         return
     for index, name in enumerate(source.columns or ()):
         yield f"/data/source/columns/{index}", name, True
+    if source.text is not None:
+        yield "/data/source/text", source.text, False
     if case.spec.data.sample_weight_column is not None:
         yield "/data/sample_weight_column", case.spec.data.sample_weight_column, True
     yield from _targets(case)

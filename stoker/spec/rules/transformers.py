@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from stoker.spec.activation_checkpointing import KeepAll
-from stoker.spec.data import Text
+from stoker.spec.data import reads_text
 from stoker.spec.distributed import Cuttable, Distributed
 from stoker.spec.model import Transformer, TransformerEncoder
 from stoker.spec.model.parts import BatchNorm
@@ -42,7 +42,7 @@ def shares_beyond_all(case: Case) -> Iterator[Hit]:
 def encoder_inputs(case: Case) -> Iterator[Hit]:
     """Text, or sequences of numbers."""
     shape = case.problem.input_shape
-    numbers = isinstance(case.spec.model, TransformerEncoder) and not isinstance(case.spec.data.source, Text)
+    numbers = isinstance(case.spec.model, TransformerEncoder) and not reads_text(case.spec.data.source)
     if numbers and shape is not None and len(shape) != 2:
         yield hit("/model/type", ("mlp", "layers"), given=f"({', '.join(map(str, shape))})")
 
@@ -63,7 +63,7 @@ def unused_by_head(case: Case) -> Iterator[Hit]:
 
 def embedding_of_numbers(case: Case) -> Iterator[Hit]:
     model = _model(case)
-    if model is not None and not isinstance(case.spec.data.source, Text) and model.embedded != model.hidden_size:
+    if model is not None and not reads_text(case.spec.data.source) and model.embedded != model.hidden_size:
         yield hit("/model/embedding_size")
 
 

@@ -31,7 +31,8 @@ class Saved:
 def load_model(path: Path) -> Saved:
     """From a checkpoint directory alone. Raises OSError, ValueError or RuntimeError when it is not a whole checkpoint."""
     spec, about = JobSpec.model_validate_json((path / "spec.json").read_bytes()), Description.load(path)
-    model = build_model(spec.model, about.shape, width_of(spec.task, spec.loss, about), text=about.codec is not None)
+    width = width_of(spec.task, spec.loss, about)
+    model = build_model(spec.model, about.shape, width, text=about.codec is not None, vocabulary=about.vocabulary)
     model = bound(spec.regularization.spectral_norm, narrowed(with_heads(spec.task, model, about), spec.precision))
     with Stored(path) as stored:
         names = {plain(name): name for name in model.state_dict()}

@@ -44,6 +44,8 @@ def build_data(
             raise SpecProblem("data.source.type: text is for task causal_lm only")
         return _text(spec, content.decode(), world, learned)
     assert wanted is not None, "read_source gives a table only where a target is wanted"
+    if content.texts is not None:
+        return _texts(spec, content, content.texts, wanted, classes, seed=seed, world=world, learned=learned)
     return _table(spec, content, wanted, classes, seed, learned)
 
 
@@ -72,6 +74,37 @@ def _table(spec: Data, table: Table, wanted: Wanted, classes: int | None, seed: 
         _scaled(everything.take(rows), about.scaling) for rows in (parts.train, parts.validation, parts.test)
     )
     return Dataset(train, validation, test, about)
+
+
+def _texts(
+    spec: Data,
+    table: Table,
+    texts: tuple[str, ...],
+    wanted: Wanted,
+    classes: int | None,
+    *,
+    seed: int,
+    world: World,
+    learned: Description | None,
+) -> Dataset:
+    """A text is a sample. Byte pairs are learned from those of the training split alone."""
+    if spec.normalization is not None:
+        raise SpecProblem("data.normalization is for numbers; remove it for text")
+    if wanted.parts:
+        raise SpecProblem("data.source.text: task multi_task learns from columns of numbers")
+    names, targets, outputs = _targets(table.targets, wanted, classes)
+    parts = split_rows(spec.split, len(texts), targets if wanted.classes else None, seed)
+    codec = learned.codec if learned is not None else None
+    if codec is None:
+        train = "\n".join(texts[row] for row in parts.train.tolist())
+        tokenizer = spec.tokenizer or ByteTokenizer()
+        codec = load_codec(world.share(learn_codec(tokenizer, "".join(texts), train).dump() if world.is_lead else None))
+    about = Description(((spec.sequence or Sequence()).length,), outputs, names, codec=codec, padded=True)
+    everything = Samples(about.ids(texts), _with_weights(targets, table.weights))
+    train_part, validation, test = (everything.take(rows) for rows in (parts.train, parts.validation, parts.test))
+    if table.weights is not None and not bool(train_part.targets[:, -1].any()):
+        raise DataProblem("data.sample_weight_column: every training sample has weight 0, so nothing would be learned")
+    return Dataset(train_part, validation, test, about)
 
 
 def _with_weights(targets: torch.Tensor, weights: npt.NDArray[np.float32] | None) -> torch.Tensor:

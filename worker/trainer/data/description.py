@@ -1,12 +1,15 @@
 """What a data set taught a run about its inputs and outputs; saved with every checkpoint."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import torch
 from safetensors.torch import load_file, save_file
 
 from worker.trainer.data.normalization import Scaling
+from worker.trainer.data.sequence import padded
 from worker.trainer.data.tokenizer import Codec, load_codec
 
 
@@ -35,12 +38,32 @@ class Description:
     codec: Codec | None = None
     answers: tuple[Answer, ...] = ()
     """Of several tasks, in their order; their outputs lie side by side."""
+    padded: bool = False
+    """Samples are texts of a table: the tokens of each, and then padding, the token after those of the codec."""
+
+    @property
+    def vocabulary(self) -> int | None:
+        """Tokens that there are, where something is said of each text; None where the text is continued, or there is none."""
+        return self.codec.rows + 1 if self.codec is not None and self.padded else None
+
+    def ids(self, texts: Sequence[str]) -> torch.Tensor:
+        """(n, length) int32: what a model of texts in a table reads of them. Raises ValueError for another model."""
+        if self.codec is None or not self.padded:
+            raise ValueError("this model was not trained on texts of a table")
+        return padded(self.codec, texts, self.shape[0])
 
     def save(self, directory: Path) -> None:
         """Into data.json, scaling.safetensors and tokenizer.json."""
-        plain = {"shape": self.shape, "outputs": self.outputs, "classes": self.classes, "columns": self.columns}
+        plain: dict[str, object] = {
+            "shape": self.shape,
+            "outputs": self.outputs,
+            "classes": self.classes,
+            "columns": self.columns,
+        }
         if self.answers:
             plain["tasks"] = [asdict(answer) for answer in self.answers]
+        if self.padded:
+            plain["padded"] = True
         (directory / "data.json").write_text(json.dumps(plain))
         if self.scaling is not None:
             tensors = {"shift": self.scaling.shift.contiguous(), "scale": self.scaling.scale.contiguous()}
@@ -58,5 +81,12 @@ class Description:
             codec = load_codec((directory / "tokenizer.json").read_text())
         answers = tuple(Answer(one["name"], one["outputs"], tuple(one["classes"])) for one in plain.get("tasks", ()))
         return Description(
-            tuple(plain["shape"]), plain["outputs"], tuple(plain["classes"]), tuple(plain["columns"]), scaling, codec, answers
+            tuple(plain["shape"]),
+            plain["outputs"],
+            tuple(plain["classes"]),
+            tuple(plain["columns"]),
+            scaling,
+            codec,
+            answers,
+            plain.get("padded", False),
         )

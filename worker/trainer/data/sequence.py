@@ -1,4 +1,6 @@
-"""Sequence specs: a stream of tokens into windows."""
+"""Sequence specs: a stream of tokens into windows, and texts into rows of equal length."""
+
+from collections.abc import Sequence as Many
 
 import numpy as np
 import numpy.typing as npt
@@ -7,6 +9,7 @@ import torch
 from stoker.spec.arithmetic import windows
 from stoker.spec.data.sequence import Sequence
 from worker.trainer.data.samples import Samples
+from worker.trainer.data.tokenizer import Codec
 
 
 def cut_windows(spec: Sequence, ids: npt.NDArray[np.int32]) -> Samples:
@@ -15,3 +18,12 @@ def cut_windows(spec: Sequence, ids: npt.NDArray[np.int32]) -> Samples:
     tokens[: len(ids)].copy_(torch.from_numpy(ids.copy()))
     used = count * spec.length
     return Samples(tokens[:used].view(count, spec.length), tokens[1 : used + 1].view(count, spec.length))
+
+
+def padded(codec: Codec, texts: Many[str], length: int) -> torch.Tensor:
+    """(n, length) int32: the first tokens of each text, and where it is shorter the token after those of the codec."""
+    ids = torch.full((len(texts), length), codec.rows, dtype=torch.int32)
+    for row, tokens in zip(ids, codec.encode_each(texts), strict=True):
+        kept = tokens[:length]
+        row[: len(kept)].copy_(torch.from_numpy(kept.copy()))
+    return ids

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from stoker.spec.data.source import Arrays, Csv, ImageFolder, Parquet, Source, Text
 from worker.trainer.data.images import read_images
-from worker.trainer.data.table import features, labels, numbers, read_csv, read_parquet
+from worker.trainer.data.table import features, labels, numbers, read_csv, read_parquet, strings
 from worker.trainer.errors import DataProblem, SpecProblem
 
 
@@ -48,6 +48,8 @@ class Table:
     """(n,): what each sample weighs in the loss."""
     parts: tuple[npt.NDArray[np.generic], ...] = ()
     """Targets of each of several tasks, in place of `targets`."""
+    texts: tuple[str, ...] | None = None
+    """Of each sample, in place of `inputs`, which is empty then."""
 
 
 def read_source(spec: Source, root: Path, wanted: Wanted | None) -> Table | bytes:
@@ -94,12 +96,16 @@ def _table(spec: Csv | Parquet, files: list[Path], wanted: Wanted) -> Table:
         raise SpecProblem("task.target: name the column to predict")
     table = read_csv(files, spec.delimiter) if isinstance(spec, Csv) else read_parquet(files)
     apart = wanted.columns if wanted.weights is None else (*wanted.columns, wanted.weights)
-    names, inputs = features(table, spec.columns, apart)
+    texts = None if spec.text is None else strings(table, spec.text)
+    if texts is None:
+        names, inputs = features(table, spec.columns, apart)
+    else:
+        names, inputs = (), np.empty((len(texts), 0), np.float32)
     weights = None if wanted.weights is None else _weights(numbers(table, wanted.weights), wanted.weights)
     if wanted.parts:
         nothing = np.empty((len(inputs), 0), np.float32)
         return Table(inputs, nothing, names, weights, tuple(_targets(table, part) for part in wanted.parts))
-    return Table(inputs, _targets(table, wanted), names, weights)
+    return Table(inputs, _targets(table, wanted), names, weights, texts=texts)
 
 
 def _targets(table: pa.Table, wanted: Wanted) -> npt.NDArray[np.generic]:

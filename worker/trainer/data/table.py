@@ -86,6 +86,14 @@ def labels(table: pa.Table, name: str) -> npt.NDArray[np.generic]:
     return np.asarray(column.cast(pa.string()).to_pylist(), dtype=np.str_)
 
 
+def strings(table: pa.Table, name: str) -> tuple[str, ...]:
+    """A column of text."""
+    column = _complete(table, name)
+    if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
+        raise DataProblem(f"column {name!r} holds {column.type}, not text; name another in data.source.text")
+    return tuple(column.to_pylist())
+
+
 def _complete(table: pa.Table, name: str) -> pa.ChunkedArray:
     if name not in table.column_names:
         raise DataProblem(f"there is no column {name!r}; the table has {', '.join(table.column_names[:20])}")

@@ -1,7 +1,7 @@
 """Tokenizer specs into reversible maps between text and ids."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Protocol, assert_never
 
 import numpy as np
@@ -23,6 +23,9 @@ class Codec(Protocol):
 
     def encode(self, text: str) -> npt.NDArray[np.int32]: ...
 
+    def encode_each(self, texts: Sequence[str]) -> list[npt.NDArray[np.int32]]:
+        """Of many short texts."""
+
     def decode(self, ids: Iterable[int]) -> str: ...
 
     def byte_lengths(self) -> npt.NDArray[np.int64]:
@@ -37,6 +40,9 @@ class Bytes:
 
     def encode(self, text: str) -> npt.NDArray[np.int32]:
         return np.frombuffer(text.encode(), np.uint8).astype(np.int32)
+
+    def encode_each(self, texts: Sequence[str]) -> list[npt.NDArray[np.int32]]:
+        return [self.encode(text) for text in texts]
 
     def decode(self, ids: Iterable[int]) -> str:
         return bytes(ids).decode(errors="replace")
@@ -62,6 +68,9 @@ class Characters:
         known = self._points[at] == points if len(self._points) else np.zeros(len(points), bool)
         return np.where(known, at, len(self._points)).astype(np.int32)
 
+    def encode_each(self, texts: Sequence[str]) -> list[npt.NDArray[np.int32]]:
+        return [self.encode(text) for text in texts]
+
     def decode(self, ids: Iterable[int]) -> str:
         return "".join(self._alphabet[i] if i < len(self._alphabet) else "\ufffd" for i in ids)
 
@@ -81,6 +90,9 @@ class BytePairs:
     def encode(self, text: str) -> npt.NDArray[np.int32]:
         parts = [np.array(self._inner.encode(piece).ids, np.int32) for piece in _pieces(text)]
         return np.concatenate(parts) if parts else np.empty(0, np.int32)
+
+    def encode_each(self, texts: Sequence[str]) -> list[npt.NDArray[np.int32]]:
+        return [np.array(said.ids, np.int32) for said in self._inner.encode_batch(list(texts))]
 
     def decode(self, ids: Iterable[int]) -> str:
         return str(self._inner.decode(list(ids)))

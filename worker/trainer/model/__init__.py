@@ -16,8 +16,9 @@ from worker.trainer.model.transformer_encoder import build_transformer_encoder
 __all__ = ["build_model"]
 
 
-def build_model(spec: Model, shape: tuple[int, ...], outputs: int, *, text: bool) -> nn.Module:
-    """The architecture for samples of a shape; for `text`, shape is (length,) and outputs the vocabulary.
+def build_model(spec: Model, shape: tuple[int, ...], outputs: int, *, text: bool, vocabulary: int | None = None) -> nn.Module:
+    """The architecture for samples of a shape; for `text`, shape is (length,) and outputs the vocabulary,
+    unless `vocabulary` is given: then outputs are said of each text, and the last token of the vocabulary is padding.
 
     Works under `torch.device("meta")`. Raises SpecProblem naming the field that does not fit.
     """
@@ -25,14 +26,14 @@ def build_model(spec: Model, shape: tuple[int, ...], outputs: int, *, text: bool
         case MLP():
             return share(build_mlp(spec, shape, outputs), spec.sharing)
         case Layers():
-            return share(build_layers(spec, shape, outputs, text=text), spec.sharing)
+            return share(build_layers(spec, shape, outputs, text=text, vocabulary=vocabulary), spec.sharing)
         case CNN():
             return share(build_cnn(spec, shape, outputs), spec.sharing)
         case RNN() | LSTM() | GRU():
-            return share(build_recurrent(spec, shape, outputs, text=text), spec.sharing)
+            return share(build_recurrent(spec, shape, outputs, text=text, vocabulary=vocabulary), spec.sharing)
         case TransformerDecoder():
             return share(build_transformer_decoder(spec, shape[0], outputs), spec.sharing)
         case TransformerEncoder():
-            return share(build_transformer_encoder(spec, shape, outputs, text=text), spec.sharing)
+            return share(build_transformer_encoder(spec, shape, outputs, text=text, vocabulary=vocabulary), spec.sharing)
         case _:
             assert_never(spec)

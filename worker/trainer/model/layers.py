@@ -41,13 +41,15 @@ from worker.trainer.model.parts import build_activation, build_batch_norm, initi
 from worker.trainer.model.recurrent import open_forget_gates
 
 
-def build_layers(spec: Layers, shape: Shape, outputs: int, *, text: bool) -> nn.Module:
-    """(batch, *shape) → (batch, outputs); of text, (batch, tokens) ids → (batch, tokens, outputs).
+def build_layers(spec: Layers, shape: Shape, outputs: int, *, text: bool, vocabulary: int | None = None) -> nn.Module:
+    """(batch, *shape) → (batch, outputs); of text, (batch, tokens) ids → (batch, tokens, outputs), unless `vocabulary` says how
+    many tokens there are: then → (batch, outputs).
 
     Raises SpecProblem naming the layer that does not fit.
     """
-    vocabulary = outputs if text else None
-    return build_stack(spec.layers, Form(shape, tokens=text), (*shape, outputs) if text else (outputs,), vocabulary, spec.init)
+    continued = text and vocabulary is None
+    wanted = (*shape, outputs) if continued else (outputs,)
+    return build_stack(spec.layers, Form(shape, tokens=text), wanted, outputs if continued else vocabulary, spec.init)
 
 
 def build_stack(layers: Sequence[Layer], start: Form, wanted: Shape, vocabulary: int | None, init: Init) -> nn.Module:

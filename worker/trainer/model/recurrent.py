@@ -35,23 +35,31 @@ class Course:
 
 
 class Recurrent(nn.Module):
-    """(B, T) ids → (B, T, V) logits for text; (B, T, F) or (B, T) numbers → (B, outputs) from the end of the sequence."""
+    """(B, T) ids → (B, T, V) logits for text; (B, T, F) or (B, T) numbers → (B, outputs) from the end of the sequence.
 
-    def __init__(self, spec: RNN | LSTM | GRU, shape: tuple[int, ...], outputs: int, *, text: bool) -> None:
+    With a `vocabulary`, (B, T) ids → (B, outputs) from the end of each text: what comes after is its last token, padding.
+    """
+
+    def __init__(
+        self, spec: RNN | LSTM | GRU, shape: tuple[int, ...], outputs: int, *, text: bool, vocabulary: int | None = None
+    ) -> None:
         super().__init__()
         self.width, self.bidirectional = spec.width, spec.bidirectional
         features = (spec.embedding_size or spec.hidden_size) if text else (shape[1] if len(shape) == 2 else 1)
-        self.tokens = nn.Embedding(outputs, features) if text else None
+        self.tokens = nn.Embedding(vocabulary or outputs, features) if text else None
+        self.padding = None if vocabulary is None else vocabulary - 1
         self.layers = recurrent_layers(spec, features)
-        tied = text and spec.tie_embeddings
-        self.head = None if tied else nn.Linear(spec.width, outputs, bias=spec.bias and not text)
+        tied = text and spec.tie_embeddings and vocabulary is None
+        self.head = None if tied else nn.Linear(spec.width, outputs, bias=spec.bias and (not text or vocabulary is not None))
         self.course: Course | None = None
         """Set while a pass is one window of a longer sequence."""
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         x = inputs if self.tokens is None else self.tokens(inputs)
         said = self._read(x if x.dim() == 3 else x.unsqueeze(-1))
-        if self.tokens is None:
+        if self.padding is not None:
+            said = said[torch.arange(len(inputs), device=inputs.device), last_of(inputs, self.padding)]
+        elif self.tokens is None:
             said = self._end(said)
         out: torch.Tensor = self.head(said) if self.head is not None else F.linear(said, self._embedding())
         return out
@@ -83,6 +91,11 @@ class Recurrent(nn.Module):
     def _embedding(self) -> torch.Tensor:
         assert self.tokens is not None, "only a model of text ties its head"
         return self.tokens.weight
+
+
+def last_of(ids: torch.Tensor, padding: int) -> torch.Tensor:
+    """(B,): place of the last token of each text of (B, T) that is no padding; 0 for a text without any."""
+    return (ids != padding).sum(1).sub(1).clamp(min=0)
 
 
 def _packed(state: State) -> torch.Tensor | tuple[torch.Tensor, ...] | None:
@@ -132,10 +145,12 @@ def recurrent_layers(spec: RNN | LSTM | GRU, features: int) -> nn.RNNBase:
             assert_never(spec)
 
 
-def build_recurrent(spec: RNN | LSTM | GRU, shape: tuple[int, ...], outputs: int, *, text: bool) -> nn.Module:
+def build_recurrent(
+    spec: RNN | LSTM | GRU, shape: tuple[int, ...], outputs: int, *, text: bool, vocabulary: int | None = None
+) -> nn.Module:
     """For samples of (steps,) token ids, or of (steps, features) or (steps,) numbers. Raises SpecProblem naming what does not fit."""
     _check(spec, shape, text)
-    model = Recurrent(spec, shape, outputs, text=text)
+    model = Recurrent(spec, shape, outputs, text=text, vocabulary=vocabulary)
     initialize(model, spec.init)
     open_forget_gates(model.layers, spec)
     return model
@@ -147,7 +162,7 @@ def _check(spec: RNN | LSTM | GRU, shape: tuple[int, ...], text: bool) -> None:
             f"model.type: {spec.type} reads (steps, features), not samples of shape {shape}; use layers for pictures"
         )
     if text and spec.bidirectional:
-        raise SpecProblem("model.bidirectional: a causal_lm must not see the tokens that it predicts; set it to false")
+        raise SpecProblem("model.bidirectional: no direction of a text may see what comes after; set it to false")
     if spec.tie_embeddings and spec.width != (spec.embedding_size or spec.hidden_size):
         raise SpecProblem(f"model.tie_embeddings: the last layer says {spec.width} numbers; set embedding_size to that")
     if isinstance(spec, LSTM) and spec.proj_size is not None and spec.proj_size >= spec.hidden_size:

@@ -23,8 +23,10 @@ from worker.trainer.errors import SpecProblem
 from worker.trainer.model.parts import build_activation, build_normalization, shared_cast
 from worker.trainer.softcap import softcapped
 
-Attend = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, float], torch.Tensor]
-"""Queries (B, H, T, K), keys and values of as many heads or fewer, probability of dropout → (B, H, T, W)."""
+Attend = Callable[..., torch.Tensor]
+"""Queries (B, H, T, K), keys and values of as many heads or fewer, probability of dropout → (B, H, T, W); those of encoders take
+a fifth, (B, 1, 1, T): what is added to scores, minus infinity at padding.
+"""
 
 
 def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, dropout: float) -> torch.Tensor:
@@ -32,9 +34,11 @@ def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, dropout: float) ->
     return F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=True, enable_gqa=q.shape[1] != k.shape[1])
 
 
-def attend_all(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, dropout: float) -> torch.Tensor:
-    """Each token to all."""
-    return F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, enable_gqa=q.shape[1] != k.shape[1])
+def attend_all(
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, dropout: float, padding: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Each token to all, but none to padding."""
+    return F.scaled_dot_product_attention(q, k, v, padding, dropout_p=dropout, enable_gqa=q.shape[1] != k.shape[1])
 
 
 class Bias:
@@ -85,13 +89,17 @@ class Capped:
     def __init__(self, cap: float, bias: Bias | None) -> None:
         self._cap, self._bias = cap, bias
 
-    def __call__(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, dropout: float) -> torch.Tensor:
+    def __call__(
+        self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, dropout: float, padding: torch.Tensor | None = None
+    ) -> torch.Tensor:
         groups = q.shape[1] // k.shape[1]
         if groups > 1:
             k, v = k.repeat_interleave(groups, 1), v.repeat_interleave(groups, 1)
         scores = softcapped(q @ k.mT / math.sqrt(q.shape[-1]), self._cap)
         if self._bias is not None:
             scores = scores + self._bias(q)
+        if padding is not None:
+            scores = scores + padding
         weights = F.softmax(scores, dim=-1)
         return (F.dropout(weights, dropout) if dropout else weights).to(v.dtype) @ v
 
@@ -132,7 +140,7 @@ class Attention(nn.Module):
         self.out = nn.Linear(spec.num_heads * self.value_width, spec.hidden_size, spec.bias)
         self.attend: Attend = attend
 
-    def forward(self, x: torch.Tensor, rotation: "Rotation | None") -> torch.Tensor:
+    def forward(self, x: torch.Tensor, rotation: "Rotation | None", padding: torch.Tensor | None = None) -> torch.Tensor:
         x = shared_cast(x)
         q, k, v = (
             part.unflatten(-1, (-1, width)).transpose(1, 2)
@@ -142,7 +150,8 @@ class Attention(nn.Module):
             q, k = F.rms_norm(q, (self.width,)), F.rms_norm(k, (self.width,))
         if rotation is not None:
             q, k = rotation(q), rotation(k)
-        y = self.attend(q, k, v, self.dropout if self.training else 0.0)
+        dropout = self.dropout if self.training else 0.0
+        y = self.attend(q, k, v, dropout) if padding is None else self.attend(q, k, v, dropout, padding)
         out: torch.Tensor = self.out(y.transpose(1, 2).flatten(2))
         return out
 
@@ -183,11 +192,11 @@ class Block(nn.Module):
         self.ffn = FeedForward(spec)
         self.dropout = nn.Dropout(spec.dropout)
 
-    def forward(self, x: torch.Tensor, rotation: "Rotation | None") -> torch.Tensor:
+    def forward(self, x: torch.Tensor, rotation: "Rotation | None", padding: torch.Tensor | None = None) -> torch.Tensor:
         if self.pre:
-            x = x + self.dropout(self.attention(normed(self.attention_norm, x), rotation))
+            x = x + self.dropout(self.attention(normed(self.attention_norm, x), rotation, padding))
             return x + self.dropout(self.ffn(normed(self.ffn_norm, x)))  # type: ignore[no-any-return]  # modules return Any
-        x = normed(self.attention_norm, x + self.dropout(self.attention(x, rotation)))
+        x = normed(self.attention_norm, x + self.dropout(self.attention(x, rotation, padding)))
         return normed(self.ffn_norm, x + self.dropout(self.ffn(x)))
 
 

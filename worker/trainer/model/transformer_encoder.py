@@ -1,12 +1,14 @@
 """Encoder specs into modules. Shapes: B sequences, T tokens or steps, F features, C hidden_size, V vocabulary."""
 
+import math
+
 import torch
 from torch import nn
 from torch.nn import functional as F
 
 from stoker.spec.model.transformer_encoder import TransformerEncoder
 from worker.trainer.errors import SpecProblem
-from worker.trainer.model.parts import build_activation, build_normalization, initialize
+from worker.trainer.model.parts import build_activation, build_normalization, initialize, shared_cast
 from worker.trainer.model.transformer import Block, branch_ends, build_attend, build_positions, build_widening, normed
 
 
@@ -27,8 +29,12 @@ class Encoder(nn.Module):
         self.blocks = nn.ModuleList(Block(spec, attend) for _ in range(spec.num_layers))
         self.norm = build_normalization(spec.normalization, spec.hidden_size) if spec.norm_placement == "pre" else None
 
-    def encoded(self, inputs: torch.Tensor, segments: torch.Tensor | None = None) -> torch.Tensor:
-        """`segments`, (B, T): which piece of its text each token belongs to; None: all to the first."""
+    def encoded(
+        self, inputs: torch.Tensor, segments: torch.Tensor | None = None, hidden: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """`segments`, (B, T): which piece of its text each token belongs to; None: all to the first. `hidden`, (B, T): tokens
+        that no other one sees.
+        """
         x = inputs if self.tokens is None else self.tokens(inputs)
         if self.widen is not None:
             x = self.widen(x)
@@ -39,8 +45,9 @@ class Encoder(nn.Module):
         if self.embedding_norm is not None:
             x = normed(self.embedding_norm, x)
         x = self.dropout(x)
+        padding = None if hidden is None else unseen(hidden, x)
         for block in self.blocks:
-            x = block(x, self.rotation)
+            x = block(x, self.rotation, padding)
         return x if self.norm is None else normed(self.norm, x)
 
 
@@ -75,19 +82,44 @@ class MaskedEncoder(Encoder):
 
 
 class PooledEncoder(Encoder):
-    """(B, T) token ids or (B, T, F) numbers → (B, outputs): classes or numbers of the whole sequence."""
+    """(B, T) token ids or (B, T, F) numbers → (B, outputs): classes or numbers of the whole sequence.
+
+    The last token of a vocabulary is padding: it changes nothing that is said of a text.
+    """
 
     def __init__(self, spec: TransformerEncoder, length: int, vocabulary: int | None, features: int, outputs: int) -> None:
         super().__init__(spec, length, vocabulary, features)
+        self.padding = None if vocabulary is None else vocabulary - 1
         self.first = spec.pooling == "first"
         self.pooler = nn.Linear(spec.hidden_size, spec.hidden_size, spec.bias) if spec.pooler else None
         self.head = nn.Linear(spec.hidden_size, outputs)
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        x = self.encoded(inputs)
-        x = x[:, 0] if self.first else x.mean(1)
+        hidden = None if self.padding is None else padding_of(inputs, self.padding)
+        x = self.encoded(inputs, hidden=hidden)
+        x = x[:, 0] if self.first else pooled(x, hidden)
         out: torch.Tensor = self.head(x if self.pooler is None else torch.tanh(self.pooler(x)))
         return out
+
+
+def padding_of(ids: torch.Tensor, padding: int) -> torch.Tensor:
+    """(B, T): where ids are padding. The first token never is, so that something is seen of an empty text."""
+    hidden = ids == padding
+    hidden[:, 0] = False
+    return hidden
+
+
+def unseen(hidden: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    """(B, T) → (B, 1, 1, T): what is added to scores, in the format of the products."""
+    scores = torch.zeros(hidden.shape, dtype=like.dtype, device=like.device).masked_fill(hidden, -math.inf)
+    return shared_cast(scores)[:, None, None]
+
+
+def pooled(x: torch.Tensor, hidden: torch.Tensor | None) -> torch.Tensor:
+    """(B, T, C) → (B, C): the mean of what is not hidden."""
+    if hidden is None:
+        return x.mean(1)
+    return x.masked_fill(hidden[..., None], 0.0).sum(1) / (~hidden).sum(1, keepdim=True)
 
 
 def build_transformer_encoder(
