@@ -26,6 +26,14 @@ def _text() -> bytes:
     return ("in the beginning was the word and the word was with the fire and the fire was warm. " * 400).encode()
 
 
+def _sentences() -> bytes:
+    """A table of short texts, and what each is about."""
+    about = {"fire": "the {} was warm and bright", "rain": "on the hill the {} fell all night long"}
+    seen = ("old", "new", "red", "far", "near", "last", "first", "long")
+    rows = [f"{about[what].format(word)},{what}" for what in about for word in seen * 15]
+    return "\n".join(["sentence,label", *rows, ""]).encode()
+
+
 def _arrays(**values: np.ndarray[Any, Any]) -> dict[str, bytes]:
     files = {}
     for name, array in values.items():
@@ -37,7 +45,12 @@ def _arrays(**values: np.ndarray[Any, Any]) -> dict[str, bytes]:
 
 def _datasets() -> dict[str, dict[str, bytes]]:
     """What the examples learn from, by name."""
-    return {"digits": {"digits.csv": digits_csv()}, "words": {"words.txt": _text()}, "wine": {"wine.csv": wine_csv()}}
+    return {
+        "digits": {"digits.csv": digits_csv()},
+        "words": {"words.txt": _text()},
+        "wine": {"wine.csv": wine_csv()},
+        "sentences": {"sentences.csv": _sentences()},
+    }
 
 
 @pytest.fixture(scope="module")

@@ -25,11 +25,22 @@ ARRAYS = {
 DIABETES = TableFacts(
     format="csv", rows=442, delimiter=",", columns=tuple(column(name) for name in ("age", "bmi", "bp", "target"))
 )
+REVIEWS = TableFacts(
+    format="csv",
+    rows=10_568,
+    delimiter=",",
+    columns=(
+        column("sentence", "string", distinct=10_000),
+        column("label", "string", distinct=2, counts={"kind": 5242, "unkind": 5326}),
+    ),
+)
 
 KNOWN: dict[str, tuple[DatasetFacts, tuple[int, ...], int]] = {
     "digits.yaml": (facts(DIGITS, "digits"), (64,), 10),
     "kjv_gpt.yaml": (facts(TextFacts(bytes=3_000_000, characters=3_000_000, distinct_characters=75), "kjv"), (128,), 256),
     "digits_conv.json": (facts(ArrayFacts(files=ARRAYS), "digit-arrays"), (1, 8, 8), 10),
+    "digits_cnn.yaml": (facts(ArrayFacts(files=ARRAYS), "digit-arrays"), (1, 8, 8), 10),
+    "reviews.yaml": (facts(REVIEWS, "reviews"), (64,), 2),
     "diabetes.toml": (facts(DIABETES, "diabetes"), (3,), 1),
 }
 
