@@ -21,8 +21,19 @@ from worker.trainer.spectral_norm import Bounded, bounds_of
 
 Named = Sequence[tuple[str, nn.Parameter]]
 Rates = Mapping[nn.Parameter, float]
-Pieces = dist.ProcessGroup | None
-"""Ranks that hold other weights of the model."""
+
+
+@dataclass(frozen=True)
+class Pieces:
+    """Where other weights of the model are, so that a penalty may fall on none of those that are here."""
+
+    group: dist.ProcessGroup | None = None
+    """Ranks that hold them."""
+    device: torch.device | None = None
+    """Of the weights that are here."""
+
+
+ALL_HERE = Pieces()
 
 
 class Term(Protocol):
@@ -45,10 +56,10 @@ class Absolute:
     strength: float
     weights: Sequence[nn.Parameter]
     proximal: bool = False
-    pieces: Pieces = None
+    pieces: Pieces = ALL_HERE
 
     def value(self) -> torch.Tensor:
-        return self.strength * total_norm([w.detach() for w in self.weights], 1.0, self.pieces)
+        return self.strength * total_norm([w.detach() for w in self.weights], 1.0, self.pieces.group, self.pieces.device)
 
     def pull(self) -> None:
         if not self.proximal:
@@ -69,10 +80,11 @@ class Squared:
 
     strength: float
     weights: Sequence[nn.Parameter]
-    pieces: Pieces = None
+    pieces: Pieces = ALL_HERE
 
     def value(self) -> torch.Tensor:
-        return self.strength * total_norm([w.detach() for w in self.weights], 2.0, self.pieces).square()
+        norm = total_norm([w.detach() for w in self.weights], 2.0, self.pieces.group, self.pieces.device)
+        return self.strength * norm.square()
 
     def pull(self) -> None:
         pairs = list(_with_gradients(self.weights))
@@ -93,10 +105,10 @@ class Grouped:
     axis: Literal[0, 1]
     """Dimension that numbers the groups."""
     proximal: bool = False
-    pieces: Pieces = None
+    pieces: Pieces = ALL_HERE
 
     def value(self) -> torch.Tensor:
-        total = torch.zeros((), dtype=torch.float64, device=local(self.weights[0]).device) if self.weights else torch.zeros(())
+        total = torch.zeros((), dtype=torch.float64, device=self.pieces.device)
         for weight in self.weights:
             part = self._norms(weight).double().sum() * self._root(weight)
             for group in _groups_over(weight, lambda dim: dim == self.axis):
@@ -142,11 +154,10 @@ class Unlike:
 
     strength: float
     weights: Sequence[nn.Parameter]
-    pieces: Pieces = None
+    pieces: Pieces = ALL_HERE
 
     def value(self) -> torch.Tensor:
-        device = local(self.weights[0]).device if self.weights else None
-        total = torch.zeros((), dtype=torch.float64, device=device)
+        total = torch.zeros((), dtype=torch.float64, device=self.pieces.device)
         for weight in self.weights:
             total = total + self._off(_matrix(weight)).double().square().sum()
         return self.strength * _over(total, self.pieces).float()
@@ -193,8 +204,14 @@ class Regularizer:
         return {f"train/penalty_{name}": torch.no_grad()(term.value) for name, term in self.terms.items()}
 
 
-def build_regularizer(spec: Regularization, model: nn.Module, weights: Named, pieces: Pieces = None) -> Regularizer:
-    """`weights`: those of the model that learn, by name. Raises SpecProblem for a penalty that falls on none, of all ranks' weights."""
+def build_regularizer(
+    spec: Regularization, model: nn.Module, weights: Named, group: dist.ProcessGroup | None = None
+) -> Regularizer:
+    """`weights`: those of the model that learn, by name; `group`: ranks that hold other weights of it.
+
+    Raises SpecProblem for a pattern that matches none where all of them are here.
+    """
+    pieces = Pieces(group, next((local(weight).device for _, weight in weights), None))
     terms: dict[str, Term] = {}
     if spec.l1 is not None:
         terms["l1"] = Absolute(spec.l1.strength, _chosen("l1", spec.l1, weights, pieces), spec.l1.proximal, pieces)
@@ -219,7 +236,7 @@ def _chosen(name: str, spec: Penalty, weights: Named, pieces: Pieces) -> list[nn
     if spec.pattern is None:
         return [weight for _, weight in weights if weight.dim() > 1]
     found = [weight for given, weight in weights if fnmatchcase(given, spec.pattern)]
-    if not found and pieces is None:
+    if not found and pieces.group is None:
         raise SpecProblem(
             f"regularization.{name}.pattern: {spec.pattern!r} matches no weight that learns; see the model's summary for the names"
         )
@@ -247,6 +264,6 @@ def _matrix(weight: nn.Parameter) -> torch.Tensor:
 
 
 def _over(total: torch.Tensor, pieces: Pieces) -> torch.Tensor:
-    if pieces is not None:
-        dist.all_reduce(total, group=pieces)
+    if pieces.group is not None:
+        dist.all_reduce(total, group=pieces.group)
     return total

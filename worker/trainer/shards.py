@@ -31,15 +31,22 @@ def placed(value: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
     return DTensor.from_local(copy, like.device_mesh, like.placements, run_check=False, shape=like.shape, stride=like.stride())
 
 
-def total_norm(tensors: Sequence[torch.Tensor], order: float, pieces: dist.ProcessGroup | None = None) -> torch.Tensor:
+def total_norm(
+    tensors: Sequence[torch.Tensor],
+    order: float,
+    pieces: dist.ProcessGroup | None = None,
+    device: torch.device | None = None,
+) -> torch.Tensor:
     """Norm of all elements of all tensors, each counted once however many ranks hold it; the same bits on every rank.
 
-    `pieces`: ranks with other tensors, which count too.
+    `pieces`: ranks with other tensors, which count too. `device`: of the norm where there are no tensors, which is then 0.
     """
     if pieces is not None:
-        part = total_norm(tensors, order).double().pow(order)
+        part = total_norm(tensors, order, device=device).double().pow(order)
         dist.all_reduce(part, group=pieces)
         return part.pow(1 / order).float()
+    if not tensors:
+        return torch.zeros((), device=device)
     each = torch._foreach_norm([local(tensor) for tensor in tensors], order, dtype=torch.float32)
     if len({norm.device for norm in each}) > 1:  # some are offloaded
         each = tuple(norm.cpu() for norm in each)

@@ -63,7 +63,7 @@ class NoClip:
         return
 
     def norm(self) -> torch.Tensor:
-        return total_norm([p.grad for p in self.params if p.grad is not None], 2.0, self.pieces)
+        return total_norm([p.grad for p in self.params if p.grad is not None], 2.0, self.pieces, _device(self.params))
 
 
 @dataclass
@@ -78,8 +78,11 @@ class NormClip:
 
     def __call__(self) -> None:
         gradients = [p.grad for p in self.params if p.grad is not None]
-        self._norm = total_norm(gradients, self.order, self.pieces)
-        torch._foreach_mul_([local(gradient) for gradient in gradients], torch.clamp(self.largest / (self._norm + 1e-6), max=1.0))
+        self._norm = total_norm(gradients, self.order, self.pieces, _device(self.params))
+        if gradients:  # none are there while all weights wait to be thawed
+            torch._foreach_mul_(
+                [local(gradient) for gradient in gradients], torch.clamp(self.largest / (self._norm + 1e-6), max=1.0)
+            )
 
     def norm(self) -> torch.Tensor:
         return self._norm
@@ -97,13 +100,17 @@ class ValueClip:
     def __call__(self) -> None:
         gradients = [p.grad for p in self.params if p.grad is not None]
         if self.measured:
-            self._norm = total_norm(gradients, 2.0, self.pieces)
-        parts = [local(gradient) for gradient in gradients]
-        torch._foreach_clamp_min_(parts, -self.largest)
-        torch._foreach_clamp_max_(parts, self.largest)
+            self._norm = total_norm(gradients, 2.0, self.pieces, _device(self.params))
+        if parts := [local(gradient) for gradient in gradients]:
+            torch._foreach_clamp_min_(parts, -self.largest)
+            torch._foreach_clamp_max_(parts, self.largest)
 
     def norm(self) -> torch.Tensor:
         return self._norm
+
+
+def _device(params: Sequence[nn.Parameter]) -> torch.device | None:
+    return params[0].device if params else None
 
 
 def build_clip(
