@@ -6,6 +6,7 @@ from stoker.spec.distributed import LocalSGD, ParameterServer
 from stoker.spec.loss import GaussianNLL
 from stoker.spec.model import CNN, MLP, Layers
 from stoker.spec.model.layers import Layer, RecurrentLayer, Residual
+from stoker.spec.multi_task import MultiTask, UncertaintyWeighting
 from stoker.spec.rules._rule import Case, Hit, Rule, hit
 from stoker.spec.rules.insight import whole_on_each_rank
 
@@ -69,7 +70,16 @@ def fit_unseen(case: Case) -> Iterator[Hit]:
 
 
 def fit_of_density(case: Case) -> Iterator[Hit]:
-    if case.spec.evaluation.fit_diagnosis is not None and isinstance(case.spec.loss, GaussianNLL):
+    task = case.spec.task
+    losses = [head.loss for head in task.tasks] if isinstance(task, MultiTask) else [case.spec.loss]
+    if case.spec.evaluation.fit_diagnosis is not None and any(isinstance(loss, GaussianNLL) for loss in losses):
+        yield hit("/evaluation/fit_diagnosis")
+
+
+def fit_of_learned_weights(case: Case) -> Iterator[Hit]:
+    task = case.spec.task
+    learned = isinstance(task, MultiTask) and isinstance(task.weighting, UncertaintyWeighting)
+    if case.spec.evaluation.fit_diagnosis is not None and learned:
         yield hit("/evaluation/fit_diagnosis")
 
 
@@ -111,5 +121,10 @@ PENALTY_RULES = (
     Rule(
         "fit-of-density", "R", (*FIT, "/loss"), fit_of_density,
         "`evaluation.fit_diagnosis` says what share of a loss is explained, and gaussian_nll has no zero", "use mse, or remove it",
+    ),
+    Rule(
+        "fit-of-learned-weights", "R", (*FIT, "/task"), fit_of_learned_weights,
+        "`evaluation.fit_diagnosis` says what share of a loss is explained, and learned weights of tasks leave it no zero",
+        "set `task.weighting` to fixed, or remove it",
     ),
 )  # fmt: skip

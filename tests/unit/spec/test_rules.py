@@ -81,6 +81,11 @@ BROKEN: dict[str, Broken] = {
         "/evaluation/fit_diagnosis",
         {"task": {"type": "regression", "target": "a"}, "loss": {"type": "gaussian_nll"}, "evaluation": {"fit_diagnosis": {}}},
     ),
+    "fit-of-learned-weights": Broken(
+        "table",
+        "/evaluation/fit_diagnosis",
+        {"task": tasks()["task"] | {"weighting": {"type": "uncertainty"}}, "evaluation": {"fit_diagnosis": {}}},
+    ),
     "multi-task-needs-table": Broken("pictures", "/data/source/type", tasks()),
     "multi-task-needs-last-layer": Broken(
         "table", "/model/layers/0", tasks(model={"type": "layers", "layers": [{"type": "activation", "kind": "relu"}]}), also=("layers-output",)
