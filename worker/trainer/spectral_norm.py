@@ -4,7 +4,7 @@ The estimate is brought closer once per step, when the weights have moved, and n
 batch is cut up, and every rank comes to the same one.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from fnmatch import fnmatchcase
 
 import torch
@@ -17,6 +17,8 @@ from worker.trainer.names import plain
 
 BEGIN = 15
 """Iterations that the first estimate takes, as in PyTorch."""
+TAIL = ".0.u"
+"""How the estimate of a singular value is named, below the weight that it divides."""
 
 
 class Bounded(nn.Module):
@@ -62,6 +64,15 @@ def bound(spec: SpectralNorm | None, model: nn.Module) -> nn.Module:
     for module, name, weight in chosen:
         parametrize.register_parametrization(module, name, Bounded(weight, spec.n_power_iterations), unsafe=True)
     return model
+
+
+def divided(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """A model's tensors as it computes with them: each weight divided, and no estimates, whatever there were."""
+    made = dict(tensors)
+    for at in [name.removesuffix(".u") for name in tensors if name.endswith(TAIL)]:
+        name, u, v = plain(f"{at.removesuffix('.0')}.original"), made.pop(f"{at}.u"), made.pop(f"{at}.v")
+        made[name] = made[name] / torch.dot(u, made[name].flatten(1) @ v)
+    return made
 
 
 def bounds_of(model: nn.Module) -> Iterator[tuple[Bounded, nn.Parameter]]:

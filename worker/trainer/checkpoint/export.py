@@ -19,10 +19,8 @@ from worker.trainer.checkpoint.model import adapter_of
 from worker.trainer.checkpoint.places import directory
 from worker.trainer.checkpoint.read import Stored
 from worker.trainer.names import plain
+from worker.trainer.spectral_norm import TAIL
 from worker.trainer.staging.sheet import CODES, header, raw
-
-TAIL = ".0.u"
-"""How the estimate of a singular value is named, below the weight that it divides."""
 
 
 def export(run: Run) -> None:

@@ -14,6 +14,7 @@ from worker.trainer.checkpoint.model import judged
 from worker.trainer.checkpoint.read import Stored
 from worker.trainer.errors import SpecProblem
 from worker.trainer.initialization import AT, FOLDER, Given
+from worker.trainer.spectral_norm import divided
 
 
 def given(spec: JobSpec, home: Path) -> Given | None:
@@ -37,7 +38,7 @@ def _warm(start: Warm, path: Path) -> Given:
     try:
         made_by = JobSpec.model_validate_json((path / "spec.json").read_bytes())
         with Stored(path) as stored:
-            return Given(judged(stored, path, made_by), source)
+            return Given(divided(judged(stored, path, made_by)), source)
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         raise SpecProblem(f"{AT}.checkpoint: {source} cannot be used: {error}") from error
 
