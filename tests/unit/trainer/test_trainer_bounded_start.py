@@ -1,0 +1,33 @@
+"""Weights that were divided whenever they were read, taken over by another run."""
+
+import pytest
+import torch
+from torch import nn
+
+from stoker.spec.initialization import Warm
+from stoker.spec.regularization import SpectralNorm
+from worker.trainer.initialization import Given, fill
+from worker.trainer.names import plain
+from worker.trainer.spectral_norm import bound, divided
+
+
+def network() -> nn.Sequential:
+    return nn.Sequential(nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 3))
+
+
+@pytest.mark.parametrize("pattern", [None, "2.*"])
+def test_a_start_from_bounded_weights_says_what_their_run_said(pattern: str | None) -> None:
+    torch.manual_seed(7)
+    taught, fresh, x = network(), network(), torch.randn(4, 6)
+    taught[2].weight.data.mul_(9.0)  # type: ignore[union-attr]  # a linear layer
+    bound(SpectralNorm(pattern=pattern), taught).eval()
+    saved = {plain(name): tensor for name, tensor in taught.state_dict().items()}
+    start = Warm.model_validate({"checkpoint": {"job": "job_" + "0" * 26, "checkpoint": 3}})
+    notice = fill(start, fresh, Given(divided(saved), "a checkpoint"))
+    assert notice.data["loaded"] == 4
+    torch.testing.assert_close(fresh(x), taught(x), rtol=0, atol=1e-6)
+
+
+def test_nothing_to_divide_is_left_as_it_is() -> None:
+    state = network().state_dict()
+    assert all(torch.equal(tensor, state[name]) for name, tensor in divided(state).items())
