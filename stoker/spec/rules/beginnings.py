@@ -51,6 +51,13 @@ def adapter_freezes(case: Case) -> Iterator[Hit]:
             yield hit(f"{TUNE}/{key}", key=key)
 
 
+def adapter_shares(case: Case) -> Iterator[Hit]:
+    """Two adapters beside one matrix would make two of it when they are merged."""
+    tune = case.spec.initialization.finetune
+    if tune is not None and tune.adapter is not None and case.spec.model.sharing:
+        yield hit(f"{TUNE}/adapter")
+
+
 def unfrozen_in_seconds(case: Case) -> Iterator[Hit]:
     tune = case.spec.initialization.finetune
     for index, later in enumerate(() if tune is None else tune.unfreeze_at):
@@ -87,6 +94,10 @@ BEGINNING_RULES = (
     Rule(
         "adapter-freezes", "R", (TUNE,), adapter_freezes,
         "with an adapter every weight is frozen but those in adapter.train, and {key} says nothing more", "remove {key}; name what learns in adapter.train",
+    ),
+    Rule(
+        "adapter-shares", "R", (TUNE, "/model/sharing"), adapter_shares,
+        "parts of the model share weights, and an adapter beside one of them would part them", "remove `model.sharing`, or fine-tune without an adapter",
     ),
     Rule(
         "unfreeze-in-seconds", "R", (TUNE,), unfrozen_in_seconds,

@@ -127,6 +127,11 @@ BROKEN: dict[str, Broken] = {
     "names-of-transformers": Broken("table", "/initialization/start/names", {"initialization": {"start": {"type": "pretrained", "source": "w", "names": "huggingface"}}}),
     "finetune-strategy": Broken("table", "/distributed/strategy", {"initialization": {"start": WARM, "finetune": {"freeze": ["0.*"]}}, "distributed": {"strategy": "local_sgd", "sync_every": 2}}),
     "adapter-freezes": Broken("table", "/initialization/finetune/freeze", {"initialization": {"start": WARM, "finetune": {**LORA, "freeze": ["0.*"]}}}),
+    "adapter-shares": Broken(
+        "text",
+        "/initialization/finetune/adapter",
+        {"initialization": {"start": WARM, "finetune": LORA}, "model.sharing": [{"source": "blocks.0", "target": "blocks.1"}]},
+    ),
     "unfreeze-in-seconds": Broken("table", "/initialization/finetune/unfreeze_at/0/at/seconds", {"initialization": {"start": WARM, "finetune": {"unfreeze_at": [{"pattern": "0.*", "at": {"seconds": 5.0}}]}}}),
     "finetune-from-nothing": Broken("table", "/initialization/finetune", {"initialization": {"finetune": LORA}}),
     "finetune-one-task": Broken("table", "/initialization/finetune", tasks(initialization={"start": WARM, "finetune": {"freeze": ["0.*"]}})),
