@@ -63,10 +63,11 @@ def draw(spec: JobSpec, known: Known, batch: int) -> Tape:
         case _:
             assert_never(spec.model)
     share(tape, spec.model.sharing)
+    out = play_heads(tape, spec.task, out) if isinstance(spec.task, MultiTask) else out
     bound(spec.regularization, tape)
     finetune(tape, spec.initialization.finetune)
     if isinstance(spec.task, MultiTask):
-        play_losses(tape, spec.task, play_heads(tape, spec.task, out))
+        play_losses(tape, spec.task, out)
         return tape
     if isinstance(spec.task, MaskedLM):
         out = tape.chosen(out, hidden_tokens(known.shape[0], spec.task.mask_rate))

@@ -1,6 +1,7 @@
 """Matrices divided by their largest singular value, on paper: what is read beside what is learned."""
 
 import math
+from collections.abc import Iterator
 from dataclasses import replace
 from fnmatch import fnmatchcase
 
@@ -9,26 +10,35 @@ from stoker.plan.remembered import each
 from stoker.plan.tape import Tape
 from stoker.spec.regularization import Regularization
 
+OF_MATRICES = ("group_lasso", "orthogonal", "spectral_norm")
+"""What has no meaning for vectors."""
 PENALTIES = ("l1", "l2", "elastic_net", "group_lasso", "orthogonal", "spectral_norm")
 
 
 def refuse_idle_penalties(spec: Regularization, tape: Tape) -> None:
-    """Raises SpecError for patterns that no weight falls to."""
-    names = [weight.name for weight in each(tape.weights)] if spec != Regularization() else []
-    findings = [
-        Finding(
-            pointer=f"/regularization/{name}/pattern",
-            code="penalty-of-nothing",
-            message=f"{penalty.pattern!r} matches no weight of this model",
-            hint=f"the model has {', '.join(names[:6])}{' …' if len(names) > 6 else ''}; `*` stands for any characters",
-        )
-        for name in PENALTIES
-        if (penalty := getattr(spec, name)) is not None
-        and penalty.pattern is not None
-        and not any(fnmatchcase(known, penalty.pattern) for known in names)
-    ]
+    """Raises SpecError for penalties on none of the weights that learn, and for a bound on none of all weights."""
+    asked = {name: penalty for name in PENALTIES if (penalty := getattr(spec, name)) is not None}
+    findings = [found for name, penalty in asked.items() for found in _idle(name, penalty.pattern, tape)]
     if findings:
         raise SpecError(findings)
+
+
+def _idle(name: str, pattern: str | None, tape: Tape) -> Iterator[Finding]:
+    matrices = pattern is None or name in OF_MATRICES
+    weights = each(tape.weights if name == "spectral_norm" else tape.learned)
+    names = [weight.name for weight in weights if len(weight.shape) > 1 or not matrices]
+    if any(fnmatchcase(known, pattern or "*") for known in names):
+        return
+    what = "weight of two dimensions or more" if matrices else "weight"
+    what += "" if name == "spectral_norm" else " that learns"
+    yield Finding(
+        pointer=f"/regularization/{name}" + ("" if pattern is None else "/pattern"),
+        code="penalty-of-nothing",
+        message=f"this model has no {what}" + ("" if pattern is None else f" that {pattern!r} matches"),
+        hint=f"it has {', '.join(names[:6])}{' …' if len(names) > 6 else ''}; `*` stands for any characters"
+        if names
+        else f"remove `regularization.{name}`",
+    )
 
 
 def bound(spec: Regularization, tape: Tape) -> None:

@@ -83,6 +83,8 @@ def with_heads(spec: Task, model: nn.Module, about: Description) -> nn.Module:
         raise SpecProblem(
             f"model: several tasks share a model that ends in a linear layer of {sum(widths)} units; use mlp or layers"
         )
+    if sum(other is last.weight for _, other in model.named_parameters(remove_duplicate=False)) > 1:
+        raise SpecProblem(f"model.sharing: {name} becomes a head for each task, and shares its weights; share other parts")
     parent, _, key = name.rpartition(".")
     setattr(model.get_submodule(parent), key, Heads(last, spec, widths))
     return model

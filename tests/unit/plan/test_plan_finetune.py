@@ -11,6 +11,7 @@ from stoker.facts import ArrayFacts, ArrayFile, DatasetFacts
 from stoker.plan import plan
 from stoker.spec import JobSpec
 from stoker.spec.automatic import completed
+from stoker.spec.regularization import Regularization
 from worker.trainer.finetune import finetuned
 from worker.trainer.model import build_model
 
@@ -77,3 +78,26 @@ def test_a_pattern_that_fits_nothing_is_named(finetune: dict[str, Any], pointer:
     with pytest.raises(SpecError) as refused:
         plan(job(finetune), FACTS)
     assert [found.pointer for found in refused.value.findings] == [f"/initialization/finetune/{pointer}"]
+
+
+@pytest.mark.parametrize(
+    ("finetune", "penalties", "pointer"),
+    [
+        ({"freeze": ["*.weight"]}, {"l2": {"strength": 0.1}}, "l2"),
+        ({"freeze": ["0.*"]}, {"l1": {"strength": 0.1, "pattern": "0.*"}}, "l1/pattern"),
+        (None, {"group_lasso": {"strength": 0.1, "pattern": "*.bias"}}, "group_lasso/pattern"),
+        (None, {"spectral_norm": {"pattern": "*.bias"}}, "spectral_norm/pattern"),
+    ],
+)
+def test_a_penalty_on_nothing_that_learns_is_refused(
+    finetune: dict[str, Any] | None, penalties: dict[str, Any], pointer: str
+) -> None:
+    spec = job(finetune).model_copy(update={"regularization": Regularization.model_validate(penalties)})
+    with pytest.raises(SpecError) as refused:
+        plan(spec, FACTS)
+    assert [found.pointer for found in refused.value.findings] == [f"/regularization/{pointer}"]
+
+
+def test_a_bound_on_frozen_weights_and_a_penalty_on_those_that_learn_are_planned() -> None:
+    asked = Regularization.model_validate({"l2": {"strength": 0.1, "pattern": "4.*"}, "spectral_norm": {"pattern": "0.*"}})
+    plan(job({"freeze": ["0.*"]}).model_copy(update={"regularization": asked}), FACTS)
