@@ -54,7 +54,7 @@ def test_spec_that_cannot_be_built_is_named(nursery: Nursery, tmp_path: Path) ->
     conv = {"type": "layers", "layers": [{"type": "conv", "channels": 4}]}
     assert _end(nursery, tmp_path / "conv", SPEC | {"model": conv}, 2) == (
         "spec_error",
-        "model.layers[0]: conv needs (channels, length) or (channels, height, width), but gets (12,)",
+        "model.layers[0]: conv needs (channels, length) or (channels, height, width), but gets (12,); move it before flatten, or remove it",
     )
     reason, message = _end(nursery, tmp_path / "unknown", SPEC | {"nonsense": 1}, 2)
     assert (reason, "nonsense" in message) == ("spec_error", True)
