@@ -51,7 +51,7 @@ from worker.trainer.param_groups import check_patterns
 from worker.trainer.passes import Accumulated, Passes, build_passes
 from worker.trainer.peaks import peak_of
 from worker.trainer.precision import Arithmetic, narrowed
-from worker.trainer.regularization import build_regularizer
+from worker.trainer.regularization import build_regularizer, check_penalties
 from worker.trainer.reproducibility import Seeds, build_seeds, use_kernels
 from worker.trainer.rhythm import Rhythm, pace_of
 from worker.trainer.schedule import Course, LearningRate, build_schedule
@@ -189,6 +189,7 @@ def assemble(
     arithmetic = Arithmetic(spec.precision, world)
     parameters = sum(p.numel() for p in model.parameters() if p.requires_grad)
     check_patterns(spec.optimizer, (name for name, _ in weights_of(model)))
+    check_penalties(spec.regularization, weights_of(model))
     chosen = decided(spec, _known(data, width), world, journal, 0 if taught is None else taught.bytes)
     spread = chosen.distributed
     model = recomputing(chosen.activation_checkpointing, model)
@@ -283,8 +284,9 @@ def assemble(
         train=data.train,
         validation=data.validation,
         columns=data.about.columns,
-        width=math.prod(data.about.shape),
+        width=0 if text else math.prod(data.about.shape),
         outputs=width,
+        pieces=world.pieces,
         shelf=shelf,
         journal=journal,
     )

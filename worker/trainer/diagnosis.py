@@ -4,9 +4,10 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
+import torch.distributed as dist
 from torch import nn
 
 from stoker.events import Metrics, Notice
@@ -38,20 +39,29 @@ class Sparsity:
     columns: Sequence[str]
     """Names of the inputs, for tables."""
     width: int
-    """Numbers that the model reads of a sample."""
+    """Numbers that the model reads of a sample, 0 for text."""
     shelf: Shelf
     journal: Journal
+    pieces: dist.ProcessGroup | None = None
+    """Ranks that hold other weights of the model."""
 
     def __call__(self, step: int, reason: str) -> None:
         rows, numbers, zeros = list[dict[str, object]](), 0, 0
         idle: list[int] | None = None
+        first = True
         for name, weight in self.model.named_parameters():
             zero = whole(weight.detach()).abs() <= self.spec.threshold
             count = int(zero.sum().item())
             rows.append({"name": plain(name), "numbers": zero.numel(), "zeros": count})
             numbers, zeros = numbers + zero.numel(), zeros + count
-            if idle is None and zero.dim() == 2 and zero.shape[1] == self.width:
-                idle = zero.all(0).nonzero().flatten().tolist()
+            if first and zero.dim() > 1:  # a later layer may have as many inputs, but they are not the sample's
+                first = False
+                idle = zero.all(0).nonzero().flatten().tolist() if zero.shape[1:] == (self.width,) else None
+        if self.pieces is not None:
+            parts: list[Any] = [None] * dist.get_world_size(self.pieces)
+            dist.all_gather_object(parts, (rows, numbers, zeros), group=self.pieces)
+            rows = [row for part, _, _ in parts for row in part]
+            numbers, zeros = sum(part[1] for part in parts), sum(part[2] for part in parts)
         values = {"sparsity/zeros": float(zeros), "sparsity/share": zeros / max(1, numbers)}
         if idle is not None:
             values["sparsity/zero_features"] = float(len(idle))
@@ -138,11 +148,15 @@ def build_diagnosis(
     outputs: int,
     shelf: Shelf,
     journal: Journal,
+    pieces: dist.ProcessGroup | None = None,
 ) -> tuple[Ending, ...]:
-    """`width`: numbers of a sample; `outputs`: of an answer. Raises SpecProblem where there are no samples to hold against those of training."""
+    """`width`: numbers of a sample, 0 for text; `outputs`: of an answer; `pieces`: ranks that hold other weights.
+
+    Raises SpecProblem where there are no samples to hold against those of training.
+    """
     found: tuple[Ending, ...] = ()
     if spec.sparsity_report is not None:
-        found = (Sparsity(spec.sparsity_report, model, columns, width, shelf, journal),)
+        found = (Sparsity(spec.sparsity_report, model, columns, width, shelf, journal, pieces),)
     if spec.fit_diagnosis is not None:
         if len(validation) == 0:
             raise SpecProblem("evaluation.fit_diagnosis: there are no validation samples; set data.split.validation")

@@ -34,6 +34,8 @@ class Pieces:
 
 
 ALL_HERE = Pieces()
+OF_MATRICES = ("group_lasso", "orthogonal")
+"""Penalties that vectors do not have."""
 
 
 class Term(Protocol):
@@ -207,40 +209,46 @@ class Regularizer:
 def build_regularizer(
     spec: Regularization, model: nn.Module, weights: Named, group: dist.ProcessGroup | None = None
 ) -> Regularizer:
-    """`weights`: those of the model that learn, by name; `group`: ranks that hold other weights of it.
-
-    Raises SpecProblem for a pattern that matches none where all of them are here.
-    """
+    """`weights`: those of the model that learn and are here, by name; `group`: ranks that hold others of it."""
     pieces = Pieces(group, next((local(weight).device for _, weight in weights), None))
     terms: dict[str, Term] = {}
     if spec.l1 is not None:
-        terms["l1"] = Absolute(spec.l1.strength, _chosen("l1", spec.l1, weights, pieces), spec.l1.proximal, pieces)
+        terms["l1"] = Absolute(spec.l1.strength, _chosen(spec.l1, weights), spec.l1.proximal, pieces)
     if spec.l2 is not None:
-        terms["l2"] = Squared(spec.l2.strength, _chosen("l2", spec.l2, weights, pieces), pieces)
+        terms["l2"] = Squared(spec.l2.strength, _chosen(spec.l2, weights), pieces)
     if (net := spec.elastic_net) is not None:
-        on = _chosen("elastic_net", net, weights, pieces)
+        on = _chosen(net, weights)
         if net.l1_ratio > 0:
             terms["elastic_net_l1"] = Absolute(net.strength * net.l1_ratio, on, net.proximal, pieces)
         if net.l1_ratio < 1:
             terms["elastic_net_l2"] = Squared(net.strength * (1 - net.l1_ratio), on, pieces)
     if (lasso := spec.group_lasso) is not None:
-        on = [weight for weight in _chosen("group_lasso", lasso, weights, pieces) if weight.dim() > 1]
+        on = [weight for weight in _chosen(lasso, weights) if weight.dim() > 1]
         terms["group_lasso"] = Grouped(lasso.strength, on, 0 if lasso.groups == "rows" else 1, lasso.proximal, pieces)
     if spec.orthogonal is not None:
-        on = [weight for weight in _chosen("orthogonal", spec.orthogonal, weights, pieces) if weight.dim() > 1]
+        on = [weight for weight in _chosen(spec.orthogonal, weights) if weight.dim() > 1]
         terms["orthogonal"] = Unlike(spec.orthogonal.strength, on, pieces)
     return Regularizer(terms, tuple(bounds_of(model)))
 
 
-def _chosen(name: str, spec: Penalty, weights: Named, pieces: Pieces) -> list[nn.Parameter]:
+def check_penalties(spec: Regularization, weights: Named) -> None:
+    """`weights`: all of the model that learn, on whatever ranks they will be. Raises SpecProblem for a pattern that fits none."""
+    for name in ("l1", "l2", "elastic_net", "group_lasso", "orthogonal"):
+        penalty: Penalty | None = getattr(spec, name)
+        if penalty is None or penalty.pattern is None:
+            continue
+        least = 2 if name in OF_MATRICES else 0
+        if not any(weight.dim() >= least for weight in _chosen(penalty, weights)):
+            what = "matrix" if least else "weight"
+            raise SpecProblem(
+                f"regularization.{name}.pattern: {penalty.pattern!r} matches no {what} that learns; see the model's summary for the names"
+            )
+
+
+def _chosen(spec: Penalty, weights: Named) -> list[nn.Parameter]:
     if spec.pattern is None:
         return [weight for _, weight in weights if weight.dim() > 1]
-    found = [weight for given, weight in weights if fnmatchcase(given, spec.pattern)]
-    if not found and pieces.group is None:
-        raise SpecProblem(
-            f"regularization.{name}.pattern: {spec.pattern!r} matches no weight that learns; see the model's summary for the names"
-        )
-    return found
+    return [weight for given, weight in weights if fnmatchcase(given, spec.pattern)]
 
 
 def _with_gradients(weights: Sequence[nn.Parameter]) -> Iterator[tuple[nn.Parameter, torch.Tensor]]:

@@ -316,3 +316,26 @@ def test_too_much_and_too_little_are_told_apart(nursery: Nursery, tmp_path: Path
     entropy = -sum(p * np.log(p) for p in np.bincount(chance["y"][: len(chance["y"])]) / len(chance["y"]))
     found = json.loads((tmp_path / "chance/artifacts/fit.json").read_text())["losses"]["constant"]
     assert found == pytest.approx(entropy, abs=0.03), "of the training split"
+
+
+def test_a_report_of_sparsity_counts_the_weights_of_every_stage(nursery: Nursery, tmp_path: Path) -> None:
+    spread = {"strategy": "ddp", "processes_per_node": 2, "pipeline_parallel": {"degree": 2}}
+    spec = {
+        "task": {"type": "causal_lm"},
+        "model": {"type": "transformer_decoder", "hidden_size": 16, "num_layers": 2, "num_heads": 2, "tie_embeddings": False},
+        "data": {
+            "source": {"type": "text", "dataset": "set@1"},
+            "tokenizer": {"type": "char"},
+            "sequence": {"length": 16},
+            "split": {"validation": 0.1, "test": 0.0},
+        },
+        "training": {"max_steps": 1, "batch_size": 8, "micro_batch_size": 4},
+        "evaluation": {"sparsity_report": {}},
+        "distributed": spread,
+    }
+    home = workspace(tmp_path / "run", spec)
+    (home / "data" / "set@1" / "a.txt").write_text("the quick brown fox jumps over the lazy dog. " * 30)
+    assert nursery.run(home, 2) == [0, 0], log(home)
+    report = json.loads((home / "artifacts" / "sparsity.json").read_text())
+    assert {row["name"]: row["numbers"] for row in report["weights"]} == {n: w.numel() for n, w in weights(home).items()}
+    assert report["zero_features"] is None

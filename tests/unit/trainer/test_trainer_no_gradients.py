@@ -6,7 +6,8 @@ from torch import nn
 
 from stoker.spec.regularization import Regularization
 from stoker.spec.training import ClipByNorm, ClipByValue, Clipping
-from worker.trainer.regularization import build_regularizer
+from worker.trainer.errors import SpecProblem
+from worker.trainer.regularization import build_regularizer, check_penalties
 from worker.trainer.training import build_clip
 
 
@@ -30,3 +31,11 @@ def test_penalties_on_matrices_are_nothing_where_only_vectors_learn() -> None:
     assert {name: read().item() for name, read in regularizer.gauges().items()} == dict.fromkeys(regularizer.gauges(), 0.0)
     assert len(regularizer.gauges()) >= 5
     assert torch.equal(bias.grad, torch.full((3,), 2.0))
+
+
+@pytest.mark.parametrize(("name", "pattern"), [("l1", "nothing*"), ("orthogonal", "bias"), ("group_lasso", "bias")])
+def test_a_penalty_on_no_weight_at_all_is_refused(name: str, pattern: str) -> None:
+    learned = [("weight", nn.Parameter(torch.ones(2, 2))), ("bias", nn.Parameter(torch.ones(3)))]
+    check_penalties(Regularization.model_validate({name: {"strength": 0.5, "pattern": "w*"}}), learned)
+    with pytest.raises(SpecProblem, match=f"regularization.{name}.pattern"):
+        check_penalties(Regularization.model_validate({name: {"strength": 0.5, "pattern": pattern}}), learned)
