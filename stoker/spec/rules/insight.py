@@ -18,7 +18,7 @@ from stoker.spec.model.layers import AttentionLayer, Conv, EmbeddingLayer, Layer
 from stoker.spec.multi_task import MultiTask
 from stoker.spec.rules._rule import Case, Hit, Rule, hit
 from stoker.spec.rules.lengths import RUN_READS, total_steps
-from stoker.spec.task import CausalLM, Multilabel, Regression
+from stoker.spec.task import CausalLM, MaskedLM, Multilabel, Regression
 
 
 def whole_on_each_rank(spec: Distributed) -> bool:
@@ -83,6 +83,12 @@ def explained_text(case: Case) -> Iterator[Hit]:
         yield hit("/interpretability/method", ("integrated_gradients",), what=f"method {asked.method.type}")
     if asked.baseline != "zero":
         yield hit("/interpretability/baseline", ("zero",), what=f"baseline {asked.baseline}")
+
+
+def explained_gaps(case: Case) -> Iterator[Hit]:
+    """What is explained of text is what the model says after its last token; of tokens filled in there is no such one."""
+    if case.spec.interpretability is not None and isinstance(case.spec.task, MaskedLM):
+        yield hit("/interpretability")
 
 
 def explained_split(case: Case) -> Iterator[Hit]:
@@ -170,6 +176,10 @@ INSIGHT_RULES = (
     Rule(
         "interpretability-text", "R", (*XAI, "/task/type"), explained_text,
         "{what} changes numbers, and text is made of tokens", "use method integrated_gradients with baseline zero",
+    ),
+    Rule(
+        "interpretability-of-gaps", "R", (*XAI, "/task/type"), explained_gaps,
+        "attributions explain one answer for each sample, and masked_lm fills in many tokens", "remove `interpretability`",
     ),
     Rule(
         "interpretability-split", "R", (*XAI, "/data/split"), explained_split,

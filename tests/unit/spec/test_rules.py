@@ -138,6 +138,7 @@ BROKEN: dict[str, Broken] = {
     "probes-need-whole-model": Broken("table", "/debug/probes", {"debug.probes": [{"module": "0"}], "distributed": {"strategy": "fsdp", "processes_per_node": 2}}),
     "interpretability-needs-whole-model": Broken("table", "/interpretability", {"interpretability": {"split": "train"}, "distributed": {"strategy": "fsdp", "processes_per_node": 2}}),
     "interpretability-text": Broken("text", "/interpretability/method", {"interpretability": {"method": "saliency", "split": "train"}}),
+    "interpretability-of-gaps": Broken("text", "/interpretability", MASKED | {"interpretability": {"split": "train"}}),
     "interpretability-split": Broken("table", "/interpretability/split", {"interpretability": {"split": "test"}, "data.split": {"test": 0.0}}),
     "interpretability-targets": Broken("table", "/interpretability/targets", {"interpretability": {"split": "train", "targets": [7]}}),
     "interpretability-idle": Broken("table", "/interpretability/baseline", {"interpretability": {"split": "train", "method": "saliency", "baseline": "mean"}}),
