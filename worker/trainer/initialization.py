@@ -100,6 +100,10 @@ def head_of(model: nn.Module) -> frozenset[str]:
     if getattr(model, "head", layers) is None or not layers:
         raise SpecProblem(f"{AT}.reset_head: the last layer of this model is its embedding; untie it, or set reset_head to false")
     last = next((name for name in layers if name == "head" or name.endswith(".head")), list(layers)[-1])
+    parent = last.rpartition(".")[0]
+    several = model.get_submodule(parent) if last.rpartition(".")[2].startswith("head_") else None
+    if several is not None:  # a head for each task, and what is known of their noise
+        return frozenset(f"{plain(parent)}.{key}" for key in several.state_dict())
     return frozenset(f"{plain(last)}.{key}" for key in layers[last].state_dict())
 
 

@@ -1,12 +1,16 @@
-"""Weights that were divided whenever they were read, taken over by another run."""
+"""Weights that were divided whenever they were read, taken over by another run; heads that are left as they were drawn."""
+
+import json
 
 import pytest
 import torch
 from torch import nn
 
 from stoker.spec.initialization import Warm
+from stoker.spec.multi_task import MultiTask
 from stoker.spec.regularization import SpectralNorm
-from worker.trainer.initialization import Given, fill
+from worker.trainer.initialization import Given, fill, head_of
+from worker.trainer.multi_task import Heads
 from worker.trainer.names import plain
 from worker.trainer.spectral_norm import bound, divided
 
@@ -31,3 +35,14 @@ def test_a_start_from_bounded_weights_says_what_their_run_said(pattern: str | No
 def test_nothing_to_divide_is_left_as_it_is() -> None:
     state = network().state_dict()
     assert all(torch.equal(tensor, state[name]) for name, tensor in divided(state).items())
+
+
+def test_the_head_of_several_tasks_is_all_their_heads() -> None:
+    heads = [
+        {"type": "classification", "name": "kind", "target": "k", "num_classes": 4},
+        {"type": "regression", "name": "size", "target": "s", "num_outputs": 1},
+    ]
+    spec = MultiTask.model_validate_json(json.dumps({"tasks": heads, "weighting": {"type": "uncertainty"}}))
+    model = nn.Sequential(nn.Linear(6, 4), Heads(nn.Linear(4, 5), spec, (4, 1)))
+    layers = {f"1.head_{name}.{part}" for name in ("kind", "size") for part in ("weight", "bias")}
+    assert head_of(model) == layers | {"1.log_variance_kind", "1.log_variance_size"}
