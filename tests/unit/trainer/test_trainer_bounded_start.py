@@ -23,7 +23,7 @@ def network() -> nn.Sequential:
 def test_a_start_from_bounded_weights_says_what_their_run_said(pattern: str | None) -> None:
     torch.manual_seed(7)
     taught, fresh, x = network(), network(), torch.randn(4, 6)
-    taught[2].weight.data.mul_(9.0)  # type: ignore[union-attr]  # a linear layer
+    dict(taught.named_parameters())["2.weight"].data.mul_(9.0)
     bound(SpectralNorm(pattern=pattern), taught).eval()
     saved = {plain(name): tensor for name, tensor in taught.state_dict().items()}
     start = Warm.model_validate({"checkpoint": {"job": "job_" + "0" * 26, "checkpoint": 3}})
