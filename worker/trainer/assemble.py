@@ -278,7 +278,7 @@ def assemble(
     diagnosis = build_diagnosis(
         spec.evaluation,
         model,
-        replica.outputs,
+        journal.heart.around(replica.outputs),
         examiner=examiner,
         criterion=loss,
         train=data.train,

@@ -26,6 +26,8 @@ SAID: dict[Verdict, str] = {
     "overfit": "the model overfits: regularise more, train for less, give it more data or make it smaller",
     "underfit": "the model underfits: train for longer, raise optimizer.lr, regularise less or make it larger",
 }
+NOTHING = 1e-12
+"""A loss of the best constant answer below this leaves nothing to explain: all targets are alike."""
 LARGEST = 1 << 24
 """Numbers that the constant answers to the reference samples have at most."""
 
@@ -92,12 +94,8 @@ class Fit:
             for split in (self.train, self.validation)
         )
         constant = constant_loss(self.criterion, self.train, self.outputs, self.spec.samples, self.examiner.world.device)
-        explained, held_out = 1 - train / constant, 1 - validation / constant
-        verdict: Verdict = "good"
-        if explained < self.spec.least:
-            verdict = "underfit"
-        elif explained - held_out > self.spec.gap:
-            verdict = "overfit"
+        explained, held_out = (1 - loss / constant if constant > NOTHING else 1.0 for loss in (train, validation))
+        verdict = _verdict(explained < self.spec.least, explained - held_out > self.spec.gap)
         losses = {"train": train, "validation": validation, "constant": constant}
         found = {"verdict": verdict, "losses": losses, "explained": {"train": explained, "validation": held_out}}
         self.journal.write(
@@ -107,6 +105,12 @@ class Fit:
         message = f"{SAID[verdict]} (explains {explained:.0%} of the loss in training, {max(held_out, -9.99):.0%} in validation)"
         level: Literal["info", "warning"] = "info" if verdict == "good" else "warning"
         self.journal.write(Notice(level=level, code=f"fit_{verdict}", message=message, step=step))
+
+
+def _verdict(too_little: bool, too_much: bool) -> Verdict:
+    if too_little:
+        return "underfit"
+    return "overfit" if too_much else "good"
 
 
 def constant_loss(criterion: Criterion, train: Split, width: int, samples: int, device: torch.device) -> float:

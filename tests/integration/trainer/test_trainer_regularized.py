@@ -313,6 +313,9 @@ def test_too_much_and_too_little_are_told_apart(nursery: Nursery, tmp_path: Path
     assert verdict(train(nursery, tmp_path / "easy", spec, **easy)) == "good"
     lazy = spec | {"optimizer": {"type": "sgd", "lr": 1e-4}, "training": {"max_steps": 3, "batch_size": 48}}
     assert verdict(train(nursery, tmp_path / "lazy", lazy, **easy)) == "underfit"
+    alike = {"x": easy["x"], "y": np.full((200, 1), 2.0, np.float32)}
+    same = spec | {"task": {"type": "regression"}, "training": {"max_steps": 3, "batch_size": 48}}
+    assert verdict(train(nursery, tmp_path / "alike", same, **alike)) == "good", "there is nothing to explain"
     entropy = -sum(p * np.log(p) for p in np.bincount(chance["y"][: len(chance["y"])]) / len(chance["y"]))
     found = json.loads((tmp_path / "chance/artifacts/fit.json").read_text())["losses"]["constant"]
     assert found == pytest.approx(entropy, abs=0.03), "of the training split"
