@@ -117,8 +117,6 @@ def _finish(flight: Flight, start: float) -> None:
 def _begin(run: Run, *, final: bool, wait: bool) -> Flight:
     """Stage what this rank is to write, and start to write it."""
     place, waited = building(run.home, run.step), wait or run.staging.waits
-    for param in run.params:  # the step is over: a fork would copy the page tables of gradients that nobody reads again
-        param.grad = None
     stores, ranks = stores_of(run), rank_states(run)
     collected, trouble = collect(run.world, stores["model"], place / "model.safetensors") if final else (False, None)
     if collected:
