@@ -7,8 +7,11 @@ BIN := $(VENV)/bin
 # Wheels that pip is configured to find locally; uv does not read pip's configuration by itself.
 FIND_LINKS := $(or $(UV_FIND_LINKS),$(shell $(PYTHON) -m pip config get global.find-links 2>/dev/null))
 INSTALL := UV_FIND_LINKS="$(FIND_LINKS)" $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python -c constraints.txt
-# One more than there are cores: tests that kill and wait leave theirs idle.
+# One more than there are cores: tests that kill and wait leave theirs idle. A file is run by one process, so that its installation
+# is started once (groups by mark do nothing with pytest 9.2 and xdist 3.8); in order, so that the slow ones come first.
 WORKERS ?= $(shell n=$$(nproc 2>/dev/null || echo 2); [ $$n -gt 4 ] && echo 5 || echo $$((n + 1)))
+
+SPREAD := --dist loadfile --no-loadscope-reorder
 
 .PHONY: help demo test scoreboard up lint format bench openapi clean horovod-test xla-test
 
@@ -37,10 +40,10 @@ up: $(VENV)/.local ## start the one-machine stack and stay in the foreground
 	$(BIN)/stoker up
 
 test: $(VENV)/.dev ## run every test
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup $(TESTS)
+	$(BIN)/python -m pytest -n $(WORKERS) $(SPREAD) $(TESTS)
 
 scoreboard: $(VENV)/.dev ## what proves each promised parameter: run those tests and print id, title and verdict
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --scoreboard -q
+	$(BIN)/python -m pytest -n $(WORKERS) $(SPREAD) --scoreboard -q
 
 lint: $(VENV)/.dev ## style, types and import contracts
 	$(BIN)/ruff format --check .

@@ -14,8 +14,8 @@ from tests.support.stack import Stack
 @pytest.fixture(
     scope="session",
     params=[
-        pytest.param("sqlite", marks=pytest.mark.xdist_group("sqlite")),
-        pytest.param("postgresql", marks=pytest.mark.xdist_group("postgresql")),
+        "sqlite",
+        "postgresql",
     ],
 )
 def stack(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:

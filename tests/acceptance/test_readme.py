@@ -6,15 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 from tests.support.stack import ROOT
 
 TOUR = re.findall(r"^```bash tour\n(.*?)^```$", (ROOT / "README.md").read_text(), flags=re.MULTILINE | re.DOTALL)
 LENT = ("stoker", "server", "worker", "examples", "migrations", "alembic.ini", "pyproject.toml", "constraints.txt")
 
 
-@pytest.mark.xdist_group("sqlite")
 def test_the_tour_works_as_written(tmp_path: Path) -> None:
     assert len(TOUR) == 4
     for name in LENT:

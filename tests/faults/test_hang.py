@@ -4,13 +4,10 @@ import os
 import signal
 from typing import Any
 
-import pytest
-
 from tests.faults.conftest import JOB, outcome
 from tests.support.stack import Stack, alive, until
 
 Outcome = tuple[dict[str, str], dict[str, Any]]
-pytestmark = pytest.mark.xdist_group("faults")
 
 
 def test_stop_a_rank(stack: Stack, undisturbed: Outcome) -> None:

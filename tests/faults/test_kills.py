@@ -14,7 +14,6 @@ from tests.support.stack import Stack, alive, until
 
 ROUNDS = range(int(os.environ.get("STOKER_FAULT_ROUNDS", "1")))
 Outcome = tuple[dict[str, str], dict[str, Any]]
-pytestmark = pytest.mark.xdist_group("faults")
 
 
 def interrupted(stack: Stack, part: str, number: int) -> str:

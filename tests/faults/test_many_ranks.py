@@ -23,7 +23,6 @@ JOB: dict[str, Any] = digits_job(
     checkpoint={"interval": {"steps": 50}},
     logging={"interval": {"steps": 10}},
 )
-pytestmark = pytest.mark.xdist_group("faults")
 
 
 @pytest.fixture(scope="module")

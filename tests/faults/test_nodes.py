@@ -19,7 +19,6 @@ from tests.support.stack import Stack, alive, children_of, until
 
 ROUNDS = range(int(os.environ.get("STOKER_FAULT_ROUNDS", "1")))
 Outcome = tuple[dict[str, str], dict[str, Any]]
-pytestmark = pytest.mark.xdist_group("faults")
 PAIR = JOB | {"distributed": {"strategy": "ddp", "nodes": 2, "processes_per_node": 1}}
 
 

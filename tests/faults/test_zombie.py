@@ -4,13 +4,9 @@ import os
 import signal
 from pathlib import Path
 
-import pytest
-
 from tests.faults.conftest import outcome
 from tests.support.data import digits_csv, digits_job, upload
 from tests.support.stack import Stack, alive, children_of, until
-
-pytestmark = pytest.mark.xdist_group("faults")
 
 
 def test_a_zombie_is_refused(tmp_path: Path) -> None:
