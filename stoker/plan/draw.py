@@ -7,7 +7,7 @@ from stoker.errors import Finding, SpecError
 from stoker.plan.decoder import play_decoder
 from stoker.plan.encoder import play_encoder
 from stoker.plan.finetune import finetune
-from stoker.plan.heads import play_heads, play_losses
+from stoker.plan.heads import last_layer, play_heads, play_losses, refuse_shared_heads
 from stoker.plan.known import Known
 from stoker.plan.layers import play_cnn, play_layers
 from stoker.plan.loss import in_chunks, play_loss
@@ -62,8 +62,11 @@ def draw(spec: JobSpec, known: Known, batch: int) -> Tape:
             )
         case _:
             assert_never(spec.model)
+    last = last_layer(tape)
     share(tape, spec.model.sharing)
-    out = play_heads(tape, spec.task, out) if isinstance(spec.task, MultiTask) else out
+    if isinstance(spec.task, MultiTask):
+        refuse_shared_heads(tape, last, bool(spec.model.sharing))
+        out = play_heads(tape, spec.task, out)
     bound(spec.regularization, tape)
     finetune(tape, spec.initialization.finetune)
     if isinstance(spec.task, MultiTask):

@@ -1,5 +1,6 @@
 """Several tasks on paper, as `worker.trainer.multi_task` builds them: the model's last layer as a head per task, and their losses."""
 
+from stoker.errors import Finding, SpecError
 from stoker.plan.loss import play_loss
 from stoker.plan.tape import FP32, Tape, Value, Weight
 from stoker.spec.loss import Huber, MeanSquaredError
@@ -7,6 +8,19 @@ from stoker.spec.multi_task import MultiTask, UncertaintyWeighting
 
 SCALARS = 3
 """Kept of each learned weight: the inverse of its variance, the same as the loss is multiplied by it, and the loss."""
+
+
+def last_layer(tape: Tape) -> set[str]:
+    """Names of the weights of the layer played last."""
+    place = tape.weights[-1].name.rpartition(".")[0]
+    return {weight.name for weight in tape.weights if weight.name.rpartition(".")[0] == place}
+
+
+def refuse_shared_heads(tape: Tape, last: set[str], shared: bool) -> None:
+    """`last`: the layer that becomes heads. Raises SpecError where another name stands for its weights by now."""
+    if shared and not last <= {weight.name for weight in tape.weights}:
+        message = "the last layer becomes a head for each task, and shares its weights"
+        raise SpecError([Finding(pointer="/model/sharing", code="sharing-parts", message=message, hint="share other parts")])
 
 
 def play_heads(tape: Tape, task: MultiTask, outputs: Value) -> Value:

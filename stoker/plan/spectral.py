@@ -42,10 +42,12 @@ def _idle(name: str, pattern: str | None, tape: Tape) -> Iterator[Finding]:
 
 
 def bound(spec: Regularization, tape: Tape) -> None:
-    """Two vectors are kept of each matrix, and what it is divided into until the backward pass."""
+    """Two vectors are kept of each matrix, and what it is divided into until the backward pass; matrices that learn nothing, the
+    heads of tasks without weight, are divided too.
+    """
     if spec.spectral_norm is None:
         return
-    for weight in each(tape.weights):
+    for weight in each([*tape.weights, *tape.buffers]):
         if len(weight.shape) > 1 and fnmatchcase(weight.name, spec.spectral_norm.pattern or "*"):
             module, _, name = weight.name.rpartition(".")
             rows, columns = weight.shape[0], math.prod(weight.shape[1:])

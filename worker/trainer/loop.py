@@ -118,6 +118,7 @@ def finish(run: Run, reason: str) -> None:
     with run.log.watch.during("evaluation"):
         run.average.end(restored=_restore_best(run))
         _report(run, "test")
+        run.replica.settle()
         run.explain(run.step, reason)
     with run.log.watch.during("checkpoint"):
         checkpoint.save(run, final=True)

@@ -8,17 +8,21 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from stoker.errors import SpecError
 from stoker.facts import ColumnFacts, TableFacts
 from stoker.plan import plan
 from stoker.plan.draw import draw
 from stoker.plan.known import known_of
 from stoker.spec import JobSpec
+from stoker.spec.model.sharing import Share
+from stoker.spec.regularization import Regularization
 from tests.support.plan_cases import facts, resolved
 from tests.support.plan_measure import NARROW, kept_bytes
 from worker.trainer.data import Answer, Description
 from worker.trainer.model import build_model
 from worker.trainer.multi_task import join_losses, width_of, with_heads
 from worker.trainer.precision import narrowed
+from worker.trainer.spectral_norm import bound
 
 pytestmark = pytest.mark.filterwarnings("ignore:Mismatch dtype between input and weight:UserWarning")
 BATCH = 8
@@ -81,3 +85,29 @@ def test_heads_are_planned_to_the_byte(tasks: str, weighting: str) -> None:
                 assert tape.forward == counter.get_total_flops()
                 total.backward()
             assert tape.forward + tape.backward == counter.get_total_flops(), hidden
+
+
+def test_heads_that_learn_nothing_are_bounded_too() -> None:
+    """The vectors of spectral norm of a task without weight are counted as the trainer keeps them."""
+    spec, about = case("numbers off", "fixed", "fp32", [5])
+    limits = Regularization.model_validate({"spectral_norm": {}})
+    spec = spec.model_copy(update={"regularization": limits})
+    model = bound(limits.spectral_norm, built(spec, about))
+    tape = draw(spec, known_of(spec, TABLE), BATCH)
+    kept = {weight.name.rpartition(".")[0] for weight in tape.buffers if weight.name.endswith(".u")}
+    assert len(kept) == len(TASKS["numbers off"]) + 1
+    planned = sorted(weight.shape for weight in (*tape.weights, *tape.buffers))
+    assert planned == sorted(tuple(value.shape) for value in model.state_dict().values())
+
+
+@pytest.mark.parametrize(("source", "target"), [("2", "4"), ("4", "2")])
+def test_a_layer_that_becomes_heads_is_not_shared(source: str, target: str) -> None:
+    """Six outputs from six inputs fit the layer before, whose weights they may not be; the hidden layers may share theirs."""
+    spec, _ = case("numbers off", "fixed", "fp32", [6, 6, 6])
+    apart = spec.model_copy(update={"model": spec.model.model_copy(update={"sharing": (Share(source="2", target="4"),)})})
+    draw(apart, known_of(apart, TABLE), BATCH)
+    spec, _ = case("numbers off", "fixed", "fp32", [6, 6])
+    shared = spec.model_copy(update={"model": spec.model.model_copy(update={"sharing": (Share(source=source, target=target),)})})
+    with pytest.raises(SpecError) as refused:
+        draw(shared, known_of(shared, TABLE), BATCH)
+    assert [finding.pointer for finding in refused.value.findings] == ["/model/sharing"]
