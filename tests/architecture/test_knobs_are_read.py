@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import tokenizers
 from PIL import Image
 from safetensors.numpy import save_file
 
@@ -20,6 +21,7 @@ from stoker.facts import ArrayFacts, ArrayFile, ColumnFacts, DatasetFacts, Image
 from stoker.spec import JobSpec
 from stoker.spec._base import Spec
 from stoker.spec.automatic import completed
+from stoker.spec.data import FileTokenizer
 from stoker.spec.initialization import Pretrained, Warm
 
 ROOT = Path(__file__).parents[2]
@@ -539,6 +541,13 @@ JOBS: dict[str, tuple[str, dict[str, Any]]] = {
         },
     ),
 }
+JOBS["published"] = (
+    "reviews.csv",
+    {
+        **JOBS["reviews"][1],
+        "data": JOBS["reviews"][1]["data"] | {"tokenizer": {"type": "file", "source": "words@1", "vocab_size": 300}},
+    },
+)
 JOBS["tuned"] = (
     "rows.csv",
     {
@@ -710,6 +719,10 @@ def _workspace(home: Path, kind: str, document: dict[str, Any]) -> str:
     if isinstance(spec.initialization.start, Pretrained):
         (home / "data" / "weights@1").mkdir()
         save_file({"0.weight": np.ones((4, 3), np.float32)}, home / "data" / "weights@1" / "model.safetensors")
+    if isinstance(spec.data.tokenizer, FileTokenizer):
+        (home / "data" / "words@1").mkdir()
+        words = tokenizers.Tokenizer(tokenizers.models.WordLevel({"[UNK]": 0, "good": 1}, "[UNK]"))
+        words.save(str(home / "data" / "words@1" / "tokenizer.json"))
     return str(home)
 
 
