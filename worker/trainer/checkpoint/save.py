@@ -103,9 +103,10 @@ def save(run: Run, *, final: bool = False, wait: bool = False) -> None:
 
 
 def watch(run: Run) -> None:
-    """From now on what is saved may be copied while the run computes gradients: it is waited for before the weights change."""
-    run.optimizer.register_step_pre_hook(lambda *_: _take(run))
-    run.staging.may_take_later = stands_still(run.replica)
+    """From now on, where only the optimizer changes weights, what is saved may be copied while gradients are computed: it waits."""
+    if stands_still(run.replica):
+        run.optimizer.register_step_pre_hook(lambda *_: _take(run))
+        run.staging.may_take_later = True
 
 
 def _take(run: Run) -> None:
