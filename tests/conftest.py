@@ -2,14 +2,8 @@
 
 import os
 
-from hypothesis import HealthCheck, settings
-
 # Before torch is imported, here and in what tests start: threads that wait for work by spinning take the cores from those that
 # have some. Four copies of a file of tests on two cores took 124 s spinning and 20 s asleep.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 pytest_plugins = ["tests.support.postgres", "tests.support.scoreboard"]
-
-# A busy machine is no failure: no test fails for how long an example took.
-settings.register_profile("stoker", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("stoker")
