@@ -6,5 +6,6 @@ from worker.trainer.data.loader import Batch, Feed
 from worker.trainer.data.masked import mask
 from worker.trainer.data.samples import Samples
 from worker.trainer.data.source import Wanted
+from worker.trainer.data.tokenizer import Codec
 
-__all__ = ["Answer", "Batch", "Dataset", "Description", "Feed", "Samples", "Wanted", "build_data", "mask"]
+__all__ = ["Answer", "Batch", "Codec", "Dataset", "Description", "Feed", "Samples", "Wanted", "build_data", "mask"]
