@@ -33,6 +33,7 @@ RANKS: dict[str, Document] = {
         SMALL_GPT | {"position": {"type": "sinusoidal"}, "num_layers": 2, "tie_embeddings": False},
         data=data("text", "words") | {"tokenizer": {"type": "char"}, "sequence": {"length": 16}},
         schedule={"type": "wsd", "decay_ratio": 0.5},
+        training={"max_steps": 4, "batch_size": 8},
         activation_checkpointing={"type": "selective", "every": 1},
         distributed=_two("ddp", tensor_parallel={"degree": 2}),
     ),
