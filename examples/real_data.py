@@ -1,27 +1,33 @@
-"""Two jobs on real data through the whole system, each beside a scikit-learn baseline on the same split.
+"""Jobs on real data through the whole system, each beside a scikit-learn baseline on the same splits.
 
 vision  scikit-learn's 1,797 handwritten digits of 8 x 8 pixels (BSD-3-Clause): examples/digits_cnn.yaml, beside a support
         vector machine with the parameters of scikit-learn's own example. Easy: classic methods reach 97 to 99 %.
 text    10,568 sentences of film reviews (Pang and Lee 2005) with the sentiment that twenty people gave each (Hutto and Gilbert
-        2014, source package of vaderSentiment 2.5, MIT): examples/reviews.yaml, beside TF-IDF and logistic regression. Hard: on
-        the authors' labels of these sentences 76 to 79 % is published for models without pretraining (Wang and Manning 2012,
-        Kim 2014), and 81.5 % with word vectors of 100 billion words.
+        2014, source package of vaderSentiment 2.5, MIT): examples/reviews.yaml, which fine-tunes a published encoder
+        (`examples/minilm.py`), beside TF-IDF and logistic regression. Hard: on the authors' labels of these sentences 76 to
+        79 % is published for models without pretraining (Wang and Manning 2012, Kim 2014), 81.5 % with word vectors of 100
+        billion words (Kim 2014).
 
-Run it in the checkout: python -m examples.real_data [--only vision|text]; it starts a stack of its own, and stops it.
+Fixed before the figures: a job is trained once on each of several splits (`SPLITS`; the seed of the network is the split's), of
+which 10 % (vision: 15 %) are tested; the baseline learns from training and validation part together, and text's C is the best of
+four on the validation part. Of each the accuracy on the test part after the last step (vision: of the best checkpoint by the
+validation loss) is reported, as mean and standard deviation over the splits.
+
+Run it in the checkout: python -m examples.real_data [--only vision|text] [--quick]; it starts a stack of its own, and stops it.
+With --quick vision is cut to one split and three epochs, and needs no package index.
 """
 
 import csv
 import hashlib
 import io
-import os
 import subprocess
 import sys
 import tarfile
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import mean, stdev
 from typing import Any
 
 import numpy as np
@@ -33,9 +39,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.svm import SVC
 
-from stoker.cli.stack import control
-from stoker.cli.stack.files import StackFiles
-from stoker.client import Client, load_config
+from examples.local_stack import stack
+from examples.minilm import DATASET, minilm
+from stoker.client import Client
 from stoker.spec.load import load_file
 from worker.trainer.data.split import split_rows
 from worker.trainer.predict import load
@@ -45,7 +51,10 @@ EXAMPLES = Path(__file__).parent
 PACKAGE = "vaderSentiment-2.5"
 DIGEST = "b960c954831f5ca58afee61780cc04ed48e551b91e783bfcbfb2c18bb8081a84"
 """SHA-256 of its source archive on PyPI."""
-LIMIT = 1500.0
+SPLITS = {"vision": (1, 2, 3, 4, 5), "text": (1, 2, 3)}
+"""Seeds: of another split (0) a figure was published before the protocol was fixed."""
+QUICK: dict[str, Any] = {"training": {"epochs": 3, "batch_size": 32}}
+LIMIT = 3600.0
 """Seconds for one job."""
 Values = npt.NDArray[Any]
 
@@ -57,9 +66,12 @@ class Trial:
     name: str
     job: str
     dataset: str
+    which: str
+    """The checkpoint that is judged."""
     inputs: Values
     labels: Values
-    baseline: Any
+    baselines: tuple[Callable[[], Any], ...]
+    """Of several the best on the validation part is taken."""
 
 
 def vision(folder: Path) -> Trial:
@@ -67,7 +79,8 @@ def vision(folder: Path) -> Trial:
     folder.mkdir()
     np.save(folder / "x.npy", pixels.astype(np.float32).reshape(-1, 1, 8, 8))
     np.save(folder / "y.npy", labels.astype(np.int64))
-    return Trial("vision", "digits_cnn.yaml", "digit-arrays", pixels.reshape(-1, 1, 8, 8), labels, SVC(gamma=0.001))
+    images = pixels.reshape(-1, 1, 8, 8)
+    return Trial("vision", "digits_cnn.yaml", "digit-arrays", "best", images, labels, (lambda: SVC(gamma=0.001),))
 
 
 def text(folder: Path) -> Trial:
@@ -76,9 +89,18 @@ def text(folder: Path) -> Trial:
     with (folder / "reviews.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerows([("sentence", "label"), *zip(sentences, labels, strict=True)])
-    words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True)
-    baseline = make_pipeline(words, LogisticRegression(C=10.0, max_iter=1000))
-    return Trial("text", "reviews.yaml", "reviews", np.array(sentences, dtype=object), np.array(labels), baseline)
+    baselines = tuple(counted_words(c) for c in (1.0, 3.0, 10.0, 30.0))
+    return Trial("text", "reviews.yaml", "reviews", "last", np.array(sentences, dtype=object), np.array(labels), baselines)
+
+
+def counted_words(c: float) -> Callable[[], Any]:
+    """Words and pairs of words, weighted and told apart by a line."""
+
+    def made() -> Any:
+        words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True)
+        return make_pipeline(words, LogisticRegression(C=c, max_iter=1000))
+
+    return made
 
 
 def archive(folder: Path) -> Path:
@@ -105,52 +127,56 @@ def reviews(path: Path) -> tuple[list[str], list[str]]:
     return [sentence for sentence, _ in told], ["kind" if score > 0 else "unkind" for _, score in told]
 
 
-@contextmanager
-def stack(folder: Path) -> Iterator[Client]:
-    """Broker, server and worker of this machine."""
-    for name in [name for name in os.environ if name.startswith("STOKER_")]:
-        del os.environ[name]
-    files = StackFiles.at(folder)
-    try:
-        control.detach(files, ["--state-dir", str(files.root), "--worker", "examples"])
-        config = load_config(environment={"STOKER_STATE_DIR": str(files.root)})
-        with Client(config.url.value, config.key.value, "default") as client:
-            yield client
-    finally:
-        control.stop(files)
-
-
-def held_against(trial: Trial, client: Client, folder: Path) -> tuple[float, float]:
-    """Accuracy of the job's best checkpoint and of scikit-learn on the test split, which neither saw.
-
-    The baseline learns from the validation split too, as it has nothing to choose by it.
-    """
+def held_against(trial: Trial, client: Client, folder: Path, splits: tuple[int, ...], changes: dict[str, Any]) -> list[float]:
+    """Prints accuracies on the test part of each split, which neither saw; by how much the job's mean is above the baseline's."""
     client.upload(trial.dataset, folder / trial.name)
-    job = client.wait(client.submit(dict(load_file(EXAMPLES / trial.job).value)).id, timeout=LIMIT)
-    if job.state != "succeeded":
-        raise RuntimeError(f"{trial.job} {job.state}\n{client.logs(job.id, tail=30)}")
-    model = load(client.download(job.id, "best", folder / f"{trial.name}-model"))
+    document = dict(load_file(EXAMPLES / trial.job).value) | changes
+    jobs = [client.submit(document | {"reproducibility": {"seed": seed, "data_seed": seed}}).id for seed in splits]
+    ours, theirs = [], []
+    for seed, submitted in zip(splits, jobs, strict=True):
+        job = client.wait(submitted, timeout=LIMIT)
+        if job.state != "succeeded":
+            raise RuntimeError(f"{trial.job} {job.state}\n{client.logs(job.id, tail=30)}")
+        model = load(client.download(job.id, trial.which, folder / f"{trial.name}-{seed}"))
+        right, baseline = judged(trial, model)
+        print(f"{trial.name:<7} split {seed}  stoker {right:.4f}  scikit-learn {baseline:.4f}", flush=True)
+        ours.append(right)
+        theirs.append(baseline)
+    for name, found in (("stoker", ours), ("scikit-learn", theirs)):
+        spread = f" ± {stdev(found):.4f}" if len(found) > 1 else ""
+        print(f"{trial.name:<7} {name:<13} accuracy {mean(found):.4f}{spread} on {len(found)} splits of {trial.job}", flush=True)
+    return [mean(ours), mean(theirs)]
+
+
+def judged(trial: Trial, model: Any) -> tuple[float, float]:
+    """Accuracy of the job's checkpoint and of the baseline on the test part of its split."""
     _, classes = np.unique(trial.labels, return_inverse=True)
     seed = build_seeds(model.spec.reproducibility).split
     rows = split_rows(model.spec.data.split, len(classes), torch.from_numpy(classes), seed)
-    test, seen = rows.test.numpy(), torch.cat((rows.train, rows.validation)).numpy()
-    right = model.predict(trial.inputs[test]) == trial.labels[test]
+    train, validation, test = (part.numpy() for part in (rows.train, rows.validation, rows.test))
     flat = trial.inputs.reshape(len(classes), -1) if trial.inputs.ndim > 1 else trial.inputs
-    trial.baseline.fit(flat[seen], trial.labels[seen])
-    print(f"{trial.name:<7} {len(test):>5} test samples of {len(classes):>6}, {trial.job}", flush=True)
-    print(f"{trial.name:<7} stoker        accuracy {right.mean():.4f}", flush=True)
-    theirs = trial.baseline.score(flat[test], trial.labels[test])
-    print(f"{trial.name:<7} scikit-learn  accuracy {theirs:.4f}", flush=True)
-    return float(right.mean()), float(theirs)
+    scores = [
+        one().fit(flat[train], trial.labels[train]).score(flat[validation], trial.labels[validation]) for one in trial.baselines
+    ]
+    best = trial.baselines[int(np.argmax(scores))]()
+    seen = np.concatenate((train, validation))
+    theirs = best.fit(flat[seen], trial.labels[seen]).score(flat[test], trial.labels[test])
+    return float((model.predict(trial.inputs[test]) == trial.labels[test]).mean()), float(theirs)
 
 
-def main(only: str | None = None) -> dict[str, tuple[float, float]]:
-    """By trial, the accuracy of the job and of the baseline."""
+def main(only: str | None = None, *, quick: bool = False) -> dict[str, list[float]]:
+    """By trial, the mean accuracy of the job and of the baseline."""
     with tempfile.TemporaryDirectory() as made, stack(Path(made) / "stack") as client:
-        folder = Path(made)
-        trials = [make(folder / make.__name__) for make in (vision, text) if only in (None, make.__name__)]
-        return {trial.name: held_against(trial, client, folder) for trial in trials}
+        folder, found = Path(made), {}
+        for make in (vision,) if quick else (vision, text):
+            if only in (None, make.__name__):
+                if make is text:
+                    client.upload(DATASET, minilm(folder / DATASET))
+                trial = make(folder / make.__name__)
+                splits, changes = (SPLITS[trial.name][:1], QUICK) if quick else (SPLITS[trial.name], {})
+                found[trial.name] = held_against(trial, client, folder, splits, changes)
+        return found
 
 
 if __name__ == "__main__":
-    main(sys.argv[2] if sys.argv[1:2] == ["--only"] else None)
+    main(next((name for name in ("vision", "text") if name in sys.argv), None), quick="--quick" in sys.argv)

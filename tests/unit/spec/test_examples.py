@@ -40,7 +40,7 @@ KNOWN: dict[str, tuple[DatasetFacts, tuple[int, ...], int]] = {
     "kjv_gpt.yaml": (facts(TextFacts(bytes=3_000_000, characters=3_000_000, distinct_characters=75), "kjv"), (128,), 256),
     "digits_conv.json": (facts(ArrayFacts(files=ARRAYS), "digit-arrays"), (1, 8, 8), 10),
     "digits_cnn.yaml": (facts(ArrayFacts(files=ARRAYS), "digit-arrays"), (1, 8, 8), 10),
-    "reviews.yaml": (facts(REVIEWS, "reviews"), (64,), 2),
+    "reviews.yaml": (facts(REVIEWS, "reviews"), (40,), 2),
     "diabetes.toml": (facts(DIABETES, "diabetes"), (3,), 1),
 }
 
