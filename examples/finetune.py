@@ -23,7 +23,7 @@ import re
 import sqlite3
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -101,13 +101,12 @@ def job(way: str, lr: float, seed: int, steps: int) -> dict[str, Any]:
     }
 
 
-def ran(client: Client, jobs: list[dict[str, Any]]) -> Iterator[tuple[str, dict[str, float | str]]]:
-    """Id and last metrics of each, in order. Raises RuntimeError for one that failed."""
-    for submitted in [client.submit(spec).id for spec in jobs]:
-        done = client.wait(submitted, timeout=LIMIT)
-        if done.state != "succeeded":
-            raise RuntimeError(f"{done.name} {done.state}\n{client.logs(done.id, tail=30)}")
-        yield done.id, done.metrics
+def metrics_of(client: Client, job_id: str) -> dict[str, float]:
+    """Of a job at its end. Raises RuntimeError where it failed."""
+    done = client.wait(job_id, timeout=LIMIT)
+    if done.state != "succeeded":
+        raise RuntimeError(f"{done.name} {done.state}\n{client.logs(done.id, tail=30)}")
+    return {name: float(value) for name, value in done.metrics.items()}
 
 
 def apart(path: Path, ids: torch.Tensor) -> float:
@@ -122,12 +121,12 @@ def apart(path: Path, ids: torch.Tensor) -> float:
         return float((model.double().eval()(ids) - saved.model.double()(ids)).abs().max())
 
 
-def kept(path: Path, source: Path, *, learned: tuple[str, ...]) -> int:
+def kept(path: Path, source: Path) -> int:
     """How many published tensors have every bit in a checkpoint. Raises AssertionError where one that must not change did."""
     given, found = read_hugging_face(source).tensors, load_file(path / "model.safetensors")
     same = 0
     for name, tensor in given.items():
-        if name.startswith(("pooler.", *learned)):
+        if name.startswith("pooler."):
             continue
         rows = found[name][: len(tensor)] if name == "tokens.weight" else found[name]  # the row of padding is ours
         assert torch.equal(rows.view(torch.int32), tensor[: len(rows)].view(torch.int32)), name
@@ -136,23 +135,23 @@ def kept(path: Path, source: Path, *, learned: tuple[str, ...]) -> int:
 
 
 def choose(client: Client) -> None:
-    for way, rates in GRID.items():
-        for lr, (_, metrics) in zip(rates, ran(client, [job(way, lr, 100, STEPS) for lr in rates]), strict=True):
-            print(f"{way:<7} lr {lr:<7g} validation accuracy {metrics['validation/accuracy']:.3f}", flush=True)
+    tried = [(way, lr, client.submit(job(way, lr, 100, STEPS)).id) for way, rates in GRID.items() for lr in rates]
+    for way, lr, job_id in tried:
+        print(f"{way:<7} lr {lr:<7g} validation accuracy {metrics_of(client, job_id)['validation/accuracy']:.3f}", flush=True)
 
 
 def compare(client: Client, folder: Path, seeds: range, steps: int, rates: Mapping[str, float]) -> dict[str, list[float]]:
     """Test accuracy of each way by seed, and what must hold of the checkpoints of the last seed."""
     accuracy: dict[str, list[float]] = {}
-    for way in WAYS:
-        runs = list(ran(client, [job(way, rates[way], seed, steps) for seed in seeds]))
-        accuracy[way] = [float(metrics["test/accuracy"]) for _, metrics in runs]
+    jobs = {way: [client.submit(job(way, rates[way], seed, steps)).id for seed in seeds] for way in WAYS}
+    for way, ids in jobs.items():
+        accuracy[way] = [metrics_of(client, job_id)["test/accuracy"] for job_id in ids]
         spread = f" ± {stdev(accuracy[way]):.3f}" if len(seeds) > 1 else ""
         every = ", ".join(f"{value:.3f}" for value in accuracy[way])
         print(f"{way:<7} test accuracy {mean(accuracy[way]):.3f}{spread} after {steps} steps ({every})", flush=True)
         if way in ("frozen", "lora"):
-            path = client.download(runs[-1][0], "last", folder / way)
-            print(f"{'':<7} {kept(path, folder / DATASET, learned=())} published tensors unchanged to the bit", flush=True)
+            path = client.download(ids[-1], "last", folder / way)
+            print(f"{'':<7} {kept(path, folder / DATASET)} published tensors unchanged to the bit", flush=True)
         if way == "lora":
             texts = ["In the beginning God created the heaven and the earth.", "A soft answer turneth away wrath.", ""]
             difference = apart(path, load_model(path).about.ids(texts).long())
