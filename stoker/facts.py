@@ -1,6 +1,6 @@
 """What the server measured about a data set when it was uploaded. `resolve` and `plan` read it; the trainer never does."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -60,6 +60,17 @@ class ArrayFacts(Facts):
     files: dict[str, ArrayFile]
 
 
+class TokenizerFacts(Facts):
+    """A tokenizer.json beside weights."""
+
+    tokens: int
+    """Ids it may give: one more than the largest."""
+    mask_id: int | None = None
+    """Of the token that hides others, where it has one."""
+    pad_id: int | None = None
+    """Of the token that fills up short texts, where it has one."""
+
+
 class WeightFacts(Facts):
     """Weights that other programs made, to start from; no run learns from them."""
 
@@ -67,6 +78,9 @@ class WeightFacts(Facts):
     tensors: int
     parameters: int
     """Numbers in all of them."""
+    config: dict[str, Any] | None = None
+    """config.json of a Hugging Face directory, without its names of classes (`Any`: JSON); null where there is none."""
+    tokenizer: TokenizerFacts | None = None
 
 
 class DatasetFacts(Facts):

@@ -23,7 +23,7 @@ from server.db import utcnow
 from server.errors import Refusal, not_found, problem
 from server.events.service import append_event
 from server.jobs import store as jobs
-from server.jobs.start import start_of
+from server.jobs.start import start_of, tokenizer_of
 from server.jobs.tables import Job
 from server.jobs.teacher import teacher_of
 from stoker.frames import Frame
@@ -75,6 +75,7 @@ def _claimed(session: Session, job: Job, attempt: Attempt, token: str, timers: T
     spec: dict[str, Any] = json.loads(job.spec)
     ref: str = spec["data"]["source"]["dataset"]
     files = tuple(_blob(f) for f in datasets.files_of(session, job.project, ref))
+    given = (*start_of(session, job.project, spec), *tokenizer_of(session, job.project, spec))
     resumable = tuple(Resume(step=step, files=tuple(_blob(f) for f in its)) for step, its in checkpoints.resumable(session, job))
     return ClaimReply(
         job_id=job.id,
@@ -86,7 +87,7 @@ def _claimed(session: Session, job: Job, attempt: Attempt, token: str, timers: T
         token=token,
         spec=applied(spec, attempt.remedy),
         devices=attempt.devices,
-        datasets=(DatasetFiles(ref=ref, files=files), *_teacher(session, spec), *start_of(session, job.project, spec)),
+        datasets=(DatasetFiles(ref=ref, files=files), *_teacher(session, spec), *given),
         resume=resumable,
         desired=_wish(job, attempt)[0],
         timers=Timers(

@@ -12,7 +12,7 @@ from stoker.plan.spread import shards
 from stoker.plan.tape import FP32, INT64, Shape, Tape, Weight
 from stoker.spec import JobSpec
 from stoker.spec.adversarial import FreeAttack
-from stoker.spec.data import Arrays, Bpe, ByteTokenizer, CharTokenizer, Csv, ImageFolder, Parquet
+from stoker.spec.data import Arrays, Bpe, ByteTokenizer, CharTokenizer, Csv, HFTokenizer, ImageFolder, Parquet
 from stoker.spec.distributed import DDP, Cuttable, LocalSGD
 
 RNG_BYTES = 5056
@@ -217,3 +217,5 @@ def _tokenizer(spec: JobSpec, facts: DatasetFacts) -> int:
             return 32 + 2 * facts.content.distinct_characters if isinstance(facts.content, TextFacts) else 32
         case Bpe(vocab_size=size):
             return BPE_BYTES + BPE_TOKEN_BYTES * (size - 256)
+        case HFTokenizer(vocab_size=size):
+            return BPE_BYTES + BPE_TOKEN_BYTES * max(0, (size or 0) - 256)

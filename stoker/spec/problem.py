@@ -5,7 +5,19 @@ from typing import assert_never
 
 from stoker.facts import ArrayFacts, DatasetFacts, ImageFacts, TableFacts, TextFacts, WeightFacts
 from stoker.spec.arithmetic import Sizes, split_sizes, windows
-from stoker.spec.data import Arrays, Bpe, ByteTokenizer, CharTokenizer, Csv, ImageFolder, Parquet, Text, reads_text, text_column
+from stoker.spec.data import (
+    Arrays,
+    Bpe,
+    ByteTokenizer,
+    CharTokenizer,
+    Csv,
+    HFTokenizer,
+    ImageFolder,
+    Parquet,
+    Text,
+    reads_text,
+    text_column,
+)
 from stoker.spec.data.tokenizer import Tokenizer
 from stoker.spec.job import JobSpec
 from stoker.spec.loss import head_width
@@ -35,10 +47,18 @@ def problem_of(spec: JobSpec, facts: DatasetFacts | None) -> Problem:
     """Shapes and counts of a spec; with facts, all that can be known before the run."""
     content = None if facts is None else facts.content
     vocab = _vocabulary(spec.data.tokenizer, content) if reads_text(spec.data.source) else None
-    if vocab is not None and (isinstance(spec.task, MaskedLM) or text_column(spec.data.source) is not None):
-        vocab += 1  # what stands for hidden tokens, or fills up short texts
+    if vocab is not None and lacks_token(spec):
+        vocab += 1
     tokens = _tokens(spec, content)
     return Problem(_input_shape(spec, content), _outputs(spec, vocab), vocab, _samples(spec, content, tokens), tokens)
+
+
+def lacks_token(spec: JobSpec) -> bool:
+    """Whether the task needs a token that the tokenizer does not have: what stands for hidden ones, or fills up short texts."""
+    known = spec.data.tokenizer if isinstance(spec.data.tokenizer, HFTokenizer) else HFTokenizer()
+    if isinstance(spec.task, MaskedLM):
+        return known.mask_id is None
+    return text_column(spec.data.source) is not None and known.pad_id is None
 
 
 def _outputs(spec: JobSpec, vocab: int | None) -> int | None:
@@ -81,7 +101,7 @@ def _vocabulary(tokenizer: Tokenizer | None, content: Content) -> int | None:
             return BYTE_VOCABULARY
         case CharTokenizer():
             return content.distinct_characters + 1 if isinstance(content, TextFacts) else None
-        case Bpe(vocab_size=size):
+        case Bpe(vocab_size=size) | HFTokenizer(vocab_size=size):
             return size
         case _:
             assert_never(tokenizer)
@@ -95,7 +115,7 @@ def _tokens(spec: JobSpec, content: Content) -> Sizes | None:
             return split_sizes(content.bytes, spec.data.split)
         case CharTokenizer():
             return split_sizes(content.characters, spec.data.split)
-        case Bpe():
+        case Bpe() | HFTokenizer():
             return None
         case _:
             assert_never(spec.data.tokenizer)

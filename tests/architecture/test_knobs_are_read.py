@@ -15,11 +15,14 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 from safetensors.numpy import save_file
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
 
 from stoker.facts import ArrayFacts, ArrayFile, ColumnFacts, DatasetFacts, ImageFacts, TableFacts, TextFacts
 from stoker.spec import JobSpec
 from stoker.spec._base import Spec
 from stoker.spec.automatic import completed
+from stoker.spec.data import HFTokenizer
 from stoker.spec.initialization import Pretrained, Warm
 
 ROOT = Path(__file__).parents[2]
@@ -38,6 +41,10 @@ ELSEWHERE = {
     },
     "Resources.memory_gb": "what the scheduler places",
     "Resources.placement": "what the scheduler places",
+    **{
+        f"HF.{name}": "written out before there is a spec"
+        for name in ("source", "weights", "dropout", "attention_dropout", "embedding_dropout", "init")
+    },
     "CNN.preset": "written out before there is a spec",
     "TransformerDecoder.preset": "written out before there is a spec",
     "TransformerEncoder.preset": "written out before there is a spec",
@@ -539,6 +546,17 @@ JOBS: dict[str, tuple[str, dict[str, Any]]] = {
         },
     ),
 }
+JOBS["foreign_words"] = (
+    "reviews.csv",
+    {
+        **JOBS["reviews"][1],
+        "data": _source("csv", text="review")
+        | {
+            "tokenizer": {"type": "hf", "source": "words@1", "vocab_size": 9, "mask_id": 1, "pad_id": 0},
+            "sequence": {"length": 8},
+        },
+    },
+)
 JOBS["tuned"] = (
     "rows.csv",
     {
@@ -710,6 +728,10 @@ def _workspace(home: Path, kind: str, document: dict[str, Any]) -> str:
     if isinstance(spec.initialization.start, Pretrained):
         (home / "data" / "weights@1").mkdir()
         save_file({"0.weight": np.ones((4, 3), np.float32)}, home / "data" / "weights@1" / "model.safetensors")
+    if isinstance(spec.data.tokenizer, HFTokenizer):
+        (home / "data" / "words@1").mkdir()
+        known = Tokenizer(WordLevel({"[PAD]": 0, "[MASK]": 1, "[UNK]": 2, "word": 3}, unk_token="[UNK]"))
+        known.save(str(home / "data" / "words@1" / "tokenizer.json"))
     return str(home)
 
 

@@ -27,6 +27,8 @@ class Given:
 
     tensors: Mapping[str, torch.Tensor]
     source: str
+    aside: tuple[str, ...] = ()
+    """Names of what the source has beside these, for other tasks."""
 
 
 def begin(spec: Initialization, model: nn.Module, given: Given | None, journal: Journal) -> None:
@@ -80,9 +82,12 @@ def fill(spec: Warm | Pretrained, model: nn.Module, given: Given) -> Notice:
         own[name].copy_(taken[name])
     kept = sorted(own.keys() & left)
     data = {"loaded": len(taken) - len(other), "missing": missing, "unexpected": unexpected, "fresh": kept}
+    data |= {"aside": list(given.aside)} if given.aside else {}
     message = f"starts with {len(taken) - len(other)} tensors of {given.source}"
     if kept:
         message += f"; drawn anew: {_some(kept)}"
+    if given.aside:
+        message += f"; heads of other tasks left aside: {_some(list(given.aside))}"
     if missing or unexpected:
         message += f"; {_said(given.source, missing, unexpected)}"
     return Notice(level="warning" if missing or unexpected else "info", code="weights_loaded", message=message, step=0, data=data)

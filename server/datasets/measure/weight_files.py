@@ -6,11 +6,15 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
+from server.datasets.measure.model_files import check_index, config_in, tokenizer_in
 from server.datasets.measure.reject import reject
 from stoker.facts import WeightFacts
 
 _MAX_HEADER = 100_000_000
 _BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1}
+
+BESIDE = (".json", ".txt", ".md", ".model", ".jinja")
+PAPERS = ("LICENSE", "NOTICE")
 
 
 def is_weights(files: Sequence[tuple[str, Path]]) -> bool:
@@ -25,9 +29,11 @@ def measure_weights(files: Sequence[tuple[str, Path]]) -> WeightFacts:
         if path.endswith(".safetensors"):
             shapes = _shapes(path, location)
             tensors, parameters = tensors + len(shapes), parameters + sum(map(prod, shapes))
-        elif not path.endswith((".json", ".txt", ".md", ".model")):
-            reject("Beside .safetensors files, weights come with .json, .txt, .md and .model files only.", path)
-    return WeightFacts(tensors=tensors, parameters=parameters)
+        elif path not in PAPERS and not path.endswith(BESIDE):
+            named = ", ".join(BESIDE)
+            reject(f"Beside .safetensors files, weights come with {named} files only; leave this one out of the folder.", path)
+    check_index(files)
+    return WeightFacts(tensors=tensors, parameters=parameters, config=config_in(files), tokenizer=tokenizer_in(files))
 
 
 def _shapes(path: str, location: Path) -> list[tuple[int, ...]]:

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from stoker.spec._base import Count, Knob, Spec
+from stoker.spec._base import Count, DatasetRef, Knob, Natural, Size, Spec
 
 
 class ByteTokenizer(Spec):
@@ -34,4 +34,19 @@ class Bpe(Spec):
     """Pairs seen less often are not merged."""
 
 
-Tokenizer = Annotated[ByteTokenizer | CharTokenizer | Bpe, Field(discriminator="type")]
+class HFTokenizer(Spec):
+    """That of a Hugging Face directory, its tokenizer.json: a token has the id that the directory's weights know it by."""
+
+    type: Literal["hf"] = "hf"
+    """Which tokenizer this is."""
+    source: Annotated[DatasetRef | None, Knob("data set", ("quality",), ("DATA-17",))] = None
+    """Data set of weights with tokenizer.json, by name or `name@version`; unset, that of `model.source`."""
+    vocab_size: Annotated[Size | None, Knob("tokens", ("memory", "speed"), ("DATA-17",))] = None
+    """Rows of the embedding; unset, vocab_size of config.json, or as many as the tokenizer has ids."""
+    mask_id: Annotated[Natural | None, Knob(affects=("quality",), rows=("DATA-17",))] = None
+    """Token that hides others, for masked_lm; unset, the directory's, and where it has none, one row more."""
+    pad_id: Annotated[Natural | None, Knob(affects=("quality",), rows=("DATA-17",))] = None
+    """Token that fills up texts of a table; unset, the directory's, and where it has none, one row more."""
+
+
+Tokenizer = Annotated[ByteTokenizer | CharTokenizer | Bpe | HFTokenizer, Field(discriminator="type")]

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from stoker.spec.model import CNN, GRU, LSTM, MLP, RNN, Layers, TransformerDecoder, TransformerEncoder
+from stoker.spec.model import CNN, GRU, HF, LSTM, MLP, RNN, Layers, TransformerDecoder, TransformerEncoder
 from stoker.spec.model.init import TorchInit
 from stoker.spec.model.layers import AttentionLayer, Dropout, RecurrentLayer, Residual
 from stoker.spec.model.transformer import RotaryPosition, SinusoidalPosition, Transformer
@@ -12,6 +12,8 @@ from stoker.spec.task import CausalLM, MaskedLM
 
 
 def model_fits_task(case: Case) -> Iterator[Hit]:
+    if isinstance(case.spec.model, HF):
+        return  # what it is, is known where its files are
     if isinstance(case.spec.task, MaskedLM) or isinstance(case.spec.model, TransformerEncoder):
         yield from _encoder_fits(case)
         return
@@ -87,7 +89,12 @@ def _dropouts(case: Case) -> Iterator[tuple[str, float]]:
 
 def scaling_needs_residuals(case: Case) -> Iterator[Hit]:
     model = case.spec.model
-    if isinstance(model.init, TorchInit) or model.init.residual_scaling == "none" or isinstance(model, Transformer):
+    if (
+        isinstance(model, HF)
+        or isinstance(model.init, TorchInit)
+        or model.init.residual_scaling == "none"
+        or isinstance(model, Transformer)
+    ):
         return
     residual = isinstance(model, CNN) and model.block != "plain"
     if not residual and not any(isinstance(layer, Residual) for _, layer in stack_of(case)):

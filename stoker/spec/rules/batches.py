@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from stoker.spec.arithmetic import batch_of
-from stoker.spec.model import CNN, GRU, LSTM, MLP, RNN, Layers, TransformerDecoder, TransformerEncoder
+from stoker.spec.model import CNN, GRU, HF, LSTM, MLP, RNN, Layers, TransformerDecoder, TransformerEncoder
 from stoker.spec.model.layers import Layer, Norm, Residual
 from stoker.spec.model.parts import BatchNorm
 from stoker.spec.rules._rule import Case, Hit, Rule, hit
@@ -40,7 +40,7 @@ def batch_norm(case: Case) -> str | None:
             return _norm_in(layers, "/model/layers")
         case TransformerDecoder(normalization=BatchNorm()) | TransformerEncoder(normalization=BatchNorm()):
             return "/model/normalization"
-        case MLP() | CNN() | RNN() | LSTM() | GRU() | TransformerDecoder() | TransformerEncoder():
+        case MLP() | CNN() | RNN() | LSTM() | GRU() | TransformerDecoder() | TransformerEncoder() | HF():
             return None
 
 

@@ -32,7 +32,7 @@ def text_column_kind(case: Case) -> Iterator[Hit]:
 
 def characters_uncounted(case: Case) -> Iterator[Hit]:
     if _texts(case) and isinstance(case.spec.data.tokenizer, CharTokenizer):
-        yield hit("/data/tokenizer", ("byte", "bpe"))
+        yield hit("/data/tokenizer", ("byte", "bpe", "hf"))
 
 
 def text_needs_reader(case: Case) -> Iterator[Hit]:
@@ -90,7 +90,7 @@ TEXT_RULES = (
     ),
     Rule(
         "text-characters", "R", (SOURCE, "/data/tokenizer"), characters_uncounted,
-        "the characters of a column are not counted at upload, so nobody knows how many tokens there would be", "use tokenizer byte or bpe",
+        "the characters of a column are not counted at upload, so nobody knows how many tokens there would be", "use tokenizer byte, bpe or hf",
     ),
     Rule(
         "text-needs-reader", "R", (SOURCE, "/model/type"), text_needs_reader,
