@@ -161,7 +161,7 @@ class _Work:
         if rows is None:
             config = facts.content.config if isinstance(facts.content, WeightFacts) else None
             total = theirs.vocabulary if theirs is not None else (config or {}).get("vocab_size")
-            rows = _rows(found.tokens, total, lacks=(mask if _at(self.value, "task", "type") == "masked_lm" else pad) is None)
+            rows = _rows(found.tokens, total, lacks=self._lacks(mask, pad))
         if rows < found.tokens:
             self._refuse(
                 f"{TOKENIZER}/vocab_size",
@@ -174,6 +174,12 @@ class _Work:
                 message = f"{name} {token} is beyond the {rows} tokens of the vocabulary"
                 self._refuse(f"{TOKENIZER}/{name}", "hf-vocabulary", message, f"set it below {rows}, or leave it out")
         return {"type": "hf", "source": _named(facts), "vocab_size": rows, "mask_id": mask, "pad_id": pad}
+
+    def _lacks(self, mask: int | None, pad: int | None) -> bool:
+        """Whether the task needs a token that the tokenizer does not have."""
+        if _at(self.value, "task", "type") == "masked_lm":
+            return mask is None
+        return _at(self.value, "data", "source", "text") is not None and pad is None
 
     def _put(self, key: str, made: Fields, facts: DatasetFacts, *, besides: Fields) -> None:
         """A section of the document, of which `besides` is the user's."""

@@ -55,7 +55,7 @@ def test_a_start_that_is_not_there_or_does_not_fit_is_refused(served: Live, user
 def test_weights_are_a_data_set_of_their_own_kind(served: Live, user: httpx.Client, worker: httpx.Client) -> None:
     made = upload(user, "weights", {"model.safetensors": WEIGHTS, "config.json": b"{}"})
     assert made.status_code < 300, made.text
-    assert made.json()["facts"] == {"kind": "weights", "tensors": 2, "parameters": 12}
+    assert made.json()["facts"] == {"kind": "weights", "tensors": 2, "parameters": 12, "config": {}, "tokenizer": None}
     answer = user.post("/v1/jobs", json=starting({"type": "pretrained", "source": "weights"}))
     assert answer.status_code == 202, answer.text
     agent = claim(served, worker)
