@@ -41,8 +41,8 @@ def bert_tokenizer(rows: int = 60) -> Tokenizer:
 def llama_tokenizer(rows: int = 90) -> Tokenizer:
     """As SentencePiece has it: a mark for spaces, and bytes for what was never seen."""
     made = Tokenizer(models.BPE(unk_token="<unk>", byte_fallback=True, fuse_unk=True))
-    made.normalizer = normalizers.Replace(" ", "\u2581")
-    made.decoder = decoders.Sequence([decoders.Replace("\u2581", " "), decoders.ByteFallback(), decoders.Fuse()])
+    made.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="always")
+    made.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Metaspace(prepend_scheme="always")])
     special = ["<unk>", "<s>", "</s>"]
     made.train_from_iterator([TEXT * 20], trainers.BpeTrainer(vocab_size=rows, special_tokens=special, show_progress=False))
     return made

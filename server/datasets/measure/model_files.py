@@ -48,7 +48,7 @@ def tokenizer_in(files: Files) -> TokenizerFacts | None:
     numbers = [*(vocabulary.values() if isinstance(vocabulary, dict) else range(len(vocabulary))), *ids.values()]
     if not numbers or any(type(number) is not int or not 0 <= number < MAX_TOKENS for number in numbers):
         reject(f"tokenizer.json has a token without an id from 0 to {MAX_TOKENS - 1}, or none at all.", "tokenizer.json")
-    named = _read("tokenizer_config.json", where) if (where := locations.get("tokenizer_config.json")) else {}
+    named = _loose("tokenizer_config.json", where) if (where := locations.get("tokenizer_config.json")) else {}
     return TokenizerFacts(
         tokens=max(numbers) + 1,
         mask_id=_id_of(named.get("mask_token"), MASKS, ids),
@@ -85,7 +85,7 @@ def _read(path: str, location: Path) -> dict[str, Any]:
 
 
 def _loose(path: str, location: Path) -> dict[str, Any]:
-    """A vocabulary has more values than a document may have, and nothing of it but numbers is kept."""
+    """A vocabulary has more values than a document may have, model_max_length is often 1e30, and nothing of them but ids is kept."""
     if location.stat().st_size > MAX_TOKENIZER_BYTES:
         reject(f"{path} is larger than {MAX_TOKENIZER_BYTES} bytes.", path)
     try:

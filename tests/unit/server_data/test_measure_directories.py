@@ -38,7 +38,7 @@ def test_config_and_tokenizer_are_kept(tmp_path: Path, gpt: dict[str, bytes]) ->
     [
         (bert_tokenizer(), None, 4, 0),
         (bert_tokenizer(), {"mask_token": {"content": "[UNK]"}, "pad_token": "[SEP]"}, 1, 3),
-        (llama_tokenizer(), {"pad_token": "</s>"}, None, 2),
+        (llama_tokenizer(), {"pad_token": "</s>", "model_max_length": 10**30}, None, 2),
         (llama_tokenizer(), {"pad_token": "<nowhere>"}, None, None),
     ],
 )
