@@ -9,6 +9,7 @@ from torch import nn
 from stoker.events import Notice
 from stoker.spec.finetune import matches
 from stoker.spec.initialization import Cold, Initialization, Override, Pretrained, Warm
+from worker.trainer.data.codec import Codec
 from worker.trainer.errors import SpecProblem
 from worker.trainer.journal import Journal
 from worker.trainer.model.init import draw
@@ -27,19 +28,21 @@ class Given:
 
     tensors: Mapping[str, torch.Tensor]
     source: str
+    codec: Codec | None = None
+    """The tokens that the model of these weights read, where that is known."""
     aside: tuple[str, ...] = ()
     """Names of what the source has beside these, for other tasks."""
 
 
-def begin(spec: Initialization, model: nn.Module, given: Given | None, journal: Journal) -> None:
+def begin(spec: Initialization, model: nn.Module, given: Given | None, codec: Codec | None, journal: Journal) -> None:
     """The model's weights put in place. Raises SpecProblem for a pattern that fits nothing and for weights that do not fit.
 
-    `given` is None for a cold start, and for a run that goes on from a checkpoint of its own.
+    `given` is None for a cold start, and for a run that goes on from a checkpoint of its own. `codec`: the tokens that it reads.
     """
     _redraw(spec.overrides, model)
     if given is None or isinstance(spec.start, Cold):
         return
-    journal.write(fill(spec.start, model, given))
+    journal.write(fill(spec.start, model, given, codec))
 
 
 @torch.no_grad()
@@ -55,7 +58,7 @@ def _redraw(overrides: Iterable[Override], model: nn.Module) -> None:
 
 
 @torch.no_grad()
-def fill(spec: Warm | Pretrained, model: nn.Module, given: Given) -> Notice:
+def fill(spec: Warm | Pretrained, model: nn.Module, given: Given, codec: Codec | None = None) -> Notice:
     """Each weight and buffer that the source has, as it is there. Raises SpecProblem; what to say of it else."""
     own = {plain(name): tensor for name, tensor in model.state_dict().items()}
     head = head_of(model) if spec.reset_head else ()
@@ -66,6 +69,7 @@ def fill(spec: Warm | Pretrained, model: nn.Module, given: Given) -> Notice:
     taken = {name: tensor for name, tensor in given.tensors.items() if name in own and name not in left}
     taken |= {name: _cropped(name, tensor, own[name]) for name, tensor in taken.items()}
     other = {name for name, tensor in taken.items() if tensor.shape != own[name].shape}
+    _same_tokens(model, taken.keys() - other, given, codec)
     missing = sorted(own.keys() - taken.keys() - left | other)
     unexpected = sorted(given.tensors.keys() - own.keys() - left | other)
     if other and spec.strict:
@@ -91,6 +95,18 @@ def fill(spec: Warm | Pretrained, model: nn.Module, given: Given) -> Notice:
     if missing or unexpected:
         message += f"; {_said(given.source, missing, unexpected)}"
     return Notice(level="warning" if missing or unexpected else "info", code="weights_loaded", message=message, step=0, data=data)
+
+
+def _same_tokens(model: nn.Module, taken: Iterable[str], given: Given, codec: Codec | None) -> None:
+    """Rows of an embedding mean tokens. Raises SpecProblem where they would come to mean others."""
+    if codec is None or given.codec is None or codec.dump() == given.codec.dump():
+        return
+    rows = {f"{plain(name)}.weight" for name, module in model.named_modules() if isinstance(module, nn.Embedding)}
+    for name in sorted(rows.intersection(taken) - {"positions.weight"}):
+        raise SpecProblem(
+            f"{AT}: {name} of {given.source} is of other tokens than those of this data; use the tokenizer and the characters of that "
+            "job, or leave embedding and head out with exclude_keys"
+        )
 
 
 def _cropped(name: str, tensor: torch.Tensor, own: torch.Tensor) -> torch.Tensor:

@@ -13,6 +13,7 @@ from stoker.spec.model import Model, TransformerDecoder, TransformerEncoder
 from worker.trainer.checkpoint.from_hugging_face import read_hugging_face
 from worker.trainer.checkpoint.model import judged
 from worker.trainer.checkpoint.read import Stored
+from worker.trainer.data import Description
 from worker.trainer.errors import SpecProblem
 from worker.trainer.initialization import AT, FOLDER, Given
 from worker.trainer.spectral_norm import divided
@@ -39,7 +40,7 @@ def _warm(start: Warm, path: Path) -> Given:
     try:
         made_by = JobSpec.model_validate_json((path / "spec.json").read_bytes())
         with Stored(path) as stored:
-            return Given(divided(judged(stored, path, made_by)), source)
+            return Given(divided(judged(stored, path, made_by)), source, Description.load(path).codec)
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         raise SpecProblem(f"{AT}.checkpoint: {source} cannot be used: {error}") from error
 
@@ -70,7 +71,7 @@ def _foreign(start: Pretrained, path: Path, model: Model) -> Given:
             found, aside = found.headed(model)
     except (ValueError, RuntimeError) as error:  # a tensor of a format that torch does not have
         raise SpecProblem(f"{AT}.source: {start.source} cannot be read: {error}") from error
-    return Given({**{name: torch.empty(0) for name in found.unexpected}, **found.tensors}, start.source, aside)
+    return Given({**{name: torch.empty(0) for name in found.unexpected}, **found.tensors}, start.source, aside=aside)
 
 
 def _verify(files: list[Path], wanted: str, source: str) -> None:
