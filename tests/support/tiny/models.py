@@ -58,7 +58,8 @@ MODELS: dict[str, Document] = {
     ),
     "gru": text(
         {"type": "gru", "hidden_size": 8, "tie_embeddings": True, "num_layers": 2, "dropout": 0.1},
-        training={"max_steps": 2, "batch_size": 8, "tbptt": {"steps": 8}},
+        schedule={"type": "cosine", "warmup_steps": 1, "min_lr": 1e-4},
+        training={"max_steps": 4, "batch_size": 8, "tbptt": {"steps": 8}},
     ),
     "byte": text(
         SMALL_GPT

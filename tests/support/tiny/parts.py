@@ -3,6 +3,7 @@
 from typing import Any
 
 Document = dict[str, Any]
+EACH_STEP: Document = {"interval": {"steps": 1}}
 
 
 def data(kind: str, dataset: str, **source: Any) -> Document:
@@ -17,6 +18,7 @@ def table(**sections: Any) -> Document:
         "model": {"type": "mlp", "hidden_sizes": [4]},
         "data": data("csv", "rows", delimiter=";"),
         "training": {"max_steps": 1, "batch_size": 8},
+        "logging": EACH_STEP,
     } | sections
 
 
@@ -27,6 +29,7 @@ def text(model: Document, **sections: Any) -> Document:
         "model": model,
         "data": data("text", "words") | {"sequence": {"length": 16}},
         "training": {"max_steps": 2, "batch_size": 8},
+        "logging": EACH_STEP,
     } | sections
 
 

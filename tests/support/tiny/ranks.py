@@ -24,7 +24,8 @@ RANKS: dict[str, Document] = {
     "local_sgd": {
         "task": {"type": "classification", "target": "y"},
         "model": {"type": "rnn", "hidden_size": 8, "num_layers": 2, "dropout": 0.1},
-        "data": data("csv", "reviews", text="review") | {"sequence": {"length": 8}},
+        "data": data("csv", "reviews", text="review")
+        | {"sequence": {"length": 8}, "tokenizer": {"type": "file", "source": "published@1", "vocab_size": 9}},
         "training": {"max_steps": 1, "batch_size": 8},
         "distributed": _two("local_sgd"),
     },
@@ -32,6 +33,7 @@ RANKS: dict[str, Document] = {
         SMALL_GPT | {"position": {"type": "sinusoidal"}, "num_layers": 2, "tie_embeddings": False},
         data=data("text", "words") | {"tokenizer": {"type": "char"}, "sequence": {"length": 16}},
         schedule={"type": "wsd", "decay_ratio": 0.5},
+        training={"max_steps": 4, "batch_size": 8},
         activation_checkpointing={"type": "selective", "every": 1},
         distributed=_two("ddp", tensor_parallel={"degree": 2}),
     ),
