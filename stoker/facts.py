@@ -60,17 +60,6 @@ class ArrayFacts(Facts):
     files: dict[str, ArrayFile]
 
 
-class TokenizerFacts(Facts):
-    """A tokenizer.json beside weights."""
-
-    tokens: int
-    """Ids it may give: one more than the largest."""
-    mask_id: int | None = None
-    """Of the token that hides others, where it has one."""
-    pad_id: int | None = None
-    """Of the token that fills up short texts, where it has one."""
-
-
 class WeightFacts(Facts):
     """Weights that other programs made, to start from; no run learns from them."""
 
@@ -80,7 +69,12 @@ class WeightFacts(Facts):
     """Numbers in all of them."""
     config: dict[str, Any] | None = None
     """config.json of a Hugging Face directory, without its names of classes (`Any`: JSON); null where there is none."""
-    tokenizer: TokenizerFacts | None = None
+    vocabulary: int | None = None
+    """Tokens of the tokenizer.json beside them, the largest id and one; null where there is none that can be read."""
+    mask_id: int | None = None
+    """Its token that hides others, where it has one."""
+    pad_id: int | None = None
+    """Its token that fills up short texts, where it has one."""
 
 
 class DatasetFacts(Facts):

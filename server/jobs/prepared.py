@@ -22,10 +22,11 @@ from server.db import Encoded, to_json, utcnow
 from server.errors import Refusal, problem, spec_problem
 from server.jobs import store
 from server.jobs.continued import Source, source_of
-from server.jobs.directories import without_directories
+from server.jobs.directories import without_directory
 from server.jobs.start import Begun, begun, unfit
 from server.jobs.teacher import Lesson, bound, misfits
 from server.jobs.views import whole_view
+from server.jobs.vocabulary import spoken
 from stoker.errors import Finding, SpecError
 from stoker.facts import DatasetFacts
 from stoker.plan import Plan, needs, plan
@@ -147,7 +148,7 @@ def prepare(session: Session, who: Principal, project: str, document: Document) 
     project = _project(who, project, value)
     if project != "default" and "project" not in value:
         document = replace(document, value={**value, "project": project}, origins={**document.origins, "/project": "auto"})
-    document, directories = without_directories(session, project, document)
+    document, directory = without_directory(session, project, document)
     facts, pinned = found if (found := _facts(session, project, value)) else (None, None)
     text = orjson.dumps(document.value, option=orjson.OPT_SORT_KEYS)
     text += orjson.dumps(dict(document.origins), option=orjson.OPT_SORT_KEYS)
@@ -155,18 +156,20 @@ def prepare(session: Session, who: Principal, project: str, document: Document) 
     document = replace(document, value=lesson.value)
     text += orjson.dumps(lesson.value["training"]) if lesson.spec is not None else b""
     start = begun(session, who, project, document.value)
+    words = spoken(session, project, start.value)
+    start = replace(start, value=words.value, findings=(*start.findings, *words.findings), found=start.found or words.found)
     document = replace(document, value=start.value)
     document, source = source_of(session, who, project, document)
-    if source is not None or start.found or directories.origins:  # it may be let go any moment, so nothing is remembered
+    if source is not None or start.found or directory.origins:  # it may be let go any moment, so nothing is remembered
         return replace(
-            _prepare(project, value, document, lesson, start, facts, pinned, source, directories=directories), lasting=False
+            _prepare(project, value, document, lesson, start, facts, pinned, source, directory=directory), lasting=False
         )
     key = (project, hashlib.sha256(text).hexdigest(), f"{pinned}:{facts.digest}" if facts else "")
     with _cache_lock:
         known = _cache.get(key)
     if known is not None:
         return known
-    prepared = _prepare(project, value, document, lesson, start, facts, pinned, directories=directories)
+    prepared = _prepare(project, value, document, lesson, start, facts, pinned, directory=directory)
     with _cache_lock:
         _cache[key] = prepared
         if len(_cache) > _CACHED:
@@ -238,13 +241,13 @@ def _prepare(
     pinned: Pinned | None,
     source: Source | None = None,
     *,
-    directories: Opened,
+    directory: Opened,
 ) -> Prepared:
     try:
         resolved = resolve(document, facts)
         if facts is None:
             raise SpecError([_no_dataset(), *lesson.findings, *start.findings])
-        found = [*lesson.findings, *start.findings, *unread(directories, problem_of(resolved.spec, facts).vocab_size)]
+        found = [*lesson.findings, *start.findings, *unread(directory, problem_of(resolved.spec, facts).vocab_size)]
         found += misfits(resolved.spec, lesson.spec) if lesson.spec is not None else []
         found += unfit(resolved.spec, start.spec) if start.spec is not None else []
         if found:

@@ -158,18 +158,6 @@ def start_of(session: Session, project: str, spec: dict[str, Any]) -> tuple[Data
             return ()
 
 
-def tokenizer_of(session: Session, project: str, spec: dict[str, Any]) -> tuple[DatasetFiles, ...]:
-    """The tokenizer.json that a stored spec's job reads text by, where it does not come with what the job starts from."""
-    ref = (spec["data"].get("tokenizer") or {}).get("source")
-    if ref is None or ref == _start(spec).get("source"):
-        return ()
-    row = datasets.one(session, project, *parse_ref(ref))
-    return () if row is None else (_files(ref, [file for file in row.files if file["path"] in TOKENIZER_FILES]),)
-
-
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
-
-
 def _files(ref: str, files: Any) -> DatasetFiles:
     """Rows carry more than a worker is told."""
     return DatasetFiles(ref=ref, files=tuple(BlobFile(path=f["path"], bytes=f["bytes"], sha256=f["sha256"]) for f in files))

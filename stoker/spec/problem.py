@@ -11,7 +11,7 @@ from stoker.spec.data import (
     ByteTokenizer,
     CharTokenizer,
     Csv,
-    HFTokenizer,
+    FileTokenizer,
     ImageFolder,
     Parquet,
     Text,
@@ -40,7 +40,7 @@ class Problem:
     samples: Sizes | None
     """Samples per split; for text, windows."""
     tokens: Sizes | None
-    """Tokens per split, for text; None for bpe, whose count is known only once it is learned."""
+    """Tokens per split, for text; None where their count is known only once the text is read."""
 
 
 def problem_of(spec: JobSpec, facts: DatasetFacts | None) -> Problem:
@@ -55,10 +55,11 @@ def problem_of(spec: JobSpec, facts: DatasetFacts | None) -> Problem:
 
 def lacks_token(spec: JobSpec) -> bool:
     """Whether the task needs a token that the tokenizer does not have: what stands for hidden ones, or fills up short texts."""
-    known = spec.data.tokenizer if isinstance(spec.data.tokenizer, HFTokenizer) else HFTokenizer()
+    known = spec.data.tokenizer
+    mask, pad = (known.mask_id, known.pad_id) if isinstance(known, FileTokenizer) else (None, None)
     if isinstance(spec.task, MaskedLM):
-        return known.mask_id is None
-    return text_column(spec.data.source) is not None and known.pad_id is None
+        return mask is None
+    return text_column(spec.data.source) is not None and pad is None
 
 
 def _outputs(spec: JobSpec, vocab: int | None) -> int | None:
@@ -101,8 +102,10 @@ def _vocabulary(tokenizer: Tokenizer | None, content: Content) -> int | None:
             return BYTE_VOCABULARY
         case CharTokenizer():
             return content.distinct_characters + 1 if isinstance(content, TextFacts) else None
-        case Bpe(vocab_size=size) | HFTokenizer(vocab_size=size):
+        case Bpe(vocab_size=size):
             return size
+        case FileTokenizer(vocab_size=rows):
+            return rows
         case _:
             assert_never(tokenizer)
 
@@ -115,7 +118,7 @@ def _tokens(spec: JobSpec, content: Content) -> Sizes | None:
             return split_sizes(content.bytes, spec.data.split)
         case CharTokenizer():
             return split_sizes(content.characters, spec.data.split)
-        case Bpe() | HFTokenizer():
+        case Bpe() | FileTokenizer():
             return None
         case _:
             assert_never(spec.data.tokenizer)

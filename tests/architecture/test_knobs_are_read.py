@@ -18,7 +18,7 @@ from stoker.spec import JobSpec
 from stoker.spec._base import Spec
 from stoker.spec.document import Document
 from stoker.spec.initialization import Warm
-from stoker.spec.opened import opened, sources
+from stoker.spec.opened import Opened, opened, source_of
 from stoker.spec.resolve import Resolved, resolve
 from tests.support.members import ADVICE, held, offered, written_out
 from tests.support.stack import free_port
@@ -123,8 +123,8 @@ def _members() -> list[type[Spec]]:
 def resolved(name: str) -> Resolved:
     """As the server does it."""
     document = JOBS[name]
-    known = {pointer: facts(ref.partition("@")[0]) for pointer, ref in sources(document).items()}
-    found = opened(document, known)
+    directory = source_of(document)
+    found = Opened(document) if directory is None else opened(document, facts(directory.partition("@")[0]))
     assert found.findings == ()
     data = facts(document["data"]["source"]["dataset"].partition("@")[0])
     return resolve(Document(found.value, origins=dict(found.origins)), data)

@@ -7,7 +7,6 @@ from typing import Any
 import orjson
 
 from server.datasets.measure.reject import reject
-from stoker.facts import TokenizerFacts
 from stoker.spec.strict_json import JsonRejected, strict_json
 
 MAX_CONFIG_BYTES = 1 << 20
@@ -33,27 +32,24 @@ def config_in(files: Files) -> dict[str, Any] | None:
     return found
 
 
-def tokenizer_in(files: Files) -> TokenizerFacts | None:
-    """tokenizer.json, as the library tokenizers writes it. Raises Rejected."""
+def tokens_in(files: Files) -> dict[str, int | None]:
+    """What WeightFacts says of tokenizer.json, as the library tokenizers writes it. Raises Rejected."""
     locations = dict(files)
     if "tokenizer.json" not in locations:
-        return None
+        return {}
     whole = _loose("tokenizer.json", locations["tokenizer.json"])
     added = whole.get("added_tokens") or []
     model = whole.get("model")
     vocabulary = model.get("vocab") if isinstance(model, dict) else None
     if not isinstance(added, list) or not isinstance(vocabulary, dict | list):
-        return None  # of another kind, as that beside an export of Stoker's own names
+        return {}  # of another kind, as that beside an export of Stoker's own names
     ids: dict[str, Any] = {str(token.get("content")): token.get("id") for token in added if isinstance(token, dict)}
     numbers = [*(vocabulary.values() if isinstance(vocabulary, dict) else range(len(vocabulary))), *ids.values()]
     if not numbers or any(type(number) is not int or not 0 <= number < MAX_TOKENS for number in numbers):
         reject(f"tokenizer.json has a token without an id from 0 to {MAX_TOKENS - 1}, or none at all.", "tokenizer.json")
     named = _loose("tokenizer_config.json", where) if (where := locations.get("tokenizer_config.json")) else {}
-    return TokenizerFacts(
-        tokens=max(numbers) + 1,
-        mask_id=_id_of(named.get("mask_token"), MASKS, ids),
-        pad_id=_id_of(named.get("pad_token"), PADS, ids),
-    )
+    mask, pad = _id_of(named.get("mask_token"), MASKS, ids), _id_of(named.get("pad_token"), PADS, ids)
+    return {"vocabulary": max(numbers) + 1, "mask_id": mask, "pad_id": pad}
 
 
 def _id_of(named: object, usual: Sequence[str], ids: dict[str, int]) -> int | None:

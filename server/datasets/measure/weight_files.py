@@ -6,7 +6,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from server.datasets.measure.model_files import check_index, config_in, tokenizer_in
+from server.datasets.measure.model_files import check_index, config_in, tokens_in
 from server.datasets.measure.reject import reject
 from stoker.facts import WeightFacts
 
@@ -33,7 +33,7 @@ def measure_weights(files: Sequence[tuple[str, Path]]) -> WeightFacts:
             named = ", ".join(BESIDE)
             reject(f"Beside .safetensors files, weights come with {named} files only; leave this one out of the folder.", path)
     check_index(files)
-    return WeightFacts(tensors=tensors, parameters=parameters, config=config_in(files), tokenizer=tokenizer_in(files))
+    return WeightFacts(tensors=tensors, parameters=parameters, config=config_in(files), **tokens_in(files))
 
 
 def _shapes(path: str, location: Path) -> list[tuple[int, ...]]:

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from stoker.spec._base import Count, DatasetRef, Knob, Natural, Size, Spec
+from stoker.spec._base import Count, DatasetRef, Knob, Natural, Spec
 
 
 class ByteTokenizer(Spec):
@@ -34,19 +34,23 @@ class Bpe(Spec):
     """Pairs seen less often are not merged."""
 
 
-class HFTokenizer(Spec):
-    """That of a Hugging Face directory, its tokenizer.json: a token has the id that the directory's weights know it by."""
+class FileTokenizer(Spec):
+    """That of a published model: its `tokenizer.json`, as Hugging Face's tokenizers writes it. Nothing is learned."""
 
-    type: Literal["hf"] = "hf"
+    type: Literal["file"] = "file"
     """Which tokenizer this is."""
-    source: Annotated[DatasetRef | None, Knob("data set", ("quality",), ("DATA-17",))] = None
-    """Data set of weights with tokenizer.json, by name or `name@version`; unset, that of `model.source`."""
-    vocab_size: Annotated[Size | None, Knob("tokens", ("memory", "speed"), ("DATA-17",))] = None
-    """Rows of the embedding; unset, vocab_size of config.json, or as many as the tokenizer has ids."""
+    source: Annotated[DatasetRef, Knob("data set", (), ("DATA-17",))]
+    """Data set of weights with a `tokenizer.json`, by name or `name@version`; without a version the newest at submit."""
+    vocab_size: Annotated[Annotated[int, Field(ge=1, le=1_000_000)] | None, Knob("tokens", ("memory", "speed"), ("DATA-17",))] = (
+        None
+    )
+    """Rows of the embedding, where the model has more than the file has tokens; null = as many as the file has."""
+    special_tokens: Annotated[bool, Knob(affects=("quality",), rows=("DATA-17",))] = True
+    """Put the tokens around each text of a table that the file says, as BERT's [CLS] and [SEP]; a stream of text never has them."""
     mask_id: Annotated[Natural | None, Knob(affects=("quality",), rows=("DATA-17",))] = None
-    """Token that hides others, for masked_lm; unset, the directory's, and where it has none, one row more."""
+    """Token that hides others, for masked_lm; unset, the file's, and where it has none, one row more."""
     pad_id: Annotated[Natural | None, Knob(affects=("quality",), rows=("DATA-17",))] = None
-    """Token that fills up texts of a table; unset, the directory's, and where it has none, one row more."""
+    """Token that fills up texts of a table; unset, the file's, and where it has none, one row more."""
 
 
-Tokenizer = Annotated[ByteTokenizer | CharTokenizer | Bpe | HFTokenizer, Field(discriminator="type")]
+Tokenizer = Annotated[ByteTokenizer | CharTokenizer | Bpe | FileTokenizer, Field(discriminator="type")]

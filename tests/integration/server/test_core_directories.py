@@ -30,7 +30,7 @@ def gpt(served: Live) -> dict[str, bytes]:
     facts = made.json()["facts"]
     assert facts["config"]["n_embd"] == WIDTH
     assert "id2label" not in facts["config"]
-    assert facts["tokenizer"] == {"tokens": 280, "mask_id": None, "pad_id": None}
+    assert (facts["vocabulary"], facts["mask_id"], facts["pad_id"]) == (280, None, None)
     return files
 
 
@@ -48,7 +48,7 @@ def test_a_directory_becomes_explicit_fields(
     assert model["attention_dropout"] == 0.0
     start = {"type": "pretrained", "source": "gpt@1", "names": "huggingface", "strict": True}
     assert start.items() <= spec["initialization"]["start"].items()
-    tokenizer = {"type": "hf", "source": "gpt@1", "vocab_size": 280, "mask_id": None, "pad_id": None}
+    tokenizer = {"type": "file", "source": "gpt@1", "vocab_size": 280, "special_tokens": True, "mask_id": None, "pad_id": None}
     assert spec["data"]["tokenizer"] == tokenizer
     brought = ("/model/num_layers", "/model/type", "/initialization/start/source", "/data/tokenizer/vocab_size")
     assert {origins[pointer] for pointer in brought} == {"hf:gpt@1"}
@@ -105,11 +105,10 @@ def test_what_does_not_go_together_is_refused(user: httpx.Client, gpt: dict[str,
     assert told(job(hf, initialization=other)) == {"/model/weights": "hf-two-beginnings"}
     spoken = {"source": {"type": "text", "dataset": "spoken"}, "sequence": {"length": 16}}
     assert told(job(hf, data=spoken | {"tokenizer": {"type": "byte"}})) == {"/data/tokenizer": "hf-vocabulary"}
-    short = {"type": "hf", "vocab_size": 200}
+    short = {"type": "file", "source": "gpt", "vocab_size": 200}
     assert "/data/tokenizer/vocab_size" in told(job(hf, data=spoken | {"tokenizer": short}))
-    assert told(job(hf, data=spoken | {"tokenizer": {"type": "hf", "mask_id": 280}})) == {
-        "/data/tokenizer/mask_id": "hf-vocabulary"
-    }
+    beyond = {"type": "file", "source": "gpt", "mask_id": 280}
+    assert told(job(hf, data=spoken | {"tokenizer": beyond})) == {"/data/tokenizer/mask_id": "token-beyond-vocabulary"}
     numbers = {"source": {"type": "csv", "dataset": "toy"}}
     classes = {"type": "classification", "target": "label"}
     assert "/model/source" in told(job(hf, data=numbers, task=classes))
@@ -117,10 +116,6 @@ def test_what_does_not_go_together_is_refused(user: httpx.Client, gpt: dict[str,
     assert told(job(hf, data=longer)) == {"/model/position/max_length": "position-table"}
     assert "/model/source" in told(job({"type": "hf"}))
     assert "/model/n_layer" in told(job(hf | {"n_layer": 3}))
-    mlp = {"type": "transformer_decoder", "num_layers": 1, "hidden_size": 8, "num_heads": 2}
-    assert told(job(mlp, data=spoken | {"tokenizer": {"type": "hf"}})) == {"/data/tokenizer/source": "hf-no-source"}
-    alone = user.post("/v1/plans", json=job(mlp, data=spoken | {"tokenizer": {"type": "hf", "source": "gpt"}}))
-    assert alone.status_code == 200, alone.text
 
 
 def test_a_directory_without_a_tokenizer_or_config(user: httpx.Client, gpt: dict[str, bytes]) -> None:

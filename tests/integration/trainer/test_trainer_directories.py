@@ -21,7 +21,7 @@ from stoker.events import Notice
 from stoker.facts import DatasetFacts
 from stoker.spec import JobSpec
 from stoker.spec.document import Document
-from stoker.spec.opened import opened, sources
+from stoker.spec.opened import opened
 from stoker.spec.resolve import resolve
 from tests.support.directories import TEXT, gpt2_directory
 from tests.support.trainer_runs import Nursery, events, final_checkpoint, finished, log
@@ -154,8 +154,7 @@ def workspace(home: Path, document: dict[str, Any], theirs: Path, **files: str) 
     for name, text in files.items():
         (home / "data" / "set@1" / name.replace("_", ".")).write_text(text)
     shutil.copytree(theirs, home / "data" / "theirs@1")
-    known = dict.fromkeys(sources(document), facts_of("theirs", theirs))
-    found = opened(document, known)
+    found = opened(document, facts_of("theirs", theirs))
     assert found.findings == ()
     made = resolve(Document(found.value, origins=dict(found.origins)), facts_of("set", home / "data" / "set@1"))
     (home / "spec.json").write_text(made.canonical)

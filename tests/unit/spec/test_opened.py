@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from stoker.facts import DatasetFacts, TextFacts, TokenizerFacts, WeightFacts
+from stoker.facts import DatasetFacts, TextFacts, WeightFacts
 from stoker.plan import plan
 from stoker.spec.document import Document
-from stoker.spec.opened import Opened, opened, sources, unread
+from stoker.spec.opened import Opened, opened, source_of, unread
 from stoker.spec.problem import problem_of
 from stoker.spec.resolve import Resolved, resolve
 
@@ -37,8 +37,10 @@ TEXT = DatasetFacts(
 )
 
 
-def directory(config: dict[str, Any] | None, tokenizer: TokenizerFacts | None = None) -> DatasetFacts:
-    content = WeightFacts(tensors=1, parameters=1, config=config, tokenizer=tokenizer)
+def directory(
+    config: dict[str, Any] | None, tokens: int | None = None, mask_id: int | None = None, pad_id: int | None = None
+) -> DatasetFacts:
+    content = WeightFacts(tensors=1, parameters=1, config=config, vocabulary=tokens, mask_id=mask_id, pad_id=pad_id)
     return DatasetFacts(name="theirs", version=3, digest="1" * 64, bytes=1, content=content)
 
 
@@ -49,7 +51,7 @@ def job(task: str = "causal_lm", **more: Any) -> dict[str, Any]:
 
 
 def written(value: dict[str, Any], facts: DatasetFacts) -> Opened:
-    return opened(value, dict.fromkeys(sources(value), facts))
+    return opened(value, facts)
 
 
 def resolved(value: dict[str, Any], facts: DatasetFacts) -> Resolved:
@@ -61,7 +63,7 @@ def resolved(value: dict[str, Any], facts: DatasetFacts) -> Resolved:
 
 
 def test_every_field_has_an_origin() -> None:
-    made = resolved(job(model={"type": "hf", "source": "theirs", "dropout": 0.3}), directory(GPT2, TokenizerFacts(tokens=290)))
+    made = resolved(job(model={"type": "hf", "source": "theirs", "dropout": 0.3}), directory(GPT2, 290))
     assert made.origins["/model/num_layers"] == made.origins["/data/tokenizer/vocab_size"] == "hf:theirs@3"
     assert made.origins["/initialization/start/names"] == "hf:theirs@3"
     assert (made.origins["/model/dropout"], made.origins["/data/source/type"]) == ("user", "user")
@@ -69,18 +71,18 @@ def test_every_field_has_an_origin() -> None:
 
 
 @pytest.mark.parametrize(
-    ("task", "tokenizer", "rows", "asked"),
+    ("task", "tokens", "mask", "rows", "asked"),
     [
-        ("causal_lm", TokenizerFacts(tokens=80), 90, 90),  # rows that no token has stay
-        ("masked_lm", TokenizerFacts(tokens=80, mask_id=4), 90, 90),
-        ("masked_lm", TokenizerFacts(tokens=80), 89, 90),  # the last row is the mask, as in an export of ours
-        ("masked_lm", TokenizerFacts(tokens=90), 90, None),  # no row is left for a mask
+        ("causal_lm", 80, None, 90, 90),  # rows that no token has stay
+        ("masked_lm", 80, 4, 90, 90),
+        ("masked_lm", 80, None, 89, 90),  # the last row is the mask, as in an export of ours
+        ("masked_lm", 90, None, 90, None),  # no row is left for a mask
     ],
 )
 def test_rows_of_the_embedding_are_those_of_the_weights(
-    task: str, tokenizer: TokenizerFacts, rows: int, asked: int | None
+    task: str, tokens: int, mask: int | None, rows: int, asked: int | None
 ) -> None:
-    found = written(job(task), directory(BERT if task == "masked_lm" else LLAMA, tokenizer))
+    found = written(job(task), directory(BERT if task == "masked_lm" else LLAMA, tokens, mask))
     spec = resolve(found.value, TEXT).spec
     assert spec.data.tokenizer is not None
     assert getattr(spec.data.tokenizer, "vocab_size", None) == rows
@@ -89,7 +91,7 @@ def test_rows_of_the_embedding_are_those_of_the_weights(
 
 
 def test_an_encoder_has_the_head_of_the_task() -> None:
-    facts = directory(BERT | {"architectures": ["BertModel"]}, TokenizerFacts(tokens=90, mask_id=4, pad_id=0))
+    facts = directory(BERT | {"architectures": ["BertModel"]}, 90, mask_id=4, pad_id=0)
     masked = resolved(job("masked_lm"), facts).spec
     assert (getattr(masked.model, "head_transform", None), getattr(masked.model, "pooler", None)) == (True, False)
     assert getattr(masked.initialization.start, "reset_head", None) is False
@@ -102,7 +104,7 @@ def test_an_encoder_has_the_head_of_the_task() -> None:
 
 def test_a_start_of_ones_own_keeps_what_it_says() -> None:
     start = {"type": "pretrained", "source": "theirs", "strict": False, "exclude_keys": ["positions.*"]}
-    made = resolved(job(initialization={"start": start}), directory(GPT2, TokenizerFacts(tokens=290)))
+    made = resolved(job(initialization={"start": start}), directory(GPT2, 290))
     begins = made.spec.initialization.start.model_dump()
     assert begins["exclude_keys"] == ("positions.*",)
     assert (begins["strict"], begins["names"], begins["source"]) == (False, "huggingface", "theirs@3")
@@ -111,14 +113,14 @@ def test_a_start_of_ones_own_keeps_what_it_says() -> None:
 
 def test_going_on_from_a_checkpoint_begins_nowhere_else() -> None:
     value = job(checkpoint={"resume_from": {"job": "job_" + "0" * 26}})
-    found = written(value, directory(GPT2, TokenizerFacts(tokens=290)))
+    found = written(value, directory(GPT2, 290))
     assert "initialization" not in found.value
     assert found.value["model"]["type"] == "transformer_decoder"
 
 
 def test_a_directory_is_planned_to_the_last_weight() -> None:
     """Against the sum of the published shapes."""
-    made = resolved(job(), directory(GPT2, TokenizerFacts(tokens=300)))
+    made = resolved(job(), directory(GPT2, 300))
     width, inner = 16, 64
     block = 4 * width + 3 * (width * width + width) + width * width + width + width * inner + inner + inner * width + width
     assert plan(made.spec, TEXT).parameters.total == 300 * width + 32 * width + 2 * block + 2 * width
@@ -153,7 +155,7 @@ def test_without_the_server_nothing_is_guessed() -> None:
     ],
 )
 def test_a_config_that_is_not_computed_is_refused_by_its_field(config: dict[str, Any], word: str) -> None:
-    facts = directory(GPT2 | config, TokenizerFacts(tokens=300))
+    facts = directory(GPT2 | config, 300)
     (told,) = written(job(), facts).findings
     assert (told.pointer, told.code) == ("/model/source", "hf-unsupported")
     assert word in told.message
@@ -164,8 +166,8 @@ def test_a_config_that_is_not_computed_is_refused_by_its_field(config: dict[str,
     [
         ({}, directory(None), "/model/source"),
         ({}, directory(GPT2), "/data/tokenizer"),
-        ({}, directory(GPT2, TokenizerFacts(tokens=301)), "/data/tokenizer/vocab_size"),
-        ({"initialization": {"start": {"type": "cold"}}}, directory(GPT2, TokenizerFacts(tokens=300)), "/model/weights"),
+        ({}, directory(GPT2, 301), "/data/tokenizer"),
+        ({"initialization": {"start": {"type": "cold"}}}, directory(GPT2, 300), "/model/weights"),
         ({"data": {"source": {"type": "csv", "dataset": "words"}}}, directory(GPT2), "/model/source"),
     ],
 )
@@ -184,5 +186,5 @@ def test_what_does_not_go_together_is_refused(more: dict[str, Any], facts: Datas
 )
 def test_what_is_misspelled_is_left_to_the_grammar(model: dict[str, Any]) -> None:
     value = job(model=model)
-    assert sources(value) == {}
-    assert json.dumps(opened(value, {}).value) == json.dumps(value)
+    assert source_of(value) is None
+    assert json.dumps(opened(value, directory(GPT2)).value) == json.dumps(value)

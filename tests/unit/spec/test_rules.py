@@ -203,6 +203,7 @@ BROKEN: dict[str, Broken] = {
     "text-beside-numbers": Broken("reviews", "/data/source/columns", {"data.source.columns": ["stars"]}),
     "text-column-kind": Broken("reviews", "/data/source/text", {"data.source.text": "stars"}),
     "text-characters": Broken("reviews", "/data/tokenizer", {"data.tokenizer": {"type": "char"}}),
+    "token-beyond-vocabulary": Broken("reviews", "/data/tokenizer/pad_id", {"data.tokenizer": {"type": "file", "source": "gpt@1", "vocab_size": 9, "pad_id": 9}}),
     "text-needs-reader": Broken("reviews", "/model/type", {"model": {"type": "mlp"}}),
     "text-one-task": Broken("reviews", "/task/type", {"task": {"type": "multi_task", "tasks": [{"type": "classification", "name": "x", "target": "t"}, {"type": "regression", "name": "y", "target": "stars"}]}}, also=("multi-task-needs-last-layer",)),
     "padding-is-seen": Broken("reviews", "/model/bidirectional", {"model": {"type": "lstm", "bidirectional": True}}),

@@ -1,12 +1,14 @@
 """Reversible maps between text and ids."""
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 import tokenizers
+from tokenizers import decoders
 
 CHUNK = 100_000
 """Characters that are encoded at once; pieces end after a line, so that hardly a token is cut."""
@@ -24,8 +26,8 @@ class Codec(Protocol):
 
     def encode(self, text: str) -> npt.NDArray[np.int32]: ...
 
-    def encode_each(self, texts: Sequence[str], most: int) -> list[npt.NDArray[np.int32]]:
-        """Of many short texts, the first `most` tokens of each."""
+    def encode_each(self, texts: Sequence[str], most: int | None = None) -> list[npt.NDArray[np.int32]]:
+        """Of many short texts, the first `most` tokens of each, or all."""
 
     def decode(self, ids: Iterable[int]) -> str: ...
 
@@ -44,7 +46,7 @@ class Bytes:
     def encode(self, text: str) -> npt.NDArray[np.int32]:
         return np.frombuffer(text.encode(), np.uint8).astype(np.int32)
 
-    def encode_each(self, texts: Sequence[str], most: int) -> list[npt.NDArray[np.int32]]:
+    def encode_each(self, texts: Sequence[str], most: int | None = None) -> list[npt.NDArray[np.int32]]:
         return [self.encode(text)[:most] for text in texts]
 
     def decode(self, ids: Iterable[int]) -> str:
@@ -74,7 +76,7 @@ class Characters:
         known = self._points[at] == points if len(self._points) else np.zeros(len(points), bool)
         return np.where(known, at, len(self._points)).astype(np.int32)
 
-    def encode_each(self, texts: Sequence[str], most: int) -> list[npt.NDArray[np.int32]]:
+    def encode_each(self, texts: Sequence[str], most: int | None = None) -> list[npt.NDArray[np.int32]]:
         return [self.encode(text)[:most] for text in texts]
 
     def decode(self, ids: Iterable[int]) -> str:
@@ -100,7 +102,7 @@ class BytePairs:
         parts = [np.array(self._inner.encode(piece).ids, np.int32) for piece in pieces(text)]
         return np.concatenate(parts) if parts else np.empty(0, np.int32)
 
-    def encode_each(self, texts: Sequence[str], most: int) -> list[npt.NDArray[np.int32]]:
+    def encode_each(self, texts: Sequence[str], most: int | None = None) -> list[npt.NDArray[np.int32]]:
         return [np.array(said.ids[:most], np.int32) for said in self._inner.encode_batch(list(texts))]
 
     def decode(self, ids: Iterable[int]) -> str:
@@ -116,55 +118,63 @@ class BytePairs:
         return json.dumps({"type": "bpe", "rows": self.rows, "tokenizer": json.loads(self._inner.to_str())}, sort_keys=True)
 
 
-class Foreign:
-    """That of a Hugging Face directory. A stream of text gets no special tokens; texts of a table get those of its template."""
+class Published:
+    """The tokenizer of another model, as it came. A stream of text gets no special tokens of its template; texts of a table get them
+    where `special` says so.
+    """
 
     def __init__(
-        self, inner: tokenizers.Tokenizer, rows: int, mask: int | None, pad: int | None, special: Mapping[str, str]
+        self,
+        inner: tokenizers.Tokenizer,
+        rows: int,
+        *,
+        special: bool,
+        mask: int | None = None,
+        pad: int | None = None,
+        purposes: Mapping[str, str] | None = None,
     ) -> None:
-        """`special`: what its special tokens are for, `eos_token`, and how they are written."""
-        self._inner, self.rows, self.mask, self.pad, self.special = inner, rows, mask, pad, special
+        """`purposes`: what special tokens are for, `eos_token`, and how they are written."""
         inner.no_padding()
+        self._inner, self.rows, self._special, self.mask, self.pad = inner, rows, special, mask, pad
+        self.purposes = purposes or {}
 
     def encode(self, text: str) -> npt.NDArray[np.int32]:
         self._inner.no_truncation()
         parts = [np.array(self._inner.encode(piece, add_special_tokens=False).ids, np.int32) for piece in pieces(text)]
         return np.concatenate(parts) if parts else np.empty(0, np.int32)
 
-    def encode_each(self, texts: Sequence[str], most: int) -> list[npt.NDArray[np.int32]]:
+    def encode_each(self, texts: Sequence[str], most: int | None = None) -> list[npt.NDArray[np.int32]]:
         """What ends a text, [SEP], stays where it is cut."""
-        if most > self._inner.num_special_tokens_to_add(False):
+        self._inner.no_truncation()
+        if most is not None and most > self._inner.num_special_tokens_to_add(False):
             self._inner.enable_truncation(most)
-        return [np.array(said.ids[:most], np.int32) for said in self._inner.encode_batch(list(texts))]
+        said = self._inner.encode_batch(list(texts), add_special_tokens=self._special)
+        return [np.array(one.ids[:most], np.int32) for one in said]
 
     def decode(self, ids: Iterable[int]) -> str:
         return str(self._inner.decode(list(ids)))
 
     def byte_lengths(self) -> npt.NDArray[np.int64]:
-        """Of a tokenizer that is not byte-level, those of the words as it writes them; special tokens have none."""
+        """Of what each token was written as; word pieces do not say which spaces stood between them."""
         lengths = np.zeros(self.rows, np.int64)
-        level = "ByteLevel" in json.dumps([json.loads(self._inner.to_str()).get(part) for part in ("pre_tokenizer", "decoder")])
-        for token, i in self._inner.get_vocab(with_added_tokens=False).items():
-            lengths[i] = len(token) if level else _bytes_of(token)
+        special = {i for i, token in self._inner.get_added_tokens_decoder().items() if token.special}
+        per_byte = isinstance(self._inner.decoder, decoders.ByteLevel)
+        for token, i in self._inner.get_vocab().items():
+            written = re.sub(r"^<0x[0-9A-F]{2}>$", "-", token).removeprefix("##").replace("\u2581", " ")
+            lengths[i] = 0 if i in special else len(token) if per_byte else len(written.encode())
         return lengths
 
     def id_of(self, purpose: str) -> int | None:
         """Of the special token for `eos_token`, where there is one."""
-        written = self.special.get(purpose)
+        written = self.purposes.get(purpose)
         found: int | None = None if written is None else self._inner.token_to_id(written)
         return found
 
     def dump(self) -> str:
         self._inner.no_truncation()
-        plain = {"type": "hf", "rows": self.rows, "mask": self.mask, "pad": self.pad, "special": dict(self.special)}
-        return json.dumps(plain | {"tokenizer": json.loads(self._inner.to_str())}, sort_keys=True)
-
-
-def _bytes_of(token: str) -> int:
-    """UTF-8 bytes of a piece as SentencePiece and WordPiece write it: one for a byte, none for the mark of a word that goes on."""
-    if len(token) == 6 and token.startswith("<0x") and token.endswith(">"):
-        return 1
-    return len(token.removeprefix("##").replace("\u2581", " ").encode())
+        plain = {"type": "file", "rows": self.rows, "special": self._special, "mask": self.mask, "pad": self.pad}
+        rest = {"purposes": dict(self.purposes), "tokenizer": json.loads(self._inner.to_str())}
+        return json.dumps(plain | rest, sort_keys=True)
 
 
 def pieces(text: str) -> Iterable[str]:

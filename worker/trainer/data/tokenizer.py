@@ -7,15 +7,15 @@ from typing import Any, assert_never
 import tokenizers
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
-from stoker.spec.data.tokenizer import Bpe, ByteTokenizer, CharTokenizer, HFTokenizer, Tokenizer
-from worker.trainer.data.codec import BytePairs, Bytes, Characters, Codec, Foreign, pieces
+from stoker.spec.data.tokenizer import Bpe, ByteTokenizer, CharTokenizer, FileTokenizer, Tokenizer
+from worker.trainer.data.codec import BytePairs, Bytes, Characters, Codec, Published, pieces
 from worker.trainer.errors import SpecProblem
 
 
-def learn_codec(spec: Tokenizer, everything: str, train: str, home: Path) -> Codec:
-    """Characters are those of the whole data set, byte pairs those of its training split, others in `home`/data.
+def learn_codec(spec: Tokenizer, everything: str, train: str, home: Path = Path()) -> Codec:
+    """Characters are those of the whole data set, byte pairs those of its training split; a file lies in the workspace `home`.
 
-    Raises SpecProblem for a directory whose tokenizer cannot be read or has more tokens than it is said to have.
+    Raises SpecProblem for a file that cannot be used.
     """
     match spec:
         case ByteTokenizer():
@@ -24,8 +24,8 @@ def learn_codec(spec: Tokenizer, everything: str, train: str, home: Path) -> Cod
             return Characters("".join(sorted(set(everything))))
         case Bpe():
             return _learn_pairs(spec, train)
-        case HFTokenizer():
-            return _read_foreign(spec, home)
+        case FileTokenizer():
+            return _published(spec, home / "data" / spec.source)
         case _:
             assert_never(spec)
 
@@ -40,30 +40,33 @@ def load_codec(text: str) -> Codec:
             return Characters(data["alphabet"])
         case "bpe":
             return BytePairs(tokenizers.Tokenizer.from_str(json.dumps(data["tokenizer"])), data["rows"])
-        case "hf":
+        case "file":
             inner = tokenizers.Tokenizer.from_str(json.dumps(data["tokenizer"]))
-            return Foreign(inner, data["rows"], data["mask"], data["pad"], data["special"])
+            plain = {key: data[key] for key in ("special", "mask", "pad", "purposes")}
+            return Published(inner, data["rows"], **plain)
         case kind:
             raise ValueError(f"unknown tokenizer {kind!r}")
 
 
-def _read_foreign(spec: HFTokenizer, home: Path) -> Codec:
-    at = "data.tokenizer"
-    if spec.source is None or spec.vocab_size is None:
-        raise SpecProblem(f"{at}: source and vocab_size are filled in when a job is submitted; write them")
-    folder = home / "data" / spec.source
+def _published(spec: FileTokenizer, folder: Path) -> Codec:
+    if not (folder / "tokenizer.json").is_file():
+        raise SpecProblem(f"data.tokenizer.source: {spec.source} has no tokenizer.json")
     try:
         inner = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
-    except Exception as error:  # the library raises Exception itself
-        raise SpecProblem(f"{at}.source: tokenizer.json of {spec.source} cannot be read: {error}") from error
-    most = max(inner.get_vocab(with_added_tokens=True).values(), default=-1)
-    for name, token in (("vocab_size", most), ("mask_id", spec.mask_id), ("pad_id", spec.pad_id)):
-        if token is not None and token >= spec.vocab_size:
-            raise SpecProblem(f"{at}.{name}: {spec.source} has a token {token}, and vocab_size is {spec.vocab_size}")
-    return Foreign(inner, spec.vocab_size, spec.mask_id, spec.pad_id, _special(folder / "tokenizer_config.json"))
+    except Exception as error:  # the library raises no class of its own
+        raise SpecProblem(f"data.tokenizer.source: the tokenizer.json of {spec.source} cannot be read: {error}") from error
+    tokens = max(inner.get_vocab(with_added_tokens=True).values(), default=-1) + 1
+    rows = tokens if spec.vocab_size is None else spec.vocab_size
+    if not 0 < tokens <= rows:
+        raise SpecProblem(f"data.tokenizer.vocab_size: {rows}, and the tokenizer.json of {spec.source} has {tokens} tokens")
+    for name, token in (("mask_id", spec.mask_id), ("pad_id", spec.pad_id)):
+        if token is not None and token >= rows:
+            raise SpecProblem(f"data.tokenizer.{name}: {token} is beyond the {rows} tokens of the vocabulary")
+    purposes = _purposes(folder / "tokenizer_config.json")
+    return Published(inner, rows, special=spec.special_tokens, mask=spec.mask_id, pad=spec.pad_id, purposes=purposes)
 
 
-def _special(path: Path) -> dict[str, str]:
+def _purposes(path: Path) -> dict[str, str]:
     """What tokenizer_config.json calls its special tokens; nothing where it is not there or not understood."""
     try:
         found: Any = json.loads(path.read_bytes())
