@@ -396,6 +396,44 @@ JOBS: dict[str, tuple[str, dict[str, Any]]] = {
             "logging": {"timing": True, "sinks": ["jsonl", "tensorboard"], "hyperparameters": True},
         },
     ),
+    "contest": (
+        "x.npy",
+        {
+            "task": {"type": "gan", "discriminator_steps": 2, "discriminator_optimizer": {"type": "adam"}, "samples": 3},
+            "model": {
+                "type": "gan",
+                "latent_dim": 3,
+                "latent": "uniform",
+                "output": "tanh",
+                "generator": {"type": "mlp", "hidden_sizes": [4]},
+                "discriminator": {"type": "mlp", "hidden_sizes": [4]},
+            },
+            "data": _source("arrays"),
+            "loss": {"type": "non_saturating", "label_smoothing": 0.1},
+            "training": {"max_steps": 2, "batch_size": 8},
+            "evaluation": {"metrics": ["mmd", "frechet_distance"]},
+        },
+    ),
+    "contest_hinge": (
+        "x.npy",
+        {
+            "task": {"type": "gan"},
+            "model": {"type": "gan"},
+            "data": _source("arrays"),
+            "loss": {"type": "hinge"},
+            "training": {"max_steps": 1, "batch_size": 8},
+        },
+    ),
+    "contest_slopes": (
+        "x.npy",
+        {
+            "task": {"type": "gan"},
+            "model": {"type": "gan"},
+            "data": _source("arrays"),
+            "loss": {"type": "wasserstein"},
+            "training": {"max_steps": 1, "batch_size": 8},
+        },
+    ),
     "lesson": (
         "x.npy",
         {

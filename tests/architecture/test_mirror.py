@@ -16,6 +16,11 @@ NOT_TRAINED = {
 MACHINERY = {
     "checkpoint/given": "the files that a run is to begin from",
     "checkpoint/merged": "the weights of a checkpoint with its adapters in them",
+    "contest": "the passes of two networks that learn in turn",
+    "distances": "metrics of generated samples",
+    "gallery": "what a generator made, left behind at the end",
+    "pair": "two optimizers as one",
+    "data/noise": "what generated samples are made of, for a model of type gan",
     "criterion": "the loss that a task, its data and its weights ask for together",
     "softcap": "a bend that models and the last stage of a pipeline share",
     "checkpoint/model": "the model of a checkpoint, alone: to be used, or to teach",

@@ -19,10 +19,22 @@ from torchmetrics.classification import (
 )
 from torchmetrics.regression import MeanAbsoluteError, MeanSquaredError, R2Score
 
-from stoker.spec.evaluation import F1, R2, Accuracy, Auroc, Mae, PrecisionScore, Recall, Rmse
+from stoker.spec.evaluation import (
+    F1,
+    R2,
+    Accuracy,
+    Auroc,
+    FrechetDistance,
+    Mae,
+    MaximumMeanDiscrepancy,
+    PrecisionScore,
+    Recall,
+    Rmse,
+)
+from worker.trainer.distances import KernelDistance, NormalDistance
 from worker.trainer.errors import SpecProblem
 
-Measured = Accuracy | PrecisionScore | Recall | F1 | Auroc | Mae | Rmse | R2
+Measured = Accuracy | PrecisionScore | Recall | F1 | Auroc | Mae | Rmse | R2 | MaximumMeanDiscrepancy | FrechetDistance
 """Metrics of outputs against targets; the others follow from the loss."""
 
 
@@ -171,6 +183,10 @@ def build_measure(spec: Measured, outputs: int, device: torch.device, *, labels:
             return Plain(MeanSquaredError(squared=False), device)
         case R2():
             return Plain(R2Score(), device, takes_nothing=True)
+        case MaximumMeanDiscrepancy(bandwidth=bandwidth, samples=samples):
+            return Plain(KernelDistance(bandwidth, samples), device, takes_nothing=True)
+        case FrechetDistance():
+            return Plain(NormalDistance(outputs), device)
         case _:
             assert_never(spec)
 
@@ -190,7 +206,7 @@ def _of_labels(spec: Measured, labels: int, device: torch.device) -> Measure:
             return AreaOfLabels(labels, device)
         case Accuracy():
             raise SpecProblem("evaluation.metrics: top_k is for classes, of which one is right; labels are each there or not")
-        case Mae() | Rmse() | R2():
+        case Mae() | Rmse() | R2() | MaximumMeanDiscrepancy() | FrechetDistance():
             raise SpecProblem(f"evaluation.metrics: {spec.type} is for numbers; use accuracy, precision, recall, f1 or auroc")
         case _:
             assert_never(spec)
