@@ -9,11 +9,14 @@ from sqlmodel import Session
 from server.attempts.members import PEER_LOST, PLANNED, cause, live_members, members, tell_the_others
 from server.attempts.remedies import MOST, OUT_OF_MEMORY, SmallerBatches, smaller
 from server.attempts.tables import Attempt
+from server.datasets.service import facts_of
 from server.db import utcnow
+from server.errors import Refusal
 from server.events.service import append_event
 from server.hub import work_appeared
 from server.jobs.moves import end_job, park, requeue
 from server.jobs.tables import Job
+from stoker.facts import DatasetFacts
 from stoker.reasons import INFRA_CAP, Reason, reason
 from stoker.timers import timers_from_environment
 
@@ -93,7 +96,7 @@ def _move_on(session: Session, job: Job, why: Reason, message: str, step: int | 
         end_job(session, job, "succeeded", why.code, text)
     elif job.state == "cancelling":
         end_job(session, job, "cancelled", "cancelled_by_user", text)
-    elif (remedy := _remedy(job, why)) is not None:
+    elif (remedy := _remedy(session, job, why)) is not None:
         _take_smaller_batches(session, job, remedy, why, text, step)
     elif (final := _verdict(job, why, step)) is not None:
         _give_up(session, job, final, text)
@@ -117,9 +120,17 @@ def _give_up(session: Session, job: Job, code: str, text: str | None) -> None:
     )
 
 
-def _remedy(job: Job, why: Reason) -> SmallerBatches | None:
+def _remedy(session: Session, job: Job, why: Reason) -> SmallerBatches | None:
     """What the next attempt does otherwise, when that may help."""
-    return smaller(job.spec, job.remedy) if why.code in OUT_OF_MEMORY else None
+    return smaller(job.spec, job.remedy, _facts(session, job)) if why.code in OUT_OF_MEMORY else None
+
+
+def _facts(session: Session, job: Job) -> DatasetFacts | None:
+    """Of the job's data set, as long as it is there."""
+    try:
+        return facts_of(session, job.project, json.loads(job.spec)["data"]["source"]["dataset"])
+    except Refusal:
+        return None
 
 
 def _take_smaller_batches(

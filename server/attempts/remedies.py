@@ -7,8 +7,10 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from stoker.facts import DatasetFacts
 from stoker.spec import JobSpec
 from stoker.spec.arithmetic import batch_of
+from stoker.spec.rules import check
 
 OUT_OF_MEMORY = ("cuda_oom", "host_oom")
 MOST = 4
@@ -30,11 +32,12 @@ class SmallerBatches(BaseModel):
         return {"training": self.model_dump(exclude={"halvings"})}
 
 
-def smaller(spec: str, before: dict[str, Any] | None) -> SmallerBatches | None:
+def smaller(spec: str, before: dict[str, Any] | None, facts: DatasetFacts | None = None) -> SmallerBatches | None:
     """The next division after one that needed too much memory; None when it cannot be, or was, divided any further.
 
-    `spec`: the resolved spec, JSON text; `before`: a SmallerBatches as JSON, when there was one. Where a half does not divide
-    the batch, it is the largest part below it that does.
+    `spec`: the resolved spec, JSON text; `before`: a SmallerBatches as JSON, when there was one; `facts`: of its data set.
+    Where a half does not divide the batch, or breaks a rule that the spec itself keeps (BatchNorm over one sample, pieces of a
+    pipeline), it is the largest part below it that does neither.
     """
     job = JobSpec.model_validate_json(spec)
     training, parts = job.training, job.distributed.data_parts
@@ -46,8 +49,24 @@ def smaller(spec: str, before: dict[str, Any] | None) -> SmallerBatches | None:
     if batch is None or batch.micro == 1 or done == MOST:
         return None
     part = batch.micro * batch.accumulation
-    size = next(n for n in range(batch.micro // 2, 0, -1) if part % n == 0)
-    return SmallerBatches(micro_batch_size=size, gradient_accumulation_steps=part // size, halvings=done + 1)
+    tried = (_divided(job, size, part // size) for size in range(batch.micro // 2, 0, -1) if part % size == 0)
+    allowed = _broken(job, facts)
+    fits = next((each.training for each in tried if _broken(each, facts) <= allowed), None)
+    if fits is None or fits.micro_batch_size is None or fits.gradient_accumulation_steps is None:
+        return None
+    return SmallerBatches(
+        micro_batch_size=fits.micro_batch_size, gradient_accumulation_steps=fits.gradient_accumulation_steps, halvings=done + 1
+    )
+
+
+def _divided(job: JobSpec, micro: int, accumulation: int) -> JobSpec:
+    division = {"micro_batch_size": micro, "gradient_accumulation_steps": accumulation}
+    return job.model_copy(update={"training": job.training.model_copy(update=division)})
+
+
+def _broken(job: JobSpec, facts: DatasetFacts | None) -> set[tuple[str, str]]:
+    """Rules that reject it; those that came after it was accepted may be among them."""
+    return {(found.code, found.pointer) for found in check(job, facts) if found.severity == "error"}
 
 
 def applied(spec: dict[str, Any], remedy: dict[str, Any] | None) -> dict[str, Any]:

@@ -16,7 +16,7 @@ class Checkpoint(Spec):
     interval: Annotated[Duration, Knob(affects=("speed",), rows=("CKPT-01",))] = Duration(epochs=1)
     """How often the run is saved."""
     background: Annotated[Literal["off", "fork", "copy"] | None, Knob(affects=("memory", "speed"), rows=("CKPT-01",))] = None
-    """Write while the run goes on: from a forked process (fork), from a copy (copy), or not (off); unset, fork on a CPU and copy on a GPU."""
+    """Write while the run goes on: from a copy (copy, as unset), from a forked process (fork, on a CPU), or not (off)."""
     on_exception: Annotated[bool, Knob(rows=("CKPT-03",))] = False
     """Save the last whole step when the run fails of an error in the job, for one process; not when a weight is no number."""
     export: Annotated[Annotated[tuple[Export, ...], Field(max_length=2)], Knob(rows=("CKPT-01",))] = ()

@@ -77,3 +77,29 @@ def test_teachers_that_cannot_teach_are_refused(installation: Stack, teacher: di
     installation.post(f"/v1/jobs/{queued}/cancel")
     other = taught_by(teacher["id"], project="elsewhere")
     assert ("teacher-not-found", f"{AT}/job") in _refusals(installation, other)
+
+
+def test_a_student_of_texts_reads_with_its_teachers_tokens(installation: Stack) -> None:
+    """Another data set, of which other byte pairs would be learned; a teacher of other tokens is refused at the door."""
+    said = {
+        "sentences": ("the {} fire is warm", "on a {} hill is rain"),
+        "letters": ("near the {} flame", "clouds over a {} lake"),
+    }
+    for name, (fire, rain) in said.items():
+        rows = [f"{text.format(w)},{kind}" for w in ("old", "new", "far") * 10 for text, kind in ((fire, "fire"), (rain, "rain"))]
+        upload(installation, name, {"rows.csv": "\n".join(["sentence,label", *rows]).encode()})
+    path = Path(__file__).parents[2] / "examples/features/text_classification.yaml"
+    reader: dict[str, Any] = dict(load_file(path).value)
+    master = installation.wait(installation.submit(reader), timeout=200)
+    assert master["state"] == "succeeded", installation.story(master["id"])
+    lesson = reader["training"] | {"distillation": {"teacher": {"job": master["id"]}}}
+    source = reader["data"] | {"source": {"type": "csv", "dataset": "letters", "text": "sentence"}}
+    student = {**reader, "name": "text-student", "model": {"type": "gru", "hidden_size": 16}, "training": lesson, "data": source}
+    spread = {"distributed": {"strategy": "ddp", "processes_per_node": 2}}
+    ended = installation.wait(installation.submit(student | spread), timeout=200)
+    assert ended["state"] == "succeeded", installation.story(ended["id"])
+    with installation.http as http:
+        tokens = [http.get(f"/v1/jobs/{job['id']}/checkpoints/last/files/tokenizer.json").text for job in (master, ended)]
+    assert tokens[0] == tokens[1]
+    bytes_ = student | {"data": source | {"tokenizer": {"type": "byte"}}}
+    assert ("teacher-misfit", f"{AT}/job") in _refusals(installation, bytes_)

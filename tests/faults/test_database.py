@@ -16,6 +16,7 @@ import pytest
 
 from server.db import broken
 from tests.support.live import JOB, live, upload_toy
+from tests.support.plain import NO_TLS
 from tests.support.postgres import start
 from tests.support.stack import ROOT, free_port, until
 
@@ -45,7 +46,7 @@ def server(
         until(lambda: process.poll() is not None or ready(port), timeout=60, what="server ready")
         assert process.poll() is None, (home.parent / f"{home.name}.log").read_text()
         headers = {"Authorization": f"Bearer {key.read_text().split()[-1]}"}
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", headers=headers, timeout=30) as http:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", headers=headers, timeout=30, verify=NO_TLS) as http:
             yield process, http
     finally:
         with contextlib.suppress(ProcessLookupError):
@@ -55,7 +56,7 @@ def server(
 
 def ready(port: int) -> bool:
     with contextlib.suppress(httpx.HTTPError):
-        return httpx.get(f"http://127.0.0.1:{port}/readyz", timeout=2).status_code == 200
+        return httpx.get(f"http://127.0.0.1:{port}/readyz", timeout=2, verify=NO_TLS).status_code == 200
     return False
 
 

@@ -19,6 +19,7 @@ from server.serve import options, whole
 from server.settings import Settings
 from server.tokens.service import create, expiry
 from stoker.frames import MEDIA_TYPE, Frame, pack_metrics
+from tests.support.plain import NO_TLS
 
 CSV = b"a,b,label\n" + b"".join(b"%d,%d,%d\n" % (i, i * i % 7, i % 2) for i in range(200))
 JOB: dict[str, Any] = {
@@ -55,7 +56,7 @@ class Live:
 
     def client(self, *scopes: str, project: str | None = None, token: str | None = None) -> httpx.Client:
         headers = {"Authorization": f"Bearer {token or self.key(*scopes, project=project)}"}
-        return httpx.Client(base_url=self.url, headers=headers, timeout=30)
+        return httpx.Client(base_url=self.url, headers=headers, timeout=30, verify=NO_TLS)
 
 
 @contextlib.contextmanager
@@ -105,7 +106,7 @@ class Agent:
 
     def post(self, verb: str, **more: Any) -> httpx.Response:
         headers = {"Authorization": f"Bearer {self.claimed['token']}", **more.pop("headers", {})}
-        return httpx.post(f"{self.url}/v1/attempts/{self.id}/{verb}", headers=headers, timeout=30, **more)
+        return httpx.post(f"{self.url}/v1/attempts/{self.id}/{verb}", headers=headers, timeout=30, verify=NO_TLS, **more)
 
     def report(self, *frames: tuple[str, dict[str, Any]], epoch: int | None = None) -> httpx.Response:
         numbered = [Frame(self.seq + i + 1, kind, header) for i, (kind, header) in enumerate(frames)]

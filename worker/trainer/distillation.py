@@ -88,6 +88,7 @@ class Distilled(Objective):
         self._of = (teacher,)
         self._temperature, self._alpha, self._pairs = spec.temperature, spec.alpha, tuple(pairs)
         self._weights = [pair.weight for pair in spec.layer_map]
+        self._padding: int | None = getattr(model, "padding", None)
 
     def forward(self, inputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         if inputs.shape[0] == 0:
@@ -99,10 +100,18 @@ class Distilled(Objective):
             total = total + self._alpha * self._divergence(outputs.float(), taught, targets)
         weights: torch.Tensor = self.loss.sample_weights(targets)  # type: ignore[operator]  # a loss of ours
         for (student, teacher), factor in zip(self._pairs, self._weights, strict=True):
-            said, wanted = student.take(), teacher.take()
-            apart = (said.float() - wanted.float()).square().flatten(1).mean(1)
-            total = total + factor * (apart * weights.to(apart)).sum()
+            apart = (student.take().float() - teacher.take().float()).square()
+            each = self._mean(apart, inputs)
+            total = total + factor * (each * weights.to(each)).sum()
         return total
+
+    def _mean(self, apart: torch.Tensor, inputs: torch.Tensor) -> torch.Tensor:
+        """(B, ...) → (B,). Padding of a short text (B, T, ...), which the model does not look at, is not compared."""
+        if self._padding is None or apart.dim() < 3 or apart.shape[1] != inputs.shape[1]:
+            return apart.flatten(1).mean(1)
+        seen = inputs != self._padding
+        seen[:, 0] = True  # of an empty text
+        return (apart.flatten(2).mean(2) * seen).sum(1) / seen.sum(1)
 
     def _divergence(self, outputs: torch.Tensor, taught: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         heat = self._temperature

@@ -9,6 +9,7 @@ from torch import nn
 from stoker.events import Notice
 from stoker.spec.finetune import matches
 from stoker.spec.initialization import Cold, Initialization, Override, Pretrained, Warm
+from worker.trainer.data.tokenizer import Codec
 from worker.trainer.errors import SpecProblem
 from worker.trainer.journal import Journal
 from worker.trainer.model.init import draw
@@ -17,6 +18,8 @@ from worker.trainer.names import plain
 FOLDER = "start"
 """Of the checkpoint that a run starts from in the workspace, beside the data sets."""
 AT = "initialization.start"
+TOKEN_ROWS = ("tokens.weight", "head_bias")
+"""What has a row per token."""
 SHOWN = 20
 """Names that a message has room for; the event has all."""
 
@@ -27,17 +30,19 @@ class Given:
 
     tensors: Mapping[str, torch.Tensor]
     source: str
+    codec: Codec | None = None
+    """The tokens that the model of these weights read, where that is known."""
 
 
-def begin(spec: Initialization, model: nn.Module, given: Given | None, journal: Journal) -> None:
+def begin(spec: Initialization, model: nn.Module, given: Given | None, codec: Codec | None, journal: Journal) -> None:
     """The model's weights put in place. Raises SpecProblem for a pattern that fits nothing and for weights that do not fit.
 
-    `given` is None for a cold start, and for a run that goes on from a checkpoint of its own.
+    `given` is None for a cold start, and for a run that goes on from a checkpoint of its own. `codec`: the tokens that it reads.
     """
     _redraw(spec.overrides, model)
     if given is None or isinstance(spec.start, Cold):
         return
-    journal.write(fill(spec.start, model, given))
+    journal.write(fill(spec.start, model, given, codec))
 
 
 @torch.no_grad()
@@ -53,7 +58,7 @@ def _redraw(overrides: Iterable[Override], model: nn.Module) -> None:
 
 
 @torch.no_grad()
-def fill(spec: Warm | Pretrained, model: nn.Module, given: Given) -> Notice:
+def fill(spec: Warm | Pretrained, model: nn.Module, given: Given, codec: Codec | None = None) -> Notice:
     """Each weight and buffer that the source has, as it is there. Raises SpecProblem; what to say of it else."""
     own = {plain(name): tensor for name, tensor in model.state_dict().items()}
     head = head_of(model) if spec.reset_head else ()
@@ -62,8 +67,9 @@ def fill(spec: Warm | Pretrained, model: nn.Module, given: Given) -> Notice:
             raise SpecProblem(f"{AT}.exclude_keys[{index}]: {pattern!r} matches no weight of the model or of {given.source}")
     left = {name for name in (*own, *given.tensors) if name in head or matches(name, spec.exclude_keys)}
     taken = {name: tensor for name, tensor in given.tensors.items() if name in own and name not in left}
-    taken |= {name: _cropped(name, tensor, own[name]) for name, tensor in taken.items()}
+    taken |= {name: _fitted(name, tensor, own[name], codec) for name, tensor in taken.items()}
     other = {name for name, tensor in taken.items() if tensor.shape != own[name].shape}
+    _same_tokens(model, taken.keys() - other, given, codec)
     missing = sorted(own.keys() - taken.keys() - left | other)
     unexpected = sorted(given.tensors.keys() - own.keys() - left | other)
     if other and spec.strict:
@@ -88,10 +94,29 @@ def fill(spec: Warm | Pretrained, model: nn.Module, given: Given) -> Notice:
     return Notice(level="warning" if missing or unexpected else "info", code="weights_loaded", message=message, step=0, data=data)
 
 
-def _cropped(name: str, tensor: torch.Tensor, own: torch.Tensor) -> torch.Tensor:
-    """Of a table of learned positions, as many as this model has: the first ones are the same in a longer one."""
-    longer = name == "positions.weight" and tensor.dim() == own.dim() and len(tensor) > len(own)
-    return tensor[: len(own)] if longer else tensor
+def _same_tokens(model: nn.Module, taken: Iterable[str], given: Given, codec: Codec | None) -> None:
+    """Rows of an embedding mean tokens. Raises SpecProblem where they would come to mean others."""
+    if codec is None or given.codec is None or codec.dump() == given.codec.dump():
+        return
+    rows = {f"{plain(name)}.weight" for name, module in model.named_modules() if isinstance(module, nn.Embedding)}
+    for name in sorted(rows.intersection(taken) - {"positions.weight"}):
+        raise SpecProblem(
+            f"{AT}: {name} of {given.source} is of other tokens than those of this data; use the tokenizer and the characters of that "
+            "job, or leave embedding and head out with exclude_keys"
+        )
+
+
+def _fitted(name: str, tensor: torch.Tensor, own: torch.Tensor, codec: Codec | None) -> torch.Tensor:
+    """Of a table of learned positions as many as this model has: the first ones are the same in a longer one.
+
+    To what has a row per token of the tokenizer, the row after them that this model drew: padding, or what stands for the hidden.
+    """
+    if name == "positions.weight" and tensor.dim() == own.dim() and len(tensor) > len(own):
+        return tensor[: len(own)]
+    of_tokens = name in TOKEN_ROWS or name.endswith(".tokens.weight")
+    if of_tokens and codec is not None and tensor.shape[1:] == own.shape[1:] and len(tensor) == codec.rows == len(own) - 1:
+        return torch.cat((tensor.to(own), own[-1:]))
+    return tensor
 
 
 def head_of(model: nn.Module) -> frozenset[str]:

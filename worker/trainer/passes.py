@@ -103,10 +103,13 @@ class ThroughStages:
 
 
 def build_passes(replica: Replica, passes: Accumulated, micro: int) -> Passes:
-    """With what the strategy does before a step, or instead of single passes. `micro`: samples of a whole micro-batch."""
+    """With what the strategy does before a step, or instead of single passes. `micro`: samples of a whole micro-batch.
+
+    Raises SpecProblem when the strategy cannot take such micro-batches.
+    """
     match replica:
         case Piped():
-            replica.use(passes.arithmetic.autocast)
+            replica.use(passes.arithmetic.autocast, micro)
             return ThroughStages(replica, passes.arithmetic, micro)
         case Apart():
             return AfterParting(replica, passes)

@@ -14,6 +14,7 @@ import pytest
 
 from tests.support.live import JOB, Live, claim, live, upload_toy
 from tests.support.oracle import judge, texts
+from tests.support.plain import NO_TLS
 from tests.support.postgres import Postgres
 from tests.support.uploads import upload
 
@@ -162,7 +163,7 @@ def test_heads_that_are_refused(served: Live, user: httpx.Client, lines: str) ->
     ids=range(8),
 )
 def test_credentials_that_are_refused(served: Live, headers: list[tuple[str, Any]]) -> None:
-    with httpx.Client(base_url=served.url) as nobody:
+    with httpx.Client(base_url=served.url, verify=NO_TLS) as nobody:
         answer = nobody.get("/v1/jobs", headers=headers)
         refused(answer, 401, "unauthenticated", sent=[v for _, v in headers if isinstance(v, str)])
         assert answer.headers["www-authenticate"] == "Bearer"
@@ -171,7 +172,7 @@ def test_credentials_that_are_refused(served: Live, headers: list[tuple[str, Any
 def test_guessing_is_slowed_down(served: Live) -> None:
     guess = {"Authorization": "Bearer stk_guessing_" + "A" * 43}
     guess["Authorization"] = guess["Authorization"].replace("guessing", "gvessjng")
-    with httpx.Client(base_url=served.url) as nobody:
+    with httpx.Client(base_url=served.url, verify=NO_TLS) as nobody:
         codes = [nobody.get("/v1/jobs", headers=guess) for _ in range(12)]
     assert [a.status_code for a in codes[:10]] == [401] * 10
     refused(codes[-1], 429, "rate_limited")
@@ -192,7 +193,7 @@ def test_credentials_of_another_kind(served: Live, user: httpx.Client, worker: h
     bearer = {"Authorization": f"Bearer {one.claimed['token']}"}
     frames = bearer | {"Stoker-Epoch": "1", "Content-Type": "application/x-stoker-frames"}
     body = {"epoch": 1, "reason": "completed", "last_seq": 0}
-    with httpx.Client(base_url=served.url) as agent:
+    with httpx.Client(base_url=served.url, verify=NO_TLS) as agent:
         refused(agent.post(f"/v1/attempts/{other.id}/report", headers=frames), 403, "wrong_credential_kind")
         refused(agent.post(f"/v1/attempts/{other.id}/finish", json=body, headers=bearer), 403, "wrong_credential_kind")
         refused(agent.get("/v1/jobs", headers=bearer), 403, "wrong_credential_kind")

@@ -6,6 +6,7 @@ from typing import Any
 import httpx
 
 from tests.support.live import JOB, Agent, Live, claim
+from tests.support.plain import NO_TLS
 
 LONG = {"training": {"max_steps": 10, "batch_size": 8}, "schedule": {"type": "wsd", "decay_steps": 2}}
 
@@ -17,7 +18,8 @@ def saved(agent: Agent, worker: httpx.Client, step: int, *, final: bool = False)
         data = f"{name} of step {step} of {agent.id}".encode()
         sha = hashlib.sha256(data).hexdigest()
         headers = {"Authorization": f"Bearer {agent.claimed['token']}", "Content-Type": "application/octet-stream"}
-        assert httpx.put(f"{agent.url}/v1/blobs/{sha}", content=data, headers=headers).status_code in (200, 201, 204)
+        stored = httpx.put(f"{agent.url}/v1/blobs/{sha}", content=data, headers=headers, verify=NO_TLS)
+        assert stored.status_code in (200, 201, 204)
         files.append({"path": name, "bytes": len(data), "sha256": sha})
     header = {"step": step, "metrics": {"validation/loss": 1 / step}, "final": final, "files": files}
     assert agent.report(("checkpoint", header)).status_code == 200

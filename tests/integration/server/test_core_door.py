@@ -18,6 +18,7 @@ from server.deps import Require, require_attempt, require_uploader
 from server.guard import DOCS, PUBLIC
 from server.settings import Settings
 from tests.support.live import JOB, Live
+from tests.support.plain import NO_TLS
 
 PROBLEM = "application/problem+json"
 
@@ -58,7 +59,7 @@ def every_route(served: Live) -> list[APIRoute]:
 
 
 def test_every_route_refuses_without_a_key(served: Live) -> None:
-    with httpx.Client(base_url=served.url) as nobody:
+    with httpx.Client(base_url=served.url, verify=NO_TLS) as nobody:
         for route in every_route(served):
             path = re.sub(r"\{[^}]*\}", "x", route.path)
             for method in route.methods | {"HEAD"}:
@@ -91,7 +92,7 @@ def test_every_route_says_what_it_requires(served: Live) -> None:
     ["", "Bearer", "Basic abc", "Bearer stk_abcdefgh_short", "Bearer " + "x" * 150, "Bearer stk_abcdefgh_" + "A" * 43],
 )
 def test_wrong_credentials(served: Live, header: str) -> None:
-    with httpx.Client(base_url=served.url) as nobody:
+    with httpx.Client(base_url=served.url, verify=NO_TLS) as nobody:
         check(nobody.get("/v1/jobs", headers={"Authorization": header} if header else {}), 401, "unauthenticated")
         check(nobody.get("/v1/jobs?key=stk_abcdefgh_" + "A" * 43), 401, "unauthenticated")
 

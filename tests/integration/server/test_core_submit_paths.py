@@ -30,6 +30,7 @@ from server.errors import Refusal
 from server.settings import Settings
 from tests.support.live import CSV, JOB, Live, live, upload_toy
 from tests.support.oracle import judge
+from tests.support.plain import NO_TLS
 from tests.support.postgres import Postgres
 
 JSON, YAML = {"Content-Type": "application/json"}, {"Content-Type": "application/yaml"}
@@ -168,7 +169,7 @@ def test_both_ways_refuse_alike(user: httpx.Client, case: str) -> None:
 def test_both_ways_ask_for_the_same_rights(
     served: Live, scopes: tuple[str, ...], project: str | None, body: Any, status: int, code: str
 ) -> None:
-    with served.client(*scopes, project=project) if scopes else httpx.Client(base_url=served.url) as http:
+    with served.client(*scopes, project=project) if scopes else httpx.Client(base_url=served.url, verify=NO_TLS) as http:
         ways = (None, {"headers": {"Stoker-Project": project or "default"}}, ROUTED["gate"])
         answers = [post(http, body, way, **{"X-Request-Id": "same"}) for way in ways]
     for answer in answers:
@@ -197,7 +198,9 @@ def test_an_idempotency_key_is_one_for_both_ways(user: httpx.Client, way: str, f
 def test_a_key_of_every_project_has_its_idempotency_keys_in_each(user: httpx.Client) -> None:
     """The same request for another project is another job, whichever way the first one went."""
     there, key = {"headers": {"Stoker-Project": "second"}}, {"Idempotency-Key": uuid.uuid4().hex}
-    with httpx.Client(base_url=user.base_url, headers={**user.headers, "Stoker-Project": "second"}, timeout=30) as http:
+    with httpx.Client(
+        base_url=user.base_url, headers={**user.headers, "Stoker-Project": "second"}, timeout=30, verify=NO_TLS
+    ) as http:
         upload_toy(http)
     answers = [post(user, JOB, None, **key), post(user, JOB, there, **key), post(user, JOB, there, **key)]
     assert [a.json()["project"] for a in answers] == ["default", "second", "second"]
@@ -334,7 +337,7 @@ async def inside(home: Path, url: str) -> AsyncIterator[Inside]:
     async with (
         running(app),
         httpx.AsyncClient(
-            transport=httpx.ASGITransport(app=guarded(app)), base_url="http://localhost", headers=key, timeout=60
+            transport=httpx.ASGITransport(app=guarded(app)), base_url="http://localhost", headers=key, timeout=60, verify=NO_TLS
         ) as http,
     ):
         made = Inside(app.state.runtime.db, http, seen)

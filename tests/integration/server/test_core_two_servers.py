@@ -18,6 +18,7 @@ import pytest
 from server.db.migrate import migrate
 from server.leader import _LOCK
 from tests.support.live import JOB, assigned, beat, upload_toy
+from tests.support.plain import NO_TLS
 from tests.support.postgres import Postgres
 from tests.support.stack import ROOT, free_port, until
 
@@ -32,7 +33,7 @@ class Pair:
 
     def client(self, port: int) -> httpx.Client:
         headers = {"Authorization": f"Bearer {self.key}"}
-        return httpx.Client(base_url=f"http://127.0.0.1:{port}", headers=headers, timeout=30)
+        return httpx.Client(base_url=f"http://127.0.0.1:{port}", headers=headers, timeout=30, verify=NO_TLS)
 
     def leader(self) -> int | None:
         """Port of the process whose connection holds the leader's lock."""
@@ -94,7 +95,7 @@ def pair(postgres: Postgres, tmp_path: Path) -> Iterator[Pair]:
 
 def ready(port: int) -> bool:
     with contextlib.suppress(httpx.HTTPError):
-        return httpx.get(f"http://127.0.0.1:{port}/readyz", timeout=2).status_code == 200
+        return httpx.get(f"http://127.0.0.1:{port}/readyz", timeout=2, verify=NO_TLS).status_code == 200
     return False
 
 

@@ -30,6 +30,7 @@ from server.settings import Settings
 from server.tokens.service import create
 from server.workers.tables import Worker
 from stoker.frames import MEDIA_TYPE, Frame
+from tests.support.plain import NO_TLS
 from tests.support.postgres import postgres
 
 __all__ = ["postgres"]
@@ -90,7 +91,7 @@ class Served:
     keys: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.http = httpx.Client(base_url=self.url, timeout=60)
+        self.http = httpx.Client(base_url=self.url, timeout=60, verify=NO_TLS)
 
     @property
     def runtime(self) -> Runtime:
@@ -112,7 +113,9 @@ class Served:
         return self.keys[name]
 
     def client(self, project: str | None = "default", scopes: Sequence[str] = ("read", "submit")) -> httpx.Client:
-        return httpx.Client(base_url=self.url, timeout=60, headers={"Authorization": f"Bearer {self.key(project, scopes)}"})
+        return httpx.Client(
+            base_url=self.url, timeout=60, headers={"Authorization": f"Bearer {self.key(project, scopes)}"}, verify=NO_TLS
+        )
 
     def start_job(self, project: str = "default", **changes: Any) -> str:
         """A running job without an attempt; `checkpoint` is its policy."""

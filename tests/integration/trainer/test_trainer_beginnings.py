@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from scipy import stats  # type: ignore[import-untyped]  # it has no stubs
 
 from stoker.events import Metrics, Notice, Started
 from tests.support.trainer_runs import Nursery, blobs, events, final_checkpoint, finished, log, same_bits, tensors, workspace
@@ -279,3 +280,40 @@ def test_rates_by_layer_are_what_the_spec_says(nursery: Nursery, source: Path, t
         for name in names:
             assert moved["even"][name].any()
             torch.testing.assert_close(moved["decayed"][name], factor * moved["even"][name], atol=1e-7, rtol=1e-4)
+
+
+SPREADS: dict[str, tuple[dict[str, Any], float, float | None]] = {
+    "0": ({"type": "normal", "std": 0.03}, 0.03, None),
+    "2": ({"type": "uniform", "bound": 0.1}, 0.1 / math.sqrt(3), 0.1),
+    "4": ({"type": "trunc_normal", "std": 0.02, "cutoff": 1.5}, float(stats.truncnorm(-1.5, 1.5, scale=0.02).std()), 0.03),
+    "6": (
+        {"type": "xavier", "distribution": "uniform", "gain": 1.3},
+        1.3 * math.sqrt(2 / (1024 + 512)),
+        1.3 * math.sqrt(6 / (1024 + 512)),
+    ),
+    "8": ({"type": "xavier", "distribution": "normal", "gain": 0.7}, 0.7 * math.sqrt(2 / (1024 + 512)), None),
+    "10": ({"type": "he"}, math.sqrt(2 / 512), None),
+}
+"""Layers of a network of 1024 x 512 weights each: how they begin, their standard deviation, their largest value."""
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_a_run_begins_with_the_spread_and_the_bounds_that_are_asked_for(ranks: int, nursery: Nursery, tmp_path: Path) -> None:
+    """The first layer by the model's own scheme, the others by overrides."""
+    own, *others = SPREADS.items()
+    job = spec(
+        model={"type": "mlp", "hidden_sizes": [512, 1024] * 3, "init": own[1][0]},
+        initialization={"overrides": [{"pattern": name, "init": scheme} for name, (scheme, _, _) in others]},
+        optimizer={"type": "sgd", "lr": STILL},
+        training={"max_steps": 1},
+        distributed={"strategy": "ddp", "processes_per_node": ranks} if ranks > 1 else {"strategy": "single"},
+    )
+    begun = tensors(run(nursery, tmp_path / "run", job, blobs(count=60, features=1024), ranks=ranks) / "model.safetensors")
+    for name, (scheme, spread, bound) in SPREADS.items():
+        weight, bias = begun[f"{name}.weight"], begun[f"{name}.bias"]
+        assert weight.numel() == 1024 * 512
+        assert float(weight.std()) == pytest.approx(spread, rel=0.01), scheme
+        assert abs(float(weight.mean())) < 0.01 * spread
+        assert float(bias.abs().max()) < 1e-9, "what is drawn is weights"
+        largest = float(weight.abs().max())
+        assert largest > 4 * spread if bound is None else largest == pytest.approx(bound, rel=0.01), scheme

@@ -92,6 +92,55 @@ def test_files_appear_at_exact_steps_with_the_run_of_those_steps(
     assert all(0 < stalls[event.step] <= event.stall_seconds for event in saved(goes_on))
 
 
+LATE = """
+import threading
+from pathlib import Path
+from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
+from worker.trainer.staging.copied import Copies
+
+begun, moved, take = threading.Event(), threading.Event(), Copies.take
+register_optimizer_step_pre_hook(lambda *_: begun.set())
+register_optimizer_step_post_hook(lambda *_: moved.set())
+
+def late(self, tensors, later=frozenset()):
+    begun.clear()
+    moved.clear()
+    taking = take(self, tensors, later)
+    if taking.later:
+        first = taking.later[0]
+        taking.later[0] = lambda: (begun.wait(60), moved.wait(0.3), first())
+    with Path("COUNT").open("a") as file:
+        file.write(f"{len(taking.later)}\\n")
+    return taking
+
+Copies.take = late
+"""
+"""Copies begin only when the next update of the weights does, which then has time to spoil them if it does not wait."""
+
+
+@pytest.mark.parametrize(("ranks", "how"), [*STRATEGIES.values()][:3])
+def test_an_update_waits_for_the_copy_of_what_it_changes(ranks: int, how: Json, nursery: Nursery, tmp_path: Path) -> None:
+    more = how | {"training": BASE["training"] | {"ema": {"decay": 0.9}}}
+    waits = workspace(tmp_path / "waits", checkpointed("off") | more, **blobs())
+    goes_on = workspace(tmp_path / "goes_on", checkpointed("copy") | more, **blobs())
+    assert nursery.run(waits, ranks) == [0] * ranks, log(waits)
+    assert nursery.run(goes_on, ranks, LATE.replace("COUNT", str(tmp_path / "count"))) == [0] * ranks, log(goes_on)
+    counts = [int(line) for line in (tmp_path / "count").read_text().split()]
+    assert counts
+    assert min(counts) > 6, "copied at once: nothing was tried"
+    for event in saved(goes_on):
+        for file in sorted((waits / event.path).glob("*.safetensors")):
+            assert same_bits(goes_on / event.path / file.name, file), (event.step, file.name)
+
+
+def test_weights_that_others_change_are_copied_at_once(nursery: Nursery, tmp_path: Path) -> None:
+    """Local SGD gives each rank its own weights back before the next step."""
+    how = {"distributed": {"strategy": "local_sgd", "processes_per_node": 2, "sync_every": 4}}
+    home = workspace(tmp_path / "run", checkpointed("copy") | how, **blobs())
+    assert nursery.run(home, 2, LATE.replace("COUNT", str(tmp_path / "count"))) == [0, 0], log(home)
+    assert set((tmp_path / "count").read_text().split()) == {"0"}
+
+
 @pytest.fixture(scope="module")
 def origins(nursery: Nursery, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A run of each strategy, from nothing to its end."""

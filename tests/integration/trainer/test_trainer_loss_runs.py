@@ -138,6 +138,23 @@ def test_what_is_reported_is_the_loss_of_the_saved_model(kind: str, nursery: Nur
             assert series(home)[last, "validation/mae"] == pytest.approx(apart.mean(), rel=1e-5)
 
 
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_focal_without_focus_learns_what_cross_entropy_does(ranks: int, nursery: Nursery, tmp_path: Path) -> None:
+    """To the bit; with focus it learns something else."""
+    learned = {}
+    for name, loss in (
+        ("plain", {"type": "cross_entropy"}),
+        ("unfocused", {"type": "focal", "gamma": 0.0, "alpha": 1.0}),
+        ("focused", {"type": "focal", "gamma": 2.0}),
+    ):
+        home = table(tmp_path / name, columns(kind=kinds()), job(CLASSES, loss, ranks=ranks))
+        assert nursery.run(home, ranks) == [0] * ranks, log(home)
+        learned[name] = tensors(final_checkpoint(home) / "model.safetensors")
+    for name, tensor in learned["plain"].items():
+        assert torch.equal(learned["unfocused"][name], tensor), name
+        assert (learned["focused"][name] - tensor).abs().max() > 1e-4, name
+
+
 @pytest.mark.parametrize(
     ("task", "ranks"),
     [(CLASSES, 1), (CLASSES, 2), (NUMBERS, 1), (LABELS, 2)],

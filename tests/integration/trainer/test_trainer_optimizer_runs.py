@@ -1,6 +1,7 @@
 """Optimizers, groups of weights and schedules in whole runs: one step by hand, on several ranks, and across a resume."""
 
 import shutil
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 
 from stoker.events import Notice
+from tests.support.optimizer_formulas import CASES, Array
 from tests.support.trainer_runs import (
     Nursery,
     blobs,
@@ -112,6 +114,39 @@ def test_gradients_are_bounded_once_all_passes_of_a_step_are_made(
     )
     np.testing.assert_allclose(made, bounded, rtol=0, atol=2e-5)
     assert _logged(moved, "train/gradient_norm") == pytest.approx([norm], rel=1e-5)
+
+
+ELEMENTWISE = [name for name in CASES if not name.startswith(("adafactor", "muon"))]
+"""Cases in which no weight asks where in its matrix it stands."""
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_a_run_follows_the_formula_of_its_optimizer(ranks: int, nursery: Nursery, tmp_path: Path) -> None:
+    """Five steps of a line fitted by least squares: NumPy computes gradients, moments and steps in float64. One process takes
+    every case, two take one of each type.
+    """
+    draw = np.random.default_rng(0)
+    x, truth = draw.normal(size=(10, 5)).astype(np.float32), draw.normal(size=(5, 1))
+    data = {"x": x, "y": (x @ truth).astype(np.float32)}
+    inputs, y = np.hstack([np.ones((8, 1)), x[:8]]), data["y"][:8].astype(np.float64)
+    spread = {"distributed": {"strategy": "ddp", "processes_per_node": ranks}} if ranks > 1 else {}
+    spec = LINE | {"training": {"max_steps": 5, "batch_size": 8}} | spread
+
+    def gradient(w: Array) -> Array:
+        return 2 * inputs.T @ (inputs @ w - y) / 8
+
+    def flat(home: Path) -> Array:
+        """Bias first."""
+        return np.concatenate([w.ravel() for w in sorted(_weights(home).values(), key=lambda w: w.ndim)])[:, None].astype(float)
+
+    still = {"type": "sgd", "lr": 0.125, "param_groups": STILL}
+    start = flat(_train(nursery, tmp_path / "still", spec | {"optimizer": still}, ranks, data=data))
+    for name in ELEMENTWISE if ranks == 1 else [name for name in ELEMENTWISE if "-" not in name]:
+        optimizer, formula = CASES[name]
+        home = _train(nursery, tmp_path / name, spec | {"optimizer": optimizer.model_dump(mode="json")}, ranks, data=data)
+        *_, expected = islice(formula(optimizer, start, gradient), 5)
+        np.testing.assert_allclose(flat(home), expected, rtol=0, atol=2e-5, err_msg=name)
+        assert np.abs(expected - start).max() > 1e-3, name
 
 
 OPTIMIZER: Json = {

@@ -144,6 +144,24 @@ def test_a_penalty_is_added_to_the_mean_loss(penalty: str, how: str, start: Weig
         assert logged[1, f"train/penalty_{name}"] == pytest.approx(value(ended).item(), rel=1e-5)
 
 
+@pytest.mark.parametrize("how", HOW)
+def test_an_elastic_net_is_both_penalties_together(how: str, nursery: Nursery, tmp_path: Path) -> None:
+    """Five steps: a quarter of its strength on absolute weights, three quarters on their squares."""
+    spread, ranks = HOW[how]
+    learned = []
+    for name, asked in (
+        ("net", {"elastic_net": {"strength": 0.04, "l1_ratio": 0.25}}),
+        ("sum", {"l1": {"strength": 0.01}, "l2": {"strength": 0.03}}),
+        ("none", {}),
+    ):
+        spec = SPEC | {"regularization": asked, "distributed": spread, "training": SPEC["training"] | {"max_steps": 5}}
+        learned.append(weights(train(nursery, tmp_path / name, spec, ranks)))
+    net, both, none = learned
+    for name, w in both.items():
+        torch.testing.assert_close(net[name], w, rtol=0, atol=1e-6)
+    assert max(float((net[name] - w).abs().max()) for name, w in none.items()) > 1e-3
+
+
 def shrunk(w: torch.Tensor, by: float) -> torch.Tensor:
     return w.sign() * (w.abs() - by).clamp(min=0)
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from scipy.special import log_softmax
 
 from stoker.events import Started
 from tests.support.trainer_runs import (
@@ -117,3 +118,37 @@ def test_shared_weights_are_saved_once_and_serve_every_part(nursery: Nursery, tm
     first, second = model[6], model[7]  # type: ignore[index]  # a Sequential
     assert first.q.weight.data_ptr() == second.q.weight.data_ptr()
     assert torch.equal(first.q.weight.detach(), tensors(final_checkpoint(home) / "model.safetensors")["6.q.weight"])
+
+
+def _pooled(x: np.ndarray[Any, Any], kind: str) -> np.ndarray[Any, Any]:
+    """Windows of 2 x 3 that do not overlap, of (n, channels, 4, 6), by NumPy alone."""
+    windows = x.astype(np.float64).reshape(len(x), x.shape[1], 2, 2, 2, 3)
+    found: np.ndarray[Any, Any] = windows.max((3, 5)) if kind == "max" else windows.mean((3, 5))
+    return found.reshape(len(x), -1)
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_what_pools_and_tanh_make_of_samples_is_what_numpy_does(ranks: int, nursery: Nursery, tmp_path: Path) -> None:
+    """The outputs of the saved model and the loss that the run reported, from its weights; of each kind of pool its own."""
+    draw = np.random.default_rng(2)
+    data = {"x": draw.normal(size=(50, 2, 4, 6)).astype(np.float32), "y": draw.integers(0, 3, 50)}
+    outputs = {}
+    for kind in ("max", "avg"):
+        stack: list[dict[str, Any]] = [
+            {"type": "pool", "kind": kind, "kernel_size": [2, 3]},
+            {"type": "flatten"},
+            {"type": "linear", "units": 5},
+            {"type": "activation", "kind": "tanh"},
+            {"type": "linear", "units": 3},
+        ]
+        spec = BASE | {"model": {"type": "layers", "layers": stack}, "training": {"max_steps": 4, "batch_size": 16}}
+        spec["data"] = BASE["data"] | {"split": {"validation": 0.2, "test": 0.0, "strategy": "contiguous"}}
+        home = workspace(tmp_path / kind, _on(spec, ranks), **data)
+        assert nursery.run(home, ranks) == [0] * ranks, log(home)
+        w = {key: value.double().numpy() for key, value in tensors(final_checkpoint(home) / "model.safetensors").items()}
+        hidden = np.tanh(_pooled(data["x"], kind) @ w["2.weight"].T + w["2.bias"])
+        outputs[kind] = hidden @ w["4.weight"].T + w["4.bias"]
+        np.testing.assert_allclose(load(final_checkpoint(home)).outputs(data["x"]), outputs[kind], rtol=0, atol=2e-6)
+        surprise = -log_softmax(outputs[kind][40:], axis=1)[np.arange(10), data["y"][40:]]
+        assert series(home)[4, "validation/loss"] == pytest.approx(surprise.mean(), rel=1e-5)
+    assert np.abs(outputs["max"] - outputs["avg"]).max() > 0.01

@@ -131,6 +131,15 @@ def test_stages_equal_a_whole_model(name: str, nursery: Nursery, alone: Callable
     _same(alone(spec), _train(nursery, tmp_path / "run", _spread(spec, ranks, pipeline_parallel=more), ranks))
 
 
+def test_micro_batches_that_do_not_divide_into_pieces_are_refused(nursery: Nursery, tmp_path: Path) -> None:
+    spread: Json = {"strategy": "ddp", "processes_per_node": 2, "pipeline_parallel": {"degree": 2}}
+    spec = GPT | {"training": {"max_steps": 2, "batch_size": 2}, "distributed": spread}
+    home = _prepared(tmp_path / "run", spec)
+    assert nursery.run(home, 2) == [2, 2], log(home)
+    assert finished(home).reason == "spec_error"
+    assert "training.micro_batch_size: 2 samples do not divide into the 4 pieces" in (finished(home).message or "")
+
+
 DROPOUT = _model(dropout=0.1, attention_dropout=0.1, embedding_dropout=0.1)
 RESUMED: dict[str, tuple[Json, int, Json]] = {
     "context": (DROPOUT, 2, {"context_parallel": {"degree": 2}}),

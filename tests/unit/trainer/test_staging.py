@@ -6,6 +6,8 @@ import select
 import signal
 import subprocess
 import sys
+import weakref
+from collections.abc import Set
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from worker.trainer.staging import Staging, TensorFile
-from worker.trainer.staging.copied import Copied
+from worker.trainer.staging.copied import Copied, Copies, Taking, Tensors
 from worker.trainer.staging.forked import Forked
 from worker.trainer.staging.room import room
 from worker.trainer.staging.sheet import CODES
@@ -63,17 +65,41 @@ def test_later_steps_do_not_show(mode: str, tmp_path: Path) -> None:
     assert task.ended()
 
 
-def test_copies_are_used_again(tmp_path: Path) -> None:
-    staging, weight = Staging("copy"), torch.zeros(1000)
-    for step in range(3):
-        weight.fill_(step)
-        staging.begin(tmp_path / str(step), {"m.safetensors": {"w": weight}}, {}, [], wait=False).outcome()
-        assert load_file(tmp_path / str(step) / "m.safetensors")["w"].eq(step).all()
-    (held,) = staging.copies._held.values()
-    first = held.data_ptr()
-    staging.begin(tmp_path / "4", {"m.safetensors": {"w": weight}}, {}, [], wait=False).outcome()
-    (held,) = staging.copies._held.values()
-    assert held.data_ptr() == first
+def test_what_may_wait_is_copied_by_the_thread(tmp_path: Path) -> None:
+    """The thread is held back by nothing: only `taken` says when the weight may change; the buffer may change at once."""
+    weight, buffer, turned = torch.arange(4_000_000.0), torch.arange(9.0), torch.arange(12.0).reshape(3, 4)
+    meant = {"weight": weight.clone(), "buffer": buffer.clone(), "turned": turned.t().clone()}
+    still = {tensor.untyped_storage().data_ptr() for tensor in (weight, turned)}
+    tensors = {"m.safetensors": {"weight": weight, "buffer": buffer, "turned": turned.t()}}
+    assert len(Copies().take(tensors, still).later) == 1, "what does not lie in one piece is copied at once"
+    task = Staging("copy").begin(tmp_path, tensors, {}, [], wait=False, later=still)
+    buffer.zero_()
+    turned.zero_()
+    task.taken()
+    weight.zero_()
+    task.outcome()
+    read = load_file(tmp_path / "m.safetensors")
+    assert all(torch.equal(read[name], tensor) for name, tensor in meant.items())
+
+
+def test_a_copy_that_fails_lets_the_run_go_on(tmp_path: Path) -> None:
+    class Broken(Copies):
+        def take(self, tensors: Tensors, later: Set[int] = frozenset()) -> Taking:
+            taking = super().take(tensors, later)
+            taking.later.append(lambda: [][0])
+            return taking
+
+    staging = Staging("copy", copies=Broken())
+    task = staging.begin(tmp_path, {"m.safetensors": {"w": torch.zeros(9)}}, {}, [], wait=False)
+    task.taken()
+    with pytest.raises(OSError, match="IndexError"):
+        task.outcome()
+
+
+def test_copies_in_host_memory_are_given_back() -> None:
+    copies = Copies()
+    home = weakref.ref(copies.take({"m": {"w": torch.zeros(1000)}}).tensors["m"]["w"])
+    assert home() is None
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -2,20 +2,24 @@
 
 import copy
 import json
+from functools import partial
 from typing import Any
 
 import pytest
 import torch
+from pydantic import TypeAdapter
 from torch import nn
 from torch.nn import functional as F
 
 from stoker.spec.distillation import Distillation
 from stoker.spec.loss import CrossEntropy, MeanSquaredError
+from stoker.spec.model import Model
 from worker.trainer.data import Description
 from worker.trainer.data.normalization import Scaling
 from worker.trainer.distillation import Taught, build_objective
 from worker.trainer.errors import SpecProblem
 from worker.trainer.loss import SummedCrossEntropy, build_loss
+from worker.trainer.model import build_model
 from worker.trainer.objective import Objective
 from worker.trainer.world import World
 
@@ -151,6 +155,49 @@ def test_tokens_weigh_what_they_weigh_in_the_loss() -> None:
             student(ids).double().flatten(0, 1), ids.flatten(), reduction="sum"
         )
     torch.testing.assert_close(made(ids, ids).detach().double(), expected, rtol=1e-5, atol=0)
+
+
+def _heard(said: dict[str, torch.Tensor], name: str, module: nn.Module, inputs: Any, output: Any) -> None:
+    said[name] = output[0] if isinstance(output, tuple) else output
+
+
+@pytest.mark.parametrize(
+    ("spec", "layer"),
+    [
+        ({"type": "transformer_encoder", "num_layers": 1, "hidden_size": 8, "num_heads": 2}, "blocks.0"),
+        ({"type": "lstm", "hidden_size": 8}, "layers"),
+    ],
+)
+def test_padding_of_short_texts_is_not_compared(spec: dict[str, Any], layer: str) -> None:
+    """Against the same models on each text alone, without any padding; also where a layer is as wide as texts are long."""
+    vocabulary, length, random = 9, 8, torch.Generator().manual_seed(1)
+    kind: TypeAdapter[Model] = TypeAdapter(Model)
+
+    def reader(seed: int) -> nn.Module:
+        torch.manual_seed(seed)
+        return build_model(kind.validate_json(json.dumps(spec)), (length,), 4, text=True, vocabulary=vocabulary).eval()
+
+    student, teacher = reader(0), reader(1)
+    texts = [torch.randint(0, vocabulary - 1, (size,), generator=random) for size in (1, 5, length)]
+    together = torch.full((3, length), vocabulary - 1)
+    for row, ids in zip(together, texts, strict=True):
+        row[: len(ids)] = ids
+    said: dict[str, torch.Tensor] = {}
+    about = Description((length,), 4)
+    pairs = [{"student": layer, "teacher": layer}, {"student": "head", "teacher": "head"}]
+    made = build_objective(
+        lesson(alpha=0.0, layer_map=pairs), student, SummedCrossEntropy(CrossEntropy(), None),
+        taught=Taught(teacher, about), about=about, sample=together[:1], world=ALONE,
+    )  # fmt: skip
+    with torch.no_grad():
+        found = made(together, Y[:3]) - F.cross_entropy(student(together), Y[:3], reduction="sum")
+        expected = torch.zeros(())
+        for model, name in ((student, "ours"), (teacher, "theirs")):
+            model.get_submodule(layer).register_forward_hook(partial(_heard, said, name))
+        for ids in texts:
+            outputs = [model(ids[None]) for model in (student, teacher)]
+            expected += F.mse_loss(said["ours"], said["theirs"]) + F.mse_loss(*outputs)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -142,12 +142,22 @@ def test_bce_on_logits_is_minus_the_log_probability() -> None:
 
 
 def test_focal_without_focus_is_cross_entropy() -> None:
+    """The mean over samples, not over samples and classes: the loss by SciPy, and the gradient that of cross_entropy to the bit."""
     plain = Focal(gamma=0.0, alpha=1.0)
-    expected = F.cross_entropy(logits().float(), classes())
-    assert mean_of(plain, logits().float(), classes()).item() == pytest.approx(expected.item(), rel=1e-7)
-    torch.testing.assert_close(
-        gradient(plain, logits().float(), classes()), gradient(CrossEntropy(), logits().float(), classes()), atol=1e-8, rtol=1e-6
-    )
+    expected = -log_softmax(logits().numpy(), axis=1)[np.arange(N), classes().numpy()].mean()
+    assert mean_of(plain, logits(), classes()).item() == pytest.approx(expected, rel=2e-7)
+    single = logits().float()
+    assert torch.equal(gradient(plain, single, classes()), gradient(CrossEntropy(), single, classes()))
+    slope = (softmax(logits().numpy(), axis=1) - np.eye(CLASSES)[classes().numpy()]) / N
+    np.testing.assert_allclose(gradient(plain, logits(), classes()).numpy(), slope, rtol=0, atol=1e-8)
+
+
+def test_focal_of_labels_without_focus_is_bce() -> None:
+    outputs, truth = logits(N, 3), (logits(N, 3).flip(0) > 0).double()
+    plain = Focal(gamma=0.0)
+    expected = -np.where(truth.numpy() > 0, np.log(expit(outputs.numpy())), np.log(expit(-outputs.numpy()))).mean()
+    assert mean_of(plain, outputs, truth, 3).item() == pytest.approx(expected, rel=2e-7)
+    assert torch.equal(gradient(plain, outputs, truth, 3), gradient(BinaryCrossEntropy(), outputs, truth, 3))
 
 
 @pytest.mark.parametrize("gamma", [0.5, 1.0, 2.0, 5.0])

@@ -24,8 +24,21 @@ from worker.trainer.checkpoint.find import find, inspect
 from worker.trainer.checkpoint.given import given
 from worker.trainer.checkpoint.model import load_model
 from worker.trainer.checkpoint.places import directory
-from worker.trainer.checkpoint.rescue import rescue, watch
+from worker.trainer.checkpoint.rescue import note_updates, rescue
 from worker.trainer.checkpoint.restore import restore
-from worker.trainer.checkpoint.save import abandon, save, settle
+from worker.trainer.checkpoint.save import abandon, save, settle, watch
 
-__all__ = ["abandon", "directory", "find", "given", "inspect", "load_model", "rescue", "restore", "save", "settle", "watch"]
+__all__ = [
+    "abandon",
+    "directory",
+    "find",
+    "given",
+    "inspect",
+    "load_model",
+    "note_updates",
+    "rescue",
+    "restore",
+    "save",
+    "settle",
+    "watch",
+]

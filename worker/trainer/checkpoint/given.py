@@ -12,6 +12,7 @@ from stoker.spec.initialization import Cold, Pretrained, Warm
 from worker.trainer.checkpoint.from_hugging_face import read_hugging_face
 from worker.trainer.checkpoint.model import judged
 from worker.trainer.checkpoint.read import Stored
+from worker.trainer.data import Description
 from worker.trainer.errors import SpecProblem
 from worker.trainer.initialization import AT, FOLDER, Given
 from worker.trainer.spectral_norm import divided
@@ -38,7 +39,7 @@ def _warm(start: Warm, path: Path) -> Given:
     try:
         made_by = JobSpec.model_validate_json((path / "spec.json").read_bytes())
         with Stored(path) as stored:
-            return Given(divided(judged(stored, path, made_by)), source)
+            return Given(divided(judged(stored, path, made_by)), source, Description.load(path).codec)
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         raise SpecProblem(f"{AT}.checkpoint: {source} cannot be used: {error}") from error
 

@@ -8,7 +8,7 @@ from worker.trainer.checkpoint.content import stores_of
 from worker.trainer.checkpoint.save import save
 
 
-def watch(run: Run) -> None:
+def note_updates(run: Run) -> None:
     """Note when the optimizer begins to move the weights: from then to the end of the step they belong to no step."""
     if run.spec.checkpoint.on_exception:
         run.optimizer.register_step_pre_hook(lambda *_: _begun(run))

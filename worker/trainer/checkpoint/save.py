@@ -17,10 +17,11 @@ from worker.trainer.assemble import Run
 from worker.trainer.checkpoint.boxes import Layout, Stores, lay_out, local
 from worker.trainer.checkpoint.collect import collect
 from worker.trainer.checkpoint.commit import commit, exchanged, manifest, write_manifest
-from worker.trainer.checkpoint.content import rank_states, state_of, stores_of
+from worker.trainer.checkpoint.content import rank_states, state_of, stores_of, trained
 from worker.trainer.checkpoint.export import export
 from worker.trainer.checkpoint.keep import prune
 from worker.trainer.checkpoint.places import DESCRIPTION, INDEX, RANKS, STATE, building, directory, shard
+from worker.trainer.distributed import stands_still
 from worker.trainer.staging import Copies, Done, Task, Written
 from worker.trainer.world import World
 
@@ -47,6 +48,7 @@ class Flight:
     heard: bool = False
 
     def ask(self) -> float:
+        self.take()
         if not self.task.ended():
             return 0.0
         self.wait()
@@ -57,6 +59,12 @@ class Flight:
         if ended == self.run.world.size:
             start = time.perf_counter()
             _land(self, _worst(self) if broken else 0, start)
+
+    def take(self) -> None:
+        """Until the weights may change."""
+        start = time.perf_counter()
+        self.task.taken()
+        self.stall += time.perf_counter() - start
 
     def wait(self) -> None:
         """Until this rank's files are on disk or never will be."""
@@ -92,6 +100,18 @@ def save(run: Run, *, final: bool = False, wait: bool = False) -> None:
         flight.stall = time.perf_counter() - start
     if run.spec.logging.performance:
         run.journal.write(Metrics(step=run.step, values={"train/checkpoint_stall_seconds": flight.stall}, t=time.time()))
+
+
+def watch(run: Run) -> None:
+    """From now on, where only the optimizer changes weights, what is saved may be copied while gradients are computed: it waits."""
+    if stands_still(run.replica):
+        run.optimizer.register_step_pre_hook(lambda *_: _take(run))
+        run.staging.may_take_later = True
+
+
+def _take(run: Run) -> None:
+    if isinstance(run.staging.flight, Flight):
+        run.staging.flight.take()
 
 
 def settle(run: Run) -> None:
@@ -135,8 +155,19 @@ def _begin(run: Run, *, final: bool, wait: bool) -> Flight:
             present += [name for name in DESCRIPTION if (place / name).exists()]
         except OSError as error:
             trouble = trouble or error
-    task: Task = Done.failed(trouble) if trouble else run.staging.begin(place, tensors, texts, present, wait=waited)
+    task: Task = (
+        Done.failed(trouble) if trouble else run.staging.begin(place, tensors, texts, present, wait=waited, later=_still(run))
+    )
     return Flight(run, run.step, run.metrics, final, waited, layout, task)
+
+
+def _still(run: Run) -> set[int]:
+    """Storages that nothing but the optimizer's step changes, and those of the best weights, which wait for an evaluation."""
+    if not run.staging.may_take_later:
+        return set()
+    moved = [tensor for _, param in trained(run) for tensor in (param.detach(), *run.optimizer.state.get(param, {}).values())]
+    tensors = [local(tensor) for tensor in (*moved, *run.judge.weights.values()) if isinstance(tensor, torch.Tensor)]
+    return {tensor.untyped_storage().data_ptr() for tensor in tensors}
 
 
 def _files(world: World, layout: Layout, stores: Stores) -> dict[str, dict[str, torch.Tensor]]:

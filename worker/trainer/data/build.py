@@ -8,7 +8,7 @@ import numpy.typing as npt
 import torch
 
 from stoker.spec.arithmetic import split_sizes
-from stoker.spec.data import ByteTokenizer, Data, Sequence
+from stoker.spec.data import Bpe, ByteTokenizer, Data, Sequence, Tokenizer
 from worker.trainer.data.description import Answer, Description
 from worker.trainer.data.normalization import Scaling, fit_scaling
 from worker.trainer.data.samples import Samples
@@ -29,23 +29,33 @@ class Dataset:
 
 
 def build_data(
-    spec: Data, wanted: Wanted | None, classes: int | None, home: Path, *, seed: int, world: World, learned: Description | None
+    spec: Data,
+    wanted: Wanted | None,
+    classes: int | None,
+    home: Path,
+    *,
+    seed: int,
+    world: World,
+    learned: Description | None,
+    inherited: Codec | None = None,
 ) -> Dataset:
     """Read `home/data/<dataset>` and make it ready. `learned` is what an earlier attempt saved; nothing is learned again then.
 
+    `inherited`: the tokens of another model that this one builds on. Byte pairs are then not learned anew, where they are as many.
     Raises DataProblem or SpecProblem.
     """
     root = home / "data" / spec.source.dataset
     if not root.is_dir():
         raise DataProblem(f"data set {spec.source.dataset} is not in the workspace")
     content = read_source(spec.source, root, wanted)
+    known = _codec(spec.tokenizer, learned, inherited)
     if isinstance(content, bytes):
         if wanted is not None:
             raise SpecProblem("data.source.type: text is for task causal_lm only")
-        return _text(spec, content.decode(), world, learned)
+        return _text(spec, content.decode(), home, world, known)
     assert wanted is not None, "read_source gives a table only where a target is wanted"
     if content.texts is not None:
-        return _texts(spec, content, content.texts, wanted, classes, seed=seed, world=world, learned=learned)
+        return _texts(spec, content, content.texts, wanted, classes, home, seed=seed, world=world, codec=known)
     return _table(spec, content, wanted, classes, seed, learned)
 
 
@@ -82,10 +92,11 @@ def _texts(
     texts: tuple[str, ...],
     wanted: Wanted,
     classes: int | None,
+    home: Path,
     *,
     seed: int,
     world: World,
-    learned: Description | None,
+    codec: Codec | None,
 ) -> Dataset:
     """A text is a sample. Byte pairs are learned from those of the training split alone."""
     if spec.normalization is not None:
@@ -94,11 +105,10 @@ def _texts(
         raise SpecProblem("data.source.text: task multi_task learns from columns of numbers")
     names, targets, outputs = _targets(table.targets, wanted, classes)
     parts = split_rows(spec.split, len(texts), targets if wanted.classes else None, seed)
-    codec = learned.codec if learned is not None else None
     if codec is None:
         train = "\n".join(texts[row] for row in parts.train.tolist())
         tokenizer = spec.tokenizer or ByteTokenizer()
-        codec = load_codec(world.share(learn_codec(tokenizer, "".join(texts), train).dump() if world.is_lead else None))
+        codec = load_codec(world.share(learn_codec(tokenizer, "".join(texts), train, home).dump() if world.is_lead else None))
     about = Description(((spec.sequence or Sequence()).length,), outputs, names, codec=codec, padded=True)
     everything = Samples(about.ids(texts), _with_weights(targets, table.weights))
     train_part, validation, test = (everything.take(rows) for rows in (parts.train, parts.validation, parts.test))
@@ -150,7 +160,15 @@ def _targets(
     return names, torch.from_numpy(np.searchsorted(found, values).astype(np.int64)), outputs
 
 
-def _text(spec: Data, text: str, world: World, learned: Description | None) -> Dataset:
+def _codec(spec: Tokenizer | None, learned: Description | None, inherited: Codec | None) -> Codec | None:
+    """The tokens that are known already."""
+    if learned is not None:
+        return learned.codec
+    fits = isinstance(spec, Bpe) and inherited is not None and inherited.rows == spec.vocab_size
+    return inherited if fits else None
+
+
+def _text(spec: Data, text: str, home: Path, world: World, codec: Codec | None) -> Dataset:
     """Byte and character streams are split by tokens; for byte pairs, which are learned, the text is."""
     if spec.normalization is not None:
         raise SpecProblem("data.normalization is for numbers; remove it for text")
@@ -160,10 +178,9 @@ def _text(spec: Data, text: str, world: World, learned: Description | None) -> D
     sizes = split_sizes(len(text), spec.split)
     train, rest = text[: sizes.train], text[sizes.train :]
     pieces = [train, rest[: sizes.validation], rest[sizes.validation :]]
-    codec = learned.codec if learned is not None else None
     if codec is None:
         tokenizer = spec.tokenizer or ByteTokenizer()
-        codec = load_codec(world.share(learn_codec(tokenizer, text, train).dump() if world.is_lead else None))
+        codec = load_codec(world.share(learn_codec(tokenizer, text, train, home).dump() if world.is_lead else None))
     parts = [cut_windows(windows, ids) for ids in _streams(codec, text, pieces, spec)]
     if len(parts[0]) == 0:
         raise DataProblem(f"data.sequence.length: the training text has fewer than {windows.length + 1} tokens; lower it")

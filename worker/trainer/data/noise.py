@@ -29,8 +29,9 @@ class WithNoise(Samples):
     kind: Latent
     seed: int
 
-    def drawn(self, rows: torch.Tensor, epoch: int) -> tuple[torch.Tensor, torch.Tensor]:
-        return self._noise(rows.numpy(), epoch), self.inputs.index_select(0, rows).flatten(1)
+    def drawn(self, rows: torch.Tensor, epoch: int, space: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+        samples = torch.index_select(self.inputs, 0, rows, out=None if space is None else space[: len(rows)])
+        return self._noise(rows.numpy(), epoch), samples.flatten(1)
 
     def slice(self, start: int, stop: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
         samples = self.inputs[start:stop].flatten(1)

@@ -50,6 +50,7 @@ __all__ = [
     "remote",
     "replicate",
     "slack",
+    "stands_still",
 ]
 
 FREE_STEPS = 16
@@ -125,6 +126,11 @@ def slack(spec: Distributed) -> int:
             return FREE_STEPS
         case _:
             return 1
+
+
+def stands_still(replica: Replica) -> bool:
+    """Whether nothing but an optimizer's step on this rank changes the weights between two evaluations."""
+    return not isinstance(replica, Apart | Served)
 
 
 def memories(replica: Replica) -> Mapping[str, Stateful]:

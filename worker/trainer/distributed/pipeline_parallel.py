@@ -113,8 +113,15 @@ class Piped:
         self._total, self._scale = torch.zeros(()), torch.ones(())
         decoder.forward = self.outputs
 
-    def use(self, autocast: Autocast) -> None:
-        """The context that layers compute in while they learn."""
+    def use(self, autocast: Autocast, micro: int) -> None:
+        """The context that layers compute in while they learn, and samples of a whole micro-batch. Raises SpecProblem when
+        these do not divide into pieces.
+        """
+        if micro % self._spec.microbatches:
+            raise SpecProblem(
+                f"training.micro_batch_size: {micro} samples do not divide into the {self._spec.microbatches} pieces of "
+                "distributed.pipeline_parallel.microbatches; choose a multiple of it"
+            )
         for stage in self._stages.values():
             stage.autocast = autocast
 

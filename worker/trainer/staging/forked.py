@@ -51,6 +51,9 @@ class Forked:
             self._listen(0.0)
         return self._end is not None
 
+    def taken(self) -> None:
+        """What the run changes, it changes for itself."""
+
     def outcome(self) -> list[Written]:
         while self._end is None:
             self._listen(max(0.0, self.deadline - time.monotonic()))

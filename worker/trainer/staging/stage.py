@@ -1,6 +1,6 @@
 """Where a save is put before it is written: nowhere, in a forked child, or in a copy."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, assert_never
@@ -19,11 +19,14 @@ MARGIN = 1.1
 """How much more memory than the tensors take must be free for a background save."""
 
 
+Mode = Literal["off", "fork", "copy"]
+
+
 @dataclass
 class Staging:
     """How this rank's saves are written, and the one that is under way."""
 
-    mode: Literal["off", "fork", "copy"]
+    mode: Mode
     room: Callable[[], int] = room
     """Free memory in bytes, asked before each background save."""
     flight: object | None = None
@@ -35,14 +38,29 @@ class Staging:
     layout: Any = None
     """Who writes what, as agreed at the last save; `worker.trainer.checkpoint.boxes` knows what it is."""
     copies: Copies = field(default_factory=Copies)
+    may_take_later: bool = False
+    """Whether somebody waits for the task's `taken` before each update, and nothing else changes weights between saves."""
 
     @property
     def waits(self) -> bool:
         """Whether the run stands still while it is saved, the same on every rank."""
         return self.failed or self.mode == "off"
 
-    def begin(self, into: Path, tensors: Tensors, texts: Mapping[str, bytes], present: Sequence[str], *, wait: bool) -> Task:
-        """Start to write; with `wait`, write. Tensors may change as soon as this returns. OSErrors are the task's."""
+    def begin(
+        self,
+        into: Path,
+        tensors: Tensors,
+        texts: Mapping[str, bytes],
+        present: Sequence[str],
+        *,
+        wait: bool,
+        later: Set[int] = frozenset(),
+    ) -> Task:
+        """Start to write; with `wait`, write. OSErrors are the task's.
+
+        `later`: addresses of the storages that do not change before the task's `taken` was waited for; others may as soon as
+        this returns.
+        """
         if not (tensors or texts or present):  # whatever this rank has, another one writes
             return Done(list)
         kind = "off" if wait else self.mode
@@ -57,8 +75,8 @@ class Staging:
                 except OSError:  # no room for another process
                     return Done(_job(into, tensors, texts, present).run)
             case "copy":
-                copies, events = self.copies.take(tensors)
-                return Copied(_job(into, copies, texts, present), events)
+                taking = self.copies.take(tensors, later)
+                return Copied(_job(into, taking.tensors, texts, present), taking)
             case _:
                 assert_never(kind)
 
@@ -73,7 +91,6 @@ def _bytes(tensors: Tensors) -> int:
 
 
 def build_staging(spec: Checkpoint, device: torch.device) -> Staging:
-    """Unset: a forked child where tensors are in host memory, else a copy; a child cannot read a GPU's memory."""
-    if spec.background is None or (spec.background == "fork" and device.type != "cpu"):  # device: auto found a GPU
-        return Staging("fork" if device.type == "cpu" else "copy")
-    return Staging(spec.background)
+    """Unset: a copy. A forked child cannot read a GPU's memory."""
+    fork = spec.background == "fork" and device.type == "cpu"  # device: auto may have found a GPU
+    return Staging("off" if spec.background == "off" else "fork" if fork else "copy")

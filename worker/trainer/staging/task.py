@@ -14,6 +14,9 @@ class Task(Protocol):
     def ended(self) -> bool:
         """Whether the outcome is known; never waits."""
 
+    def taken(self) -> None:
+        """Waits until nothing is read any more that the next update of the weights changes."""
+
     def outcome(self) -> list[Written]:
         """Waits for it. Raises OSError when the files are not on disk, whatever the reason."""
 
@@ -43,6 +46,9 @@ class Done:
 
     def ended(self) -> bool:
         return True
+
+    def taken(self) -> None:
+        """There is nothing to wait for."""
 
     def outcome(self) -> list[Written]:
         if self._error is not None:
