@@ -43,7 +43,10 @@ def memory_of(spec: JobSpec, known: Known, tape: Tape, batch: Batch, teacher: in
     """
     whole, held, buffers = tape.weight_bytes, shards(spec.distributed), buffers_bytes(tape)
     weights, optimizer = -(-whole // held), -(-optimizer_bytes(spec, tape) // held)
-    gradients = -(-tape.learned_bytes // gradient_shards(spec.distributed, batch.accumulation))
+    passing = (
+        tape.gradient_bytes if spec.distributed.world_size == 1 else tape.learned_bytes
+    )  # ranks exchange them in buffers that stay
+    gradients = -(-passing // gradient_shards(spec.distributed, batch.accumulation))
     activations = activation_bytes(spec, known, tape)
     workspace = max(0, tape.high - tape.activation_bytes)
     best = weights + buffers if keeps_best(spec) else 0
