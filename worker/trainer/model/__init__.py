@@ -4,9 +4,10 @@ from typing import assert_never
 
 from torch import nn
 
-from stoker.spec.model import CNN, GRU, HF, LSTM, MLP, RNN, Layers, Model, TransformerDecoder, TransformerEncoder
+from stoker.spec.model import CNN, GAN, GRU, HF, LSTM, MLP, RNN, Layers, Model, TransformerDecoder, TransformerEncoder
 from worker.trainer.errors import SpecProblem
 from worker.trainer.model.cnn import build_cnn
+from worker.trainer.model.gan import Contestants, build_gan
 from worker.trainer.model.layers import build_layers
 from worker.trainer.model.mlp import build_mlp
 from worker.trainer.model.recurrent import build_recurrent
@@ -14,7 +15,7 @@ from worker.trainer.model.sharing import share
 from worker.trainer.model.transformer_decoder import build_transformer_decoder
 from worker.trainer.model.transformer_encoder import build_transformer_encoder
 
-__all__ = ["build_model"]
+__all__ = ["Contestants", "build_model"]
 
 
 def build_model(
@@ -48,5 +49,7 @@ def build_model(
             )
         case HF():
             raise SpecProblem("model.type: hf becomes the fields of a transformer when a job is submitted; write those")
+        case GAN():
+            return build_gan(spec, shape)
         case _:
             assert_never(spec)
