@@ -16,8 +16,9 @@ import pytest
 from stoker.events import Started
 from stoker.spec.load import load_file
 from tests.support.data import digits_csv, upload
+from tests.support.same_runs import assert_same_bits, differences, killed_twice
 from tests.support.stack import Stack
-from tests.support.strategy_pairs import FEATURES, document, prepare, published
+from tests.support.strategy_pairs import FEATURES, document, published
 from tests.support.trainer_runs import (
     Nursery,
     blobs,
@@ -25,9 +26,9 @@ from tests.support.trainer_runs import (
     final_checkpoint,
     finished,
     log,
-    same_bits,
     series,
     tensors,
+    trained,
     workspace,
 )
 
@@ -77,18 +78,14 @@ def nursery() -> Iterator[Nursery]:
 @pytest.mark.parametrize("feature", [name for name in FEATURES if name not in REFUSED and (name, "ddp") in TABLE])
 def test_a_tpu_computes_what_eager_pytorch_computes(feature: str, nursery: Nursery, tmp_path: Path) -> None:
     """To the tolerance that is published for ddp: 1e-6 in fp32."""
-    eager = prepare(tmp_path / "eager", document(feature, None) | {"resources": {"device": "cpu"}})
-    lazy = prepare(tmp_path / "lazy", document(feature, None) | TPU)
-    for home in (eager, lazy):
-        assert nursery.run(home) == [0], log(home)
+    eager = trained(nursery, tmp_path / "eager", document(feature, None) | {"resources": {"device": "cpu"}})
+    lazy = trained(nursery, tmp_path / "lazy", document(feature, None) | TPU)
     started = next(event for event in events(lazy) if isinstance(event, Started))
     assert started.device.startswith("xla")
     if (cell := TABLE[feature, "ddp"]) == "runs" and feature != "batch normalisation":
         return
     tolerance = 1e-6 if cell == "runs" else float(cell)
-    one, other = (tensors(final_checkpoint(home) / "model.safetensors") for home in (eager, lazy))
-    assert one.keys() == other.keys()
-    off = {name: float((one[name].double() - other[name].double()).abs().max()) for name in one}
+    off = differences(eager, lazy)
     assert max(off.values()) <= tolerance, off
     curves = [{key: value for key, value in series(home).items() if key[1].endswith("/loss")} for home in (eager, lazy)]
     assert curves[0].keys() == curves[1].keys()
@@ -100,16 +97,8 @@ def test_a_killed_run_goes_on_to_the_bit(nursery: Nursery, tmp_path: Path) -> No
     whole, broken = (workspace(tmp_path / name, JOB, **blobs()) for name in ("whole", "broken"))
     assert nursery.run(whole) == [0], log(whole)
     draw = random.Random(1)
-    for how in (signal.SIGKILL, signal.SIGTERM):
-        running = nursery.start(broken)
-        running.reached(draw.randrange(8, 40))
-        running.signal(how)
-        assert set(running.wait()) <= {0, 75, -9}, log(broken)
-    assert nursery.run(broken) == [0], log(broken)
-    assert any(isinstance(event, Started) and event.step > 0 for event in events(broken)), "no attempt resumed"
-    assert series(broken) == series(whole)
-    for name in ("model.safetensors", "optimizer.safetensors"):
-        assert same_bits(final_checkpoint(broken) / name, final_checkpoint(whole) / name)
+    killed_twice(nursery, broken, 1, (draw.randrange(8, 40), draw.randrange(8, 40)))
+    assert_same_bits(whole, broken)
 
 
 def test_a_checkpoint_of_a_tpu_goes_on_anywhere(nursery: Nursery, tmp_path: Path) -> None:
