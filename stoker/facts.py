@@ -67,6 +67,8 @@ class WeightFacts(Facts):
     tensors: int
     parameters: int
     """Numbers in all of them."""
+    vocabulary: int | None = None
+    """Tokens of the tokenizer.json beside them, the largest id and one; null where there is none that can be read."""
 
 
 class DatasetFacts(Facts):

@@ -26,6 +26,7 @@ from server.jobs import store as jobs
 from server.jobs.start import start_of
 from server.jobs.tables import Job
 from server.jobs.teacher import teacher_of
+from server.jobs.vocabulary import tokenizer_of
 from stoker.frames import Frame
 from stoker.protocol import BlobFile, Claim, ClaimReply, DatasetFiles, Finish, FinishReply, Meeting, ReportReply, Resume, Timers
 from stoker.status import Desired
@@ -86,7 +87,7 @@ def _claimed(session: Session, job: Job, attempt: Attempt, token: str, timers: T
         token=token,
         spec=applied(spec, attempt.remedy),
         devices=attempt.devices,
-        datasets=(DatasetFiles(ref=ref, files=files), *_teacher(session, spec), *start_of(session, job.project, spec)),
+        datasets=(DatasetFiles(ref=ref, files=files), *_beside(session, job.project, spec)),
         resume=resumable,
         desired=_wish(job, attempt)[0],
         timers=Timers(
@@ -97,6 +98,13 @@ def _claimed(session: Session, job: Job, attempt: Attempt, token: str, timers: T
             stop_grace=timers.stop_grace,
         ),
     )
+
+
+def _beside(session: Session, project: str, spec: dict[str, Any]) -> tuple[DatasetFiles, ...]:
+    """What a run reads beside its data; a tokenizer may lie in the data set of the weights that it starts from."""
+    start = start_of(session, project, spec)
+    have = {files.ref for files in start}
+    return (*_teacher(session, spec), *start, *(words for words in tokenizer_of(session, project, spec) if words.ref not in have))
 
 
 def _teacher(session: Session, spec: dict[str, Any]) -> tuple[DatasetFiles, ...]:

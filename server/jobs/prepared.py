@@ -25,6 +25,7 @@ from server.jobs.continued import Source, source_of
 from server.jobs.start import Begun, begun, unfit
 from server.jobs.teacher import Lesson, bound, misfits
 from server.jobs.views import whole_view
+from server.jobs.vocabulary import spoken
 from stoker.errors import Finding, SpecError
 from stoker.facts import DatasetFacts
 from stoker.plan import Plan, needs, plan
@@ -151,6 +152,8 @@ def prepare(session: Session, who: Principal, project: str, document: Document) 
     document = replace(document, value=lesson.value)
     text += orjson.dumps(lesson.value["training"]) if lesson.spec is not None else b""
     start = begun(session, who, project, document.value)
+    words = spoken(session, project, start.value)
+    start = replace(start, value=words.value, findings=(*start.findings, *words.findings), found=start.found or words.found)
     document = replace(document, value=start.value)
     document, source = source_of(session, who, project, document)
     if source is not None or start.found:  # it may be let go any moment, so nothing is remembered

@@ -12,7 +12,7 @@ from stoker.plan.spread import shards
 from stoker.plan.tape import FP32, INT64, Shape, Tape, Weight
 from stoker.spec import JobSpec
 from stoker.spec.adversarial import FreeAttack
-from stoker.spec.data import Arrays, Bpe, ByteTokenizer, CharTokenizer, Csv, ImageFolder, Parquet
+from stoker.spec.data import Arrays, Bpe, ByteTokenizer, CharTokenizer, Csv, FileTokenizer, ImageFolder, Parquet
 from stoker.spec.distributed import DDP, Cuttable, LocalSGD
 
 RNG_BYTES = 5056
@@ -25,6 +25,8 @@ FILE_BYTES = 142
 """Per file in the manifest."""
 BPE_TOKEN_BYTES, BPE_BYTES = 34, 4900
 """Of tokenizer.json: per learned token, in vocabulary and merges, and the rest with the 256 bytes."""
+FILE_TOKEN_BYTES = 40
+"""The same per token of a published tokenizer: word pieces have about 20, byte pairs with their merges about 60."""
 
 
 def optimizer_bytes(spec: JobSpec, tape: Tape) -> int:
@@ -190,7 +192,7 @@ def _documents(spec: JobSpec, facts: DatasetFacts, known: Known) -> int:
             features = known.shape[0]
         sizes.append(_header([(10, (features,), 2)], 2 * features * FP32) + 2 * features * FP32)
     if known.text:
-        sizes.append(_tokenizer(spec, facts))
+        sizes.append(_tokenizer(spec, facts, known))
     tensors = 4 if keeps_best(spec) else 3
     return sum(sizes) + FILE_BYTES * (tensors + len(sizes))
 
@@ -209,7 +211,7 @@ def _names(spec: JobSpec, facts: DatasetFacts, known: Known) -> int:
             return 0
 
 
-def _tokenizer(spec: JobSpec, facts: DatasetFacts) -> int:
+def _tokenizer(spec: JobSpec, facts: DatasetFacts, known: Known) -> int:
     match spec.data.tokenizer:
         case None | ByteTokenizer():
             return 16
@@ -217,3 +219,5 @@ def _tokenizer(spec: JobSpec, facts: DatasetFacts) -> int:
             return 32 + 2 * facts.content.distinct_characters if isinstance(facts.content, TextFacts) else 32
         case Bpe(vocab_size=size):
             return BPE_BYTES + BPE_TOKEN_BYTES * (size - 256)
+        case FileTokenizer():
+            return FILE_TOKEN_BYTES * (known.vocabulary or known.outputs)

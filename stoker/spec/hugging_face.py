@@ -19,11 +19,21 @@ ACTIVATIONS: dict[Activation, str] = {
     "sigmoid": "sigmoid",
 }
 """What transformers calls ours; it has no other."""
+HEADS = ("tie_embeddings", "head_transform")
+"""Fields that say what stands at an encoder's end."""
 
 
 def architecture_of(model: Transformer) -> Architecture | None:
     """None when there is none."""
     return next((name for name in _candidates(model) if not differences(model, name)), None)
+
+
+def trunk_of(model: Transformer) -> Architecture | None:
+    """The one whose weights it can start from: all of it but what an encoder says at its end, which a task may want otherwise."""
+    known = architecture_of(model)
+    if known is not None or not isinstance(model, TransformerEncoder):
+        return known
+    return "bert" if all(field.startswith(HEADS) for field in differences(model, "bert")) else None
 
 
 def nearest(model: Transformer) -> tuple[Architecture, list[str]]:

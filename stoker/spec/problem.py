@@ -5,7 +5,19 @@ from typing import assert_never
 
 from stoker.facts import ArrayFacts, DatasetFacts, ImageFacts, TableFacts, TextFacts, WeightFacts
 from stoker.spec.arithmetic import Sizes, split_sizes, windows
-from stoker.spec.data import Arrays, Bpe, ByteTokenizer, CharTokenizer, Csv, ImageFolder, Parquet, Text, reads_text, text_column
+from stoker.spec.data import (
+    Arrays,
+    Bpe,
+    ByteTokenizer,
+    CharTokenizer,
+    Csv,
+    FileTokenizer,
+    ImageFolder,
+    Parquet,
+    Text,
+    reads_text,
+    text_column,
+)
 from stoker.spec.data.tokenizer import Tokenizer
 from stoker.spec.job import JobSpec
 from stoker.spec.loss import head_width
@@ -28,7 +40,7 @@ class Problem:
     samples: Sizes | None
     """Samples per split; for text, windows."""
     tokens: Sizes | None
-    """Tokens per split, for text; None for bpe, whose count is known only once it is learned."""
+    """Tokens per split, for text; None where their count is known only once the text is read."""
 
 
 def problem_of(spec: JobSpec, facts: DatasetFacts | None) -> Problem:
@@ -83,6 +95,8 @@ def _vocabulary(tokenizer: Tokenizer | None, content: Content) -> int | None:
             return content.distinct_characters + 1 if isinstance(content, TextFacts) else None
         case Bpe(vocab_size=size):
             return size
+        case FileTokenizer(vocab_size=rows):
+            return rows
         case _:
             assert_never(tokenizer)
 
@@ -95,7 +109,7 @@ def _tokens(spec: JobSpec, content: Content) -> Sizes | None:
             return split_sizes(content.bytes, spec.data.split)
         case CharTokenizer():
             return split_sizes(content.characters, spec.data.split)
-        case Bpe():
+        case Bpe() | FileTokenizer():
             return None
         case _:
             assert_never(spec.data.tokenizer)

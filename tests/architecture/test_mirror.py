@@ -14,6 +14,7 @@ NOT_TRAINED = {
 """Spec families without a trainer file, and why."""
 
 MACHINERY = {
+    "absent": "libraries that another one shall not import",
     "checkpoint/given": "the files that a run is to begin from",
     "checkpoint/merged": "the weights of a checkpoint with its adapters in them",
     "criterion": "the loss that a task, its data and its weights ask for together",

@@ -18,6 +18,8 @@ from worker.trainer.names import plain
 FOLDER = "start"
 """Of the checkpoint that a run starts from in the workspace, beside the data sets."""
 AT = "initialization.start"
+TOKEN_ROWS = ("tokens.weight", "head_bias")
+"""What has a row per token."""
 SHOWN = 20
 """Names that a message has room for; the event has all."""
 
@@ -65,7 +67,7 @@ def fill(spec: Warm | Pretrained, model: nn.Module, given: Given, codec: Codec |
             raise SpecProblem(f"{AT}.exclude_keys[{index}]: {pattern!r} matches no weight of the model or of {given.source}")
     left = {name for name in (*own, *given.tensors) if name in head or matches(name, spec.exclude_keys)}
     taken = {name: tensor for name, tensor in given.tensors.items() if name in own and name not in left}
-    taken |= {name: _cropped(name, tensor, own[name]) for name, tensor in taken.items()}
+    taken |= {name: _fitted(name, tensor, own[name], codec) for name, tensor in taken.items()}
     other = {name for name, tensor in taken.items() if tensor.shape != own[name].shape}
     _same_tokens(model, taken.keys() - other, given, codec)
     missing = sorted(own.keys() - taken.keys() - left | other)
@@ -104,10 +106,17 @@ def _same_tokens(model: nn.Module, taken: Iterable[str], given: Given, codec: Co
         )
 
 
-def _cropped(name: str, tensor: torch.Tensor, own: torch.Tensor) -> torch.Tensor:
-    """Of a table of learned positions, as many as this model has: the first ones are the same in a longer one."""
-    longer = name == "positions.weight" and tensor.dim() == own.dim() and len(tensor) > len(own)
-    return tensor[: len(own)] if longer else tensor
+def _fitted(name: str, tensor: torch.Tensor, own: torch.Tensor, codec: Codec | None) -> torch.Tensor:
+    """Of a table of learned positions as many as this model has: the first ones are the same in a longer one.
+
+    To what has a row per token of the tokenizer, the row after them that this model drew: padding, or what stands for the hidden.
+    """
+    if name == "positions.weight" and tensor.dim() == own.dim() and len(tensor) > len(own):
+        return tensor[: len(own)]
+    of_tokens = name in TOKEN_ROWS or name.endswith(".tokens.weight")
+    if of_tokens and codec is not None and tensor.shape[1:] == own.shape[1:] and len(tensor) == codec.rows == len(own) - 1:
+        return torch.cat((tensor.to(own), own[-1:]))
+    return tensor
 
 
 def head_of(model: nn.Module) -> frozenset[str]:

@@ -4,23 +4,28 @@ import warnings
 from typing import Any, Protocol, assert_never
 
 import torch
-from torchmetrics import Metric as TorchMetric
-from torchmetrics.classification import (
-    MulticlassAccuracy,
-    MulticlassAUROC,
-    MulticlassF1Score,
-    MulticlassPrecision,
-    MulticlassRecall,
-    MultilabelAccuracy,
-    MultilabelAUROC,
-    MultilabelF1Score,
-    MultilabelPrecision,
-    MultilabelRecall,
-)
-from torchmetrics.regression import MeanAbsoluteError, MeanSquaredError, R2Score
 
 from stoker.spec.evaluation import F1, R2, Accuracy, Auroc, Mae, PrecisionScore, Recall, Rmse
+from worker.trainer.absent import absent
 from worker.trainer.errors import SpecProblem
+
+# Its plots, sounds and texts import these where they are installed: half of all the time and a fifth of all the memory that
+# the imports of a run take.
+with absent("matplotlib", "scipy", "transformers"):
+    from torchmetrics import Metric as TorchMetric
+    from torchmetrics.classification import (
+        MulticlassAccuracy,
+        MulticlassAUROC,
+        MulticlassF1Score,
+        MulticlassPrecision,
+        MulticlassRecall,
+        MultilabelAccuracy,
+        MultilabelAUROC,
+        MultilabelF1Score,
+        MultilabelPrecision,
+        MultilabelRecall,
+    )
+    from torchmetrics.regression import MeanAbsoluteError, MeanSquaredError, R2Score
 
 Measured = Accuracy | PrecisionScore | Recall | F1 | Auroc | Mae | Rmse | R2
 """Metrics of outputs against targets; the others follow from the loss."""

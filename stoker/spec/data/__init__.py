@@ -10,7 +10,7 @@ from stoker.spec.data.normalization import MinMax, Normalization, Standard
 from stoker.spec.data.sequence import Sequence
 from stoker.spec.data.source import Arrays, Csv, ImageFolder, Parquet, Source, Text, reads_text, text_column
 from stoker.spec.data.split import Split
-from stoker.spec.data.tokenizer import Bpe, ByteTokenizer, CharTokenizer, Tokenizer
+from stoker.spec.data.tokenizer import Bpe, ByteTokenizer, CharTokenizer, FileTokenizer, Tokenizer
 
 SampleWeightColumn = Annotated[str, Field(min_length=1, max_length=256)]
 
@@ -41,6 +41,7 @@ __all__ = [
     "CharTokenizer",
     "Csv",
     "Data",
+    "FileTokenizer",
     "ImageFolder",
     "Loader",
     "MinMax",

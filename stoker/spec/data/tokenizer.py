@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from stoker.spec._base import Count, Knob, Spec
+from stoker.spec._base import Count, DatasetRef, Knob, Spec
 
 
 class ByteTokenizer(Spec):
@@ -34,4 +34,19 @@ class Bpe(Spec):
     """Pairs seen less often are not merged."""
 
 
-Tokenizer = Annotated[ByteTokenizer | CharTokenizer | Bpe, Field(discriminator="type")]
+class FileTokenizer(Spec):
+    """That of a published model: its `tokenizer.json`, as Hugging Face's tokenizers writes it. Nothing is learned."""
+
+    type: Literal["file"] = "file"
+    """Which tokenizer this is."""
+    source: Annotated[DatasetRef, Knob("data set", (), ("DATA-17",))]
+    """Data set of weights with a `tokenizer.json`, by name or `name@version`; without a version the newest at submit."""
+    vocab_size: Annotated[Annotated[int, Field(ge=1, le=1_000_000)] | None, Knob("tokens", ("memory", "speed"), ("DATA-17",))] = (
+        None
+    )
+    """Rows of the embedding, where the model has more than the file has tokens; null = as many as the file has."""
+    special_tokens: Annotated[bool, Knob(affects=("quality",), rows=("DATA-17",))] = True
+    """Put the tokens around each text of a table that the file says, as BERT's [CLS] and [SEP]; a stream of text never has them."""
+
+
+Tokenizer = Annotated[ByteTokenizer | CharTokenizer | Bpe | FileTokenizer, Field(discriminator="type")]

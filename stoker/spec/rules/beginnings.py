@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from stoker.spec.distributed import DDP, FSDP, Single
-from stoker.spec.hugging_face import architecture_of
+from stoker.spec.hugging_face import trunk_of
 from stoker.spec.initialization import Cold, Pretrained
 from stoker.spec.model import Transformer
 from stoker.spec.multi_task import MultiTask
@@ -21,7 +21,7 @@ def names_of_transformers(case: Case) -> Iterator[Hit]:
     start, model = case.spec.initialization.start, case.spec.model
     if not isinstance(start, Pretrained) or start.names != "huggingface":
         return
-    if not isinstance(model, Transformer) or architecture_of(model) is None:
+    if not isinstance(model, Transformer) or trunk_of(model) is None:
         yield hit(f"{START}/names", ("stoker",), model=model.type)
 
 

@@ -93,7 +93,7 @@ def test_a_killed_run_goes_on_to_the_bit(ranks: int, nursery: Nursery, tmp_path:
     assert nursery.run(whole, ranks, SMALL_BUCKETS) == [0] * ranks, log(whole)
     draw = random.Random(ranks)
     killed_twice(nursery, broken, ranks, (draw.randrange(8, 40), draw.randrange(8, 40)), SMALL_BUCKETS)
-    assert_same_bits(whole, broken)
+    assert_same_bits(whole, broken, but=frozenset({"ranks.safetensors"}))
 
 
 def test_ranks_of_two_nodes_meet(nursery: Nursery, tmp_path: Path) -> None:

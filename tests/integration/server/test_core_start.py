@@ -55,7 +55,7 @@ def test_a_start_that_is_not_there_or_does_not_fit_is_refused(served: Live, user
 def test_weights_are_a_data_set_of_their_own_kind(served: Live, user: httpx.Client, worker: httpx.Client) -> None:
     made = upload(user, "weights", {"model.safetensors": WEIGHTS, "config.json": b"{}"})
     assert made.status_code < 300, made.text
-    assert made.json()["facts"] == {"kind": "weights", "tensors": 2, "parameters": 12}
+    assert made.json()["facts"] == {"kind": "weights", "tensors": 2, "parameters": 12, "vocabulary": None}
     answer = user.post("/v1/jobs", json=starting({"type": "pretrained", "source": "weights"}))
     assert answer.status_code == 202, answer.text
     agent = claim(served, worker)
@@ -69,6 +69,44 @@ def test_weights_are_a_data_set_of_their_own_kind(served: Live, user: httpx.Clie
     assert findings(user.post("/v1/jobs", json=table)) == {"/initialization/start/source": "start-no-weights"}
     learned = JOB | {"data": {"source": {"type": "csv", "dataset": "weights"}}}
     assert "/data/source/dataset" in findings(user.post("/v1/jobs", json=learned))
+
+
+def test_a_published_tokenizer_is_pinned_counted_and_handed_over(served: Live, user: httpx.Client, worker: httpx.Client) -> None:
+    words = {"added_tokens": [{"id": 4, "content": "[SEP]"}], "model": {"type": "WordLevel", "vocab": {"good": 0, "bad": 3}}}
+    files = {"model.safetensors": WEIGHTS, "tokenizer.json": json.dumps(words).encode()}
+    made = upload(user, "words", files)
+    assert made.json()["facts"]["vocabulary"] == 5
+    upload(user, "texts", {"texts.csv": b"text,label\ngood,a\nbad,b\n" * 20})
+
+    def reading(tokenizer: dict[str, Any], **more: Any) -> dict[str, Any]:
+        data = {"source": {"type": "csv", "dataset": "texts", "text": "text"}, "tokenizer": {"type": "file"} | tokenizer}
+        model = {"type": "gru", "hidden_size": 8}
+        return JOB | {"data": data, "model": model, "task": {"type": "classification", "target": "label"}} | more
+
+    answer = user.post("/v1/jobs", json=reading({"source": "words"}))
+    assert answer.status_code == 202, answer.text
+    agent = claim(served, worker)
+    assert agent.claimed["spec"]["data"]["tokenizer"] == {
+        "type": "file",
+        "source": "words@1",
+        "vocab_size": 5,
+        "special_tokens": True,
+    }
+    given = {files["ref"]: {f["path"] for f in files["files"]} for files in agent.claimed["datasets"]}
+    assert given["words@1"] == {"tokenizer.json"}
+    agent.finish("user_error")
+    both = reading({"source": "words", "vocab_size": 9}, initialization={"start": {"type": "pretrained", "source": "words@1"}})
+    assert user.post("/v1/jobs", json=both).status_code == 202
+    agent = claim(served, worker)
+    given = [(files["ref"], len(files["files"])) for files in agent.claimed["datasets"]]
+    assert given == [("texts@1", 1), ("words@1", 2)]
+    agent.finish("user_error")
+    for wrong, pointer, code in (
+        ({"source": "nothing"}, "source", "tokenizer-not-found"),
+        ({"source": "texts"}, "source", "tokenizer-no-file"),
+        ({"source": "words", "vocab_size": 4}, "vocab_size", "tokenizer-too-large"),
+    ):
+        assert findings(user.post("/v1/jobs", json=reading(wrong))) == {f"/data/tokenizer/{pointer}": code}
 
 
 def header(entries: dict[str, Any], data: bytes = b"\0" * 8) -> bytes:

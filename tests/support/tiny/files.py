@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import tokenizers
 from PIL import Image
 from safetensors.numpy import save
 
@@ -70,6 +71,12 @@ def _arrays(*shape: int) -> dict[str, bytes]:
     return {"x.npy": _npy(values), "y.npy": _npy(CLASSES)}
 
 
+def _tokens() -> bytes:
+    inner = tokenizers.Tokenizer(tokenizers.models.WordLevel({"[UNK]": 0, "word": 1, "on": 2}, "[UNK]"))
+    inner.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    return inner.to_str().encode()
+
+
 FILES: dict[str, Callable[[], dict[str, bytes]]] = {
     "rows": _rows,
     "labels": _labels,
@@ -79,6 +86,7 @@ FILES: dict[str, Callable[[], dict[str, bytes]]] = {
     "pictures": _pictures,
     "sequences": lambda: _arrays(6, 4),
     "grids": lambda: _arrays(2, 12, 12),
+    "published": lambda: {"model.safetensors": save({"0.weight": np.ones((4, 3), np.float32)}), "tokenizer.json": _tokens()},
     "weights": lambda: {"model.safetensors": save({"0.weight": np.ones((4, 3), np.float32)})},
 }
 """Files by path, of each data set. A job names its version: `rows@1`."""

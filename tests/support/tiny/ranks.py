@@ -24,7 +24,8 @@ RANKS: dict[str, Document] = {
     "local_sgd": {
         "task": {"type": "classification", "target": "y"},
         "model": {"type": "rnn", "hidden_size": 8, "num_layers": 2, "dropout": 0.1},
-        "data": data("csv", "reviews", text="review") | {"sequence": {"length": 8}},
+        "data": data("csv", "reviews", text="review")
+        | {"sequence": {"length": 8}, "tokenizer": {"type": "file", "source": "published@1", "vocab_size": 9}},
         "training": {"max_steps": 1, "batch_size": 8},
         "distributed": _two("local_sgd"),
     },

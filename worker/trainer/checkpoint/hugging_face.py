@@ -12,7 +12,7 @@ from stoker.spec.hugging_face import ACTIVATIONS, architecture_of
 from stoker.spec.model import Model, Transformer, TransformerDecoder, TransformerEncoder
 from stoker.spec.model.transformer import LearnedPosition, LinearScaling, NtkScaling, RotaryPosition
 from worker.trainer.checkpoint.read import Stored
-from worker.trainer.data.tokenizer import BytePairs, Codec
+from worker.trainer.data.tokenizer import BytePairs, Codec, Published
 
 LLAMA = {
     "attention_norm": "input_layernorm",
@@ -217,8 +217,8 @@ def _rows(spec: Transformer, length: int) -> int:
 
 
 def tokenizer_of(codec: Codec | None) -> dict[str, str]:
-    """Files by which transformers finds the tokenizer: for byte pairs; it has none like the others, whose map is data.json's."""
-    if not isinstance(codec, BytePairs):
+    """Files by which transformers finds the tokenizer: for byte pairs and files; it has none like the others, whose map is data.json's."""
+    if not isinstance(codec, BytePairs | Published):
         return {}
     config = {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False}
     return {

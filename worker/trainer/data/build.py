@@ -52,10 +52,10 @@ def build_data(
     if isinstance(content, bytes):
         if wanted is not None:
             raise SpecProblem("data.source.type: text is for task causal_lm only")
-        return _text(spec, content.decode(), world, known)
+        return _text(spec, content.decode(), home, world, known)
     assert wanted is not None, "read_source gives a table only where a target is wanted"
     if content.texts is not None:
-        return _texts(spec, content, content.texts, wanted, classes, seed=seed, world=world, codec=known)
+        return _texts(spec, content, content.texts, wanted, classes, home, seed=seed, world=world, codec=known)
     return _table(spec, content, wanted, classes, seed, learned)
 
 
@@ -92,6 +92,7 @@ def _texts(
     texts: tuple[str, ...],
     wanted: Wanted,
     classes: int | None,
+    home: Path,
     *,
     seed: int,
     world: World,
@@ -107,7 +108,7 @@ def _texts(
     if codec is None:
         train = "\n".join(texts[row] for row in parts.train.tolist())
         tokenizer = spec.tokenizer or ByteTokenizer()
-        codec = load_codec(world.share(learn_codec(tokenizer, "".join(texts), train).dump() if world.is_lead else None))
+        codec = load_codec(world.share(learn_codec(tokenizer, "".join(texts), train, home).dump() if world.is_lead else None))
     about = Description(((spec.sequence or Sequence()).length,), outputs, names, codec=codec, padded=True)
     everything = Samples(about.ids(texts), _with_weights(targets, table.weights))
     train_part, validation, test = (everything.take(rows) for rows in (parts.train, parts.validation, parts.test))
@@ -167,7 +168,7 @@ def _codec(spec: Tokenizer | None, learned: Description | None, inherited: Codec
     return inherited if fits else None
 
 
-def _text(spec: Data, text: str, world: World, codec: Codec | None) -> Dataset:
+def _text(spec: Data, text: str, home: Path, world: World, codec: Codec | None) -> Dataset:
     """Byte and character streams are split by tokens; for byte pairs, which are learned, the text is."""
     if spec.normalization is not None:
         raise SpecProblem("data.normalization is for numbers; remove it for text")
@@ -179,7 +180,7 @@ def _text(spec: Data, text: str, world: World, codec: Codec | None) -> Dataset:
     pieces = [train, rest[: sizes.validation], rest[sizes.validation :]]
     if codec is None:
         tokenizer = spec.tokenizer or ByteTokenizer()
-        codec = load_codec(world.share(learn_codec(tokenizer, text, train).dump() if world.is_lead else None))
+        codec = load_codec(world.share(learn_codec(tokenizer, text, train, home).dump() if world.is_lead else None))
     parts = [cut_windows(windows, ids) for ids in _streams(codec, text, pieces, spec)]
     if len(parts[0]) == 0:
         raise DataProblem(f"data.sequence.length: the training text has fewer than {windows.length + 1} tokens; lower it")

@@ -35,7 +35,7 @@ class Masked(Samples):
         """As many targets of each sample as are asked for."""
         return self.targets[:, : hidden_tokens(self.targets.shape[1], self.spec.mask_rate)]
 
-    def drawn(self, rows: torch.Tensor, epoch: int) -> tuple[torch.Tensor, torch.Tensor]:
+    def drawn(self, rows: torch.Tensor, epoch: int, space: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
         ids = self.inputs.index_select(0, rows)
         return self._hidden(ids, rows.numpy(), epoch)
 

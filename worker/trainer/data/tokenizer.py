@@ -1,7 +1,9 @@
 """Tokenizer specs into reversible maps between text and ids."""
 
 import json
+import re
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Protocol, assert_never
 
 import numpy as np
@@ -9,7 +11,8 @@ import numpy.typing as npt
 import tokenizers
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
-from stoker.spec.data.tokenizer import Bpe, ByteTokenizer, CharTokenizer, Tokenizer
+from stoker.spec.data.tokenizer import Bpe, ByteTokenizer, CharTokenizer, FileTokenizer, Tokenizer
+from worker.trainer.errors import SpecProblem
 
 CHUNK = 100_000
 """Characters that are encoded at once; pieces end after a line, so that hardly a token is cut."""
@@ -107,8 +110,45 @@ class BytePairs:
         return json.dumps({"type": "bpe", "rows": self.rows, "tokenizer": json.loads(self._inner.to_str())}, sort_keys=True)
 
 
-def learn_codec(spec: Tokenizer, everything: str, train: str) -> Codec:
-    """Characters are those of the whole data set, byte pairs those of its training split."""
+class Published:
+    """The tokenizer of another model, as it came; `special`: whether it puts tokens of its own around a text."""
+
+    def __init__(self, inner: tokenizers.Tokenizer, rows: int, *, special: bool) -> None:
+        inner.no_padding()
+        inner.no_truncation()
+        self._inner, self.rows, self._special = inner, rows, special
+
+    def encode(self, text: str) -> npt.NDArray[np.int32]:
+        parts = [np.array(self._inner.encode(piece, add_special_tokens=False).ids, np.int32) for piece in _pieces(text)]
+        return np.concatenate(parts) if parts else np.empty(0, np.int32)
+
+    def encode_each(self, texts: Sequence[str]) -> list[npt.NDArray[np.int32]]:
+        said = self._inner.encode_batch(list(texts), add_special_tokens=self._special)
+        return [np.array(one.ids, np.int32) for one in said]
+
+    def decode(self, ids: Iterable[int]) -> str:
+        return str(self._inner.decode(list(ids)))
+
+    def byte_lengths(self) -> npt.NDArray[np.int64]:
+        """Of what each token was written as; word pieces do not say which spaces stood between them."""
+        lengths = np.zeros(self.rows, np.int64)
+        special = {i for i, token in self._inner.get_added_tokens_decoder().items() if token.special}
+        per_byte = isinstance(self._inner.decoder, decoders.ByteLevel)
+        for token, i in self._inner.get_vocab().items():
+            written = re.sub(r"^<0x[0-9A-F]{2}>$", "-", token).removeprefix("##").replace("\u2581", " ")
+            lengths[i] = 0 if i in special else len(token) if per_byte else len(written.encode())
+        return lengths
+
+    def dump(self) -> str:
+        inner = json.loads(self._inner.to_str())
+        return json.dumps({"type": "file", "rows": self.rows, "special": self._special, "tokenizer": inner}, sort_keys=True)
+
+
+def learn_codec(spec: Tokenizer, everything: str, train: str, home: Path = Path()) -> Codec:
+    """Characters are those of the whole data set, byte pairs those of its training split; a file lies in the workspace `home`.
+
+    Raises SpecProblem for a file that cannot be used.
+    """
     match spec:
         case ByteTokenizer():
             return Bytes()
@@ -116,6 +156,8 @@ def learn_codec(spec: Tokenizer, everything: str, train: str) -> Codec:
             return Characters("".join(sorted(set(everything))))
         case Bpe():
             return _learn_pairs(spec, train)
+        case FileTokenizer():
+            return _published(spec, home / "data" / spec.source / "tokenizer.json")
         case _:
             assert_never(spec)
 
@@ -130,6 +172,9 @@ def load_codec(text: str) -> Codec:
             return Characters(data["alphabet"])
         case "bpe":
             return BytePairs(tokenizers.Tokenizer.from_str(json.dumps(data["tokenizer"])), data["rows"])
+        case "file":
+            inner = tokenizers.Tokenizer.from_str(json.dumps(data["tokenizer"]))
+            return Published(inner, data["rows"], special=data["special"])
         case kind:
             raise ValueError(f"unknown tokenizer {kind!r}")
 
@@ -146,6 +191,20 @@ def _learn_pairs(spec: Bpe, train: str) -> Codec:
     )
     inner.train_from_iterator(_pieces(train), trainer)
     return BytePairs(inner, spec.vocab_size)
+
+
+def _published(spec: FileTokenizer, path: Path) -> Codec:
+    if not path.is_file():
+        raise SpecProblem(f"data.tokenizer.source: {spec.source} has no tokenizer.json")
+    try:
+        inner = tokenizers.Tokenizer.from_file(str(path))
+    except Exception as error:  # the library raises no class of its own
+        raise SpecProblem(f"data.tokenizer.source: the tokenizer.json of {spec.source} cannot be read: {error}") from error
+    tokens = max(inner.get_vocab(with_added_tokens=True).values(), default=-1) + 1
+    rows = tokens if spec.vocab_size is None else spec.vocab_size
+    if not 0 < tokens <= rows:
+        raise SpecProblem(f"data.tokenizer.vocab_size: {rows}, and the tokenizer.json of {spec.source} has {tokens} tokens")
+    return Published(inner, rows, special=spec.special_tokens)
 
 
 def _pieces(text: str) -> Iterable[str]:
