@@ -187,7 +187,7 @@ def test_a_sharded_run_can_be_used(nursery: Nursery, alone: Alone, tmp_path: Pat
         pytest.param(GPT, 0.5, "fsdp, activations computed again needs", id="none-and-blocks"),
     ],
 )
-def test_auto_decides_says_so_and_computes_theassert_same(
+def test_auto_decides_says_so_and_computes_the_same(
     job: Json, memory_gb: float | None, strategy: str, nursery: Nursery, alone: Alone, tmp_path: Path
 ) -> None:
     """PyTorch itself needs more than the 256 MiB of each rank: the strategy that needs least is taken."""
