@@ -47,7 +47,7 @@ class Masked(Samples):
     def _hidden(self, ids: torch.Tensor, rows: npt.NDArray[np.int64], epoch: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Exactly so many tokens of each sample are asked for, so that all samples count alike."""
         length = ids.shape[1]
-        order, fate, other = (_noise(f"{self.seed}/{epoch}/{what}", rows, length) for what in ("order", "fate", "token"))
+        order, fate, other = (words(f"{self.seed}/{epoch}/{what}", rows, length) for what in ("order", "fate", "token"))
         chosen = torch.zeros(ids.shape, dtype=torch.bool)
         count = hidden_tokens(length, self.spec.mask_rate)
         chosen.scatter_(1, torch.from_numpy(np.argpartition(order, count - 1, axis=1)[:, :count].copy()), True)
@@ -59,7 +59,7 @@ class Masked(Samples):
         return inputs, torch.where(chosen, ids, torch.tensor(UNSEEN, dtype=torch.int32))
 
 
-def _noise(stream: str, rows: npt.NDArray[np.int64], length: int) -> Words:
+def words(stream: str, rows: npt.NDArray[np.int64], length: int) -> Words:
     """(len(rows), length): one word for each place, the same whoever asks for it (SplitMix64, Steele et al. 2014)."""
     start = np.frombuffer(hashlib.sha256(stream.encode()).digest()[:8], np.uint64)
     places = rows.astype(np.uint64)[:, None] * np.uint64(length) + np.arange(length, dtype=np.uint64)

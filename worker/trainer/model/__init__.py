@@ -4,8 +4,9 @@ from typing import assert_never
 
 from torch import nn
 
-from stoker.spec.model import CNN, GRU, LSTM, MLP, RNN, Layers, Model, TransformerDecoder, TransformerEncoder
+from stoker.spec.model import CNN, GAN, GRU, LSTM, MLP, RNN, Layers, Model, TransformerDecoder, TransformerEncoder
 from worker.trainer.model.cnn import build_cnn
+from worker.trainer.model.gan import Contestants, build_gan
 from worker.trainer.model.layers import build_layers
 from worker.trainer.model.mlp import build_mlp
 from worker.trainer.model.recurrent import build_recurrent
@@ -13,7 +14,7 @@ from worker.trainer.model.sharing import share
 from worker.trainer.model.transformer_decoder import build_transformer_decoder
 from worker.trainer.model.transformer_encoder import build_transformer_encoder
 
-__all__ = ["build_model"]
+__all__ = ["Contestants", "build_model"]
 
 
 def build_model(spec: Model, shape: tuple[int, ...], outputs: int, *, text: bool, vocabulary: int | None = None) -> nn.Module:
@@ -35,5 +36,7 @@ def build_model(spec: Model, shape: tuple[int, ...], outputs: int, *, text: bool
             return share(build_transformer_decoder(spec, shape[0], outputs), spec.sharing)
         case TransformerEncoder():
             return share(build_transformer_encoder(spec, shape, outputs, text=text, vocabulary=vocabulary), spec.sharing)
+        case GAN():
+            return build_gan(spec, shape)
         case _:
             assert_never(spec)
