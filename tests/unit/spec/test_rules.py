@@ -539,3 +539,11 @@ def test_facts_of_every_kind_are_used() -> None:
         ImageFacts,
         ArrayFacts,
     }
+
+
+def test_a_gan_reads_no_targets() -> None:
+    """Neither a missing file of them nor one of another length is in its way."""
+    job, _ = JOBS["gan"]
+    inputs = ArrayFile(dtype="<f4", shape=(150, 3, 8, 8))
+    assert findings(job, facts(ArrayFacts(files={"x.npy": inputs}))) == []
+    assert findings(job, arrays(y=ArrayFile(dtype="|O", shape=(7, 7, 7)))) == []
