@@ -14,6 +14,7 @@ from stoker.spec import JobSpec
 from stoker.spec.adversarial import FreeAttack
 from stoker.spec.data import Arrays, Bpe, ByteTokenizer, CharTokenizer, Csv, FileTokenizer, ImageFolder, Parquet
 from stoker.spec.distributed import DDP, Cuttable, LocalSGD
+from stoker.spec.model import GAN
 
 RNG_BYTES = 5056
 """State of PyTorch's generator on a CPU; that on a GPU is 16 bytes beside it."""
@@ -48,7 +49,15 @@ def average_bytes(spec: JobSpec, tape: Tape) -> int:
     """Of an average of the weights, in float32 at least; with it go statistics of its own where those are computed anew."""
     if spec.training.ema is None and spec.training.swa is None:
         return 0
-    return tape.parameters * FP32 + (0 if spec.training.swa is None else buffers_bytes(tape))
+    weights, buffers = averaged(spec, tape)
+    return sum(w.size for w in weights) * FP32 + sum(b.size * (FP32 if b.shape else INT64) for b in buffers)
+
+
+def averaged(spec: JobSpec, tape: Tape) -> tuple[list[Weight], list[Weight]]:
+    """Weights that are averaged, those of a gan's generator alone; and statistics that are computed anew for them."""
+    within = "generator." if isinstance(spec.model, GAN) else ""
+    weights = [weight for weight in tape.weights if weight.name.startswith(within)]
+    return weights, [] if spec.training.swa is None else [b for b in tape.buffers if b.name.startswith(within)]
 
 
 def checkpoint_of(spec: JobSpec, facts: DatasetFacts, known: Known, tape: Tape, ranks: int) -> CheckpointSizeView:
@@ -62,6 +71,7 @@ def checkpoint_of(spec: JobSpec, facts: DatasetFacts, known: Known, tape: Tape, 
         + _apart(spec, tape)
         + _average(spec, tape)
         + _carried(spec, known)
+        + _recorded(spec, ranks)
         + streams_bytes(spec)
         + _documents(spec, facts, known)
     )
@@ -159,7 +169,8 @@ def _apart(spec: JobSpec, tape: Tape) -> int:
 def _average(spec: JobSpec, tape: Tape) -> int:
     """parts.safetensors where weights are averaged."""
     content = average_bytes(spec, tape)
-    tensors = (*tape.weights, *(() if spec.training.swa is None else tape.buffers))
+    weights, buffers = averaged(spec, tape)
+    tensors = (*weights, *buffers)
     if not content:
         return 0
     if shards(spec.distributed) > 1:
@@ -180,6 +191,15 @@ def _carried(spec: JobSpec, known: Known) -> int:
     places = -(-spec.training.batch_size // spec.distributed.data_parts)
     shape = (spec.distributed.world_size, places, *known.shape)
     return content + _header([(len("adversary/disturbance"), shape, 1)], content) + FILE_BYTES if content else 0
+
+
+def _recorded(spec: JobSpec, ranks: int) -> int:
+    """parts.safetensors with what the discriminator of a gan lost on each rank since the last report."""
+    if not isinstance(spec.model, GAN):
+        return 0
+    averaged_too = spec.training.ema is not None or spec.training.swa is not None
+    file = 0 if averaged_too else FILE_BYTES
+    return ranks * INT64 + _header([(len("discriminator/loss"), (ranks,), 1)], ranks * INT64) + file
 
 
 def _documents(spec: JobSpec, facts: DatasetFacts, known: Known) -> int:

@@ -7,6 +7,7 @@ from stoker.errors import Finding, SpecError
 from stoker.plan.decoder import play_decoder
 from stoker.plan.encoder import play_encoder
 from stoker.plan.finetune import finetune
+from stoker.plan.gan import play_gan
 from stoker.plan.heads import last_layer, play_heads, play_losses, refuse_shared_heads
 from stoker.plan.known import Known
 from stoker.plan.layers import play_cnn, play_layers
@@ -19,16 +20,18 @@ from stoker.plan.tape import Tape, Value
 from stoker.spec import JobSpec
 from stoker.spec.arithmetic import hidden_tokens
 from stoker.spec.automatic import usual_loss
-from stoker.spec.loss import CrossEntropy
-from stoker.spec.model import CNN, GRU, LSTM, MLP, RNN, Layers, TransformerDecoder, TransformerEncoder
+from stoker.spec.loss import Contested, CrossEntropy, NonSaturating
+from stoker.spec.model import CNN, GAN, GRU, HF, LSTM, MLP, RNN, Layers, TransformerDecoder, TransformerEncoder
 from stoker.spec.model.shapes import Misfit
 from stoker.spec.multi_task import MultiTask
-from stoker.spec.task import MaskedLM, Multilabel
+from stoker.spec.task import Generation, MaskedLM, Multilabel
 
 
 def draw(spec: JobSpec, known: Known, batch: int) -> Tape:
     """One training pass of `batch` samples on one rank. Raises SpecError for layers that do not fit."""
     tape = Tape(batch, gpu=spec.resources.device == "cuda", mixed=spec.precision.mixed, pure=spec.precision.pure)
+    if isinstance(spec.model, GAN):
+        return _contest(spec, spec.model, known, tape)
     samples = tape.start(known.shape)
     vocabulary = known.vocabulary or (known.outputs if known.text else None)
     match spec.model:
@@ -60,6 +63,9 @@ def draw(spec: JobSpec, known: Known, batch: int) -> Tape:
                 filled=known.vocabulary is None,
                 again=spec.activation_checkpointing.recomputed(spec.model.num_layers),
             )
+        case HF():
+            message = "a Hugging Face directory is read by the server, and this document has not been there"
+            raise SpecError([Finding(pointer="/model/type", code="unresolved", message=message)])
         case _:
             assert_never(spec.model)
     last = last_layer(tape)
@@ -79,6 +85,18 @@ def draw(spec: JobSpec, known: Known, batch: int) -> Tape:
     play_loss(tape, loss, out, labels=isinstance(spec.task, Multilabel), weighted=weighted)
     if isinstance(loss, CrossEntropy) and loss.chunk_tokens is not None:
         in_chunks(tape, loss.chunk_tokens, out, judged=spec.evaluation.batch_size or batch)
+    return tape
+
+
+def _contest(spec: JobSpec, model: GAN, known: Known, tape: Tape) -> Tape:
+    """Two networks, each with its passes."""
+    loss = spec.loss if isinstance(spec.loss, Contested) else NonSaturating()
+    every = spec.task.discriminator_steps if isinstance(spec.task, Generation) else 1
+    try:
+        play_gan(tape, model, known.shape, loss, spec.regularization, every)
+    except Misfit as misfit:
+        message = f"a layer does not fit what the one before it gives: {misfit.sentence}"
+        raise SpecError([Finding(pointer=misfit.pointer, code="layers-shape", message=message)]) from misfit
     return tape
 
 

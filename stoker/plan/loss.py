@@ -5,6 +5,7 @@ from typing import assert_never
 from stoker.plan.tape import BF16, FP32, INT64, Tape, Value
 from stoker.spec.loss import (
     BinaryCrossEntropy,
+    Contested,
     CrossEntropy,
     Focal,
     GaussianNLL,
@@ -41,6 +42,8 @@ def play_loss(tape: Tape, loss: Loss, outputs: Value, *, labels: bool = False, w
         case GaussianNLL():
             tape.keep(_wide(tape, outputs))
             tape.keep_more(3 * (outputs.size // 2))  # variance, difference and its square
+        case Contested():
+            raise TypeError("two networks that contest are played with their loss")
         case _:
             assert_never(loss)
 
@@ -58,6 +61,8 @@ def _weights(tape: Tape, loss: Loss, outputs: Value, labels: bool) -> None:
             tape.keep_more(outputs.size + 1)
         case GaussianNLL():
             tape.keep_more(outputs.size // 2 + 1)
+        case Contested():
+            return
         case _:
             assert_never(loss)
 

@@ -19,7 +19,7 @@ RUNTIME_BYTES = 385 * MIB
 """Resident memory of one rank before it has data or a model: interpreter, PyTorch and what else the trainer imports."""
 GPU_RUNTIME_BYTES = 640 * MIB
 """A CUDA context with its kernels and library handles, on the device."""
-GATHERED_BYTES = 8 * MIB
+GATHERED_BYTES = 2 * MIB
 """Inputs that the loader gathers at once, or one batch where that is more."""
 TOKEN_BYTES, LOADING_BYTES_PER_TOKEN = 4, 28
 """Of a token at rest, and while text is read: text, its pieces and three copies of the ids."""
@@ -43,7 +43,10 @@ def memory_of(spec: JobSpec, known: Known, tape: Tape, batch: Batch, teacher: in
     """
     whole, held, buffers = tape.weight_bytes, shards(spec.distributed), buffers_bytes(tape)
     weights, optimizer = -(-whole // held), -(-optimizer_bytes(spec, tape) // held)
-    gradients = -(-tape.learned_bytes // gradient_shards(spec.distributed, batch.accumulation))
+    passing = (
+        tape.gradient_bytes if spec.distributed.world_size == 1 else tape.learned_bytes
+    )  # ranks exchange them in buffers that stay
+    gradients = -(-passing // gradient_shards(spec.distributed, batch.accumulation))
     activations = activation_bytes(spec, known, tape)
     workspace = max(0, tape.high - tape.activation_bytes)
     best = weights + buffers if keeps_best(spec) else 0
@@ -109,7 +112,7 @@ def _dataset(known: Known, batch: Batch, largest: int) -> tuple[int, int]:
     """At rest, with the block that is being fed; and what more there is while it is read and split."""
     per_rank = -(-largest // batch.ranks)
     if known.text:
-        gathered = max(GATHERED_BYTES, 2 * per_rank * known.shape[0] * INT64)
+        gathered = max(GATHERED_BYTES // TOKEN_BYTES, per_rank * known.shape[0]) * (TOKEN_BYTES + 2 * INT64)
         return known.items * TOKEN_BYTES + gathered, known.items * LOADING_BYTES_PER_TOKEN
     sample = math.prod(known.shape) * FP32 + INT64
     return known.items * sample + max(GATHERED_BYTES, per_rank * sample), 2 * known.items * sample

@@ -96,6 +96,10 @@ class Tape:
     windows: int = 1
     """Backward passes of one micro-batch: windows of time, where a sequence is learned in pieces."""
 
+    resting: bool = False
+    """What is played now has weights that get no gradients."""
+    in_turn: int | None = None
+    """Bytes of the weights that learn at once, where networks do so in turn."""
     frozen: frozenset[str] = frozenset()
     """Names of weights that never learn."""
 
@@ -107,6 +111,11 @@ class Tape:
     @property
     def learned_bytes(self) -> int:
         return sum(weight.size * weight.item for weight in self.learned)
+
+    @property
+    def gradient_bytes(self) -> int:
+        """Most gradients that are there at once, on a rank by itself."""
+        return self.learned_bytes if self.in_turn is None else self.in_turn
 
     @property
     def parameters(self) -> int:
@@ -226,10 +235,11 @@ class Tape:
         Under autocast the bfloat16 copies of input and weights are what is kept, of weights where they are needed or `always`.
         """
         self.forward += flops * self.batch * self.copies
-        self.backward += flops * self.batch * self.copies * (2 if value.grad else 1)
+        self.backward += flops * self.batch * self.copies * (value.grad + (not self.resting))
+        needed = always or not self.resting
         if self.mixed and value.item != BF16:
-            self.made(value.shape, BF16, kept=True)
-        else:
+            self.made(value.shape, BF16, kept=needed)
+        elif needed:
             self.keep(value)
         if self.mixed and (value.grad or always):
             self.casts += weights * BF16 * self.copies

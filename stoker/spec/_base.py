@@ -65,7 +65,7 @@ class Duration(Spec):
     epochs: Annotated[Count | None, Knob("epochs")] = None
     """Length in passes over the training split."""
     tokens: Annotated[Annotated[int, Field(ge=1, le=2**62)] | None, Knob("tokens")] = None
-    """Length in tokens seen by the model, for text."""
+    """Length in tokens seen by the model, for text; padding of short texts is seen too."""
     seconds: Annotated[Positive | None, Knob("seconds")] = None
     """Length in seconds of training time, checkpoints and evaluation included."""
 

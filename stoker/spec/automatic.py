@@ -5,12 +5,13 @@ from typing import Any, TypeVar
 from stoker.facts import ArrayFacts, DatasetFacts, ImageFacts, TableFacts
 from stoker.spec._base import Spec
 from stoker.spec.arithmetic import batch_of
+from stoker.spec.checkpoint import Checkpoint
 from stoker.spec.data import Arrays, Csv, ImageFolder, Parquet, Sequence, reads_text
 from stoker.spec.data.tokenizer import ByteTokenizer
-from stoker.spec.evaluation import Accuracy, Evaluation, Mae, Perplexity, Rmse
+from stoker.spec.evaluation import Accuracy, Evaluation, Mae, MaximumMeanDiscrepancy, Perplexity, Rmse
 from stoker.spec.job import JobSpec
-from stoker.spec.loss import BinaryCrossEntropy, CrossEntropy, Loss, MeanSquaredError
-from stoker.spec.model import CNN, GRU, LSTM, MLP, RNN, Layers, TransformerDecoder, TransformerEncoder
+from stoker.spec.loss import BinaryCrossEntropy, Contested, CrossEntropy, Loss, MeanSquaredError, NonSaturating
+from stoker.spec.model import CNN, GAN, GRU, HF, LSTM, MLP, RNN, Layers, TransformerDecoder, TransformerEncoder
 from stoker.spec.model.cnn import USUAL_EXPANSION
 from stoker.spec.model.layers import Layer, Norm, Pool, RecurrentLayer, Residual
 from stoker.spec.model.transformer import LearnedPosition, RotaryPosition, Transformer
@@ -18,8 +19,8 @@ from stoker.spec.multi_task import ClassHead, Head, MultiTask, NumberHead
 from stoker.spec.precision import Precision
 from stoker.spec.problem import class_total, distinct_values
 from stoker.spec.schedule import WSD, Cyclic, Plateau
-from stoker.spec.task import CausalLM, Classification, MaskedLM, Multilabel, Regression, SingleTask
-from stoker.spec.training import Training
+from stoker.spec.task import CausalLM, Classification, Generation, MaskedLM, Multilabel, Regression, SingleTask
+from stoker.spec.training import EarlyStopping, Training
 
 MAX_CLASSES = 100_000
 """Most classes of a task; beyond it, or with fewer than two, a rule speaks."""
@@ -65,7 +66,8 @@ def _data(spec: JobSpec, facts: DatasetFacts | None) -> Any:
     if facts is not None:
         source = _with(_pinned(source, facts), **_measured(spec, facts))
     if reads_text(source):
-        data = _with(data, tokenizer=data.tokenizer or ByteTokenizer(), sequence=data.sequence or Sequence())
+        usual = None if isinstance(spec.model, HF) else ByteTokenizer()
+        data = _with(data, tokenizer=data.tokenizer or usual, sequence=data.sequence or Sequence())
     strategy = data.split.strategy or _strategy(spec)
     return _with(data, source=source, split=_with(data.split, strategy=strategy))
 
@@ -107,7 +109,7 @@ def _strategy(spec: JobSpec) -> str:
     match spec.task:
         case Classification():
             return "stratified"
-        case Multilabel() | Regression() | MultiTask():
+        case Multilabel() | Regression() | MultiTask() | Generation():
             return "random"
         case CausalLM() | MaskedLM():
             return "contiguous"
@@ -122,6 +124,8 @@ def _task(spec: JobSpec, facts: DatasetFacts | None) -> Any:
             return _with(spec.task, num_outputs=_output_count(spec, facts))
         case Multilabel(num_labels=None):
             return _with(spec.task, num_labels=_output_count(spec, facts))
+        case Generation(discriminator_optimizer=None):
+            return _with(spec.task, discriminator_optimizer=spec.optimizer)
         case MultiTask(tasks=heads):
             return _with(spec.task, tasks=tuple(_head(head, facts) for head in heads))
         case _:
@@ -159,6 +163,8 @@ def _loss(spec: JobSpec) -> Any:
 
 
 def _weighted(loss: Loss, spec: JobSpec) -> Any:
+    if isinstance(loss, Contested):
+        return loss  # a rule says that samples have no weights there
     weights = spec.data.sample_weight_column is not None and loss.sample_weight_normalization is None
     return _with(loss, sample_weight_normalization="weights") if weights else loss
 
@@ -172,21 +178,34 @@ def usual_loss(task: SingleTask) -> Loss:
             return BinaryCrossEntropy()
         case Regression():
             return MeanSquaredError()
+        case Generation():
+            return NonSaturating()
 
 
 def _model(spec: JobSpec) -> Any:
     match spec.model:
+        case GAN(generator=generator, discriminator=discriminator) as model:
+            networks = {"generator": _network(generator), "discriminator": _network(discriminator)}
+            return _with(model, **networks)
         case TransformerDecoder() | TransformerEncoder():
             return _transformer(spec.model, spec.data.sequence)
-        case Layers(layers=layers):
-            return _with(spec.model, layers=_stack(layers))
-        case CNN(block="bottleneck", expansion=None) as model:
-            return _with(model, expansion=USUAL_EXPANSION)
+        case MLP() | Layers() | CNN() as model:
+            return _network(model)
         case RNN() | LSTM() | GRU() as model:
             text = reads_text(spec.data.source)
             return _with(model, embedding_size=model.embedding_size or (model.hidden_size if text else None))
-        case MLP() | CNN():
+        case HF():
             return spec.model
+
+
+def _network(model: MLP | Layers | CNN) -> Any:
+    match model:
+        case Layers(layers=layers):
+            return _with(model, layers=_stack(layers))
+        case CNN(block="bottleneck", expansion=None):
+            return _with(model, expansion=USUAL_EXPANSION)
+        case MLP() | CNN():
+            return model
 
 
 def _transformer(model: Transformer, windows: Sequence | None) -> Any:
@@ -288,6 +307,8 @@ def _metrics(spec: JobSpec) -> tuple[Spec, ...]:
             return (*((Accuracy(),) if ClassHead in kinds else ()), *((Mae(), Rmse()) if NumberHead in kinds else ()))
         case CausalLM() | MaskedLM():
             return (Perplexity(),)
+        case Generation():
+            return (MaximumMeanDiscrepancy(),)
 
 
 def better(spec: JobSpec, monitor: str) -> str | None:
@@ -304,12 +325,22 @@ def _stopping(spec: JobSpec) -> Training:
     stopping = spec.training.early_stopping
     if stopping is None or stopping.mode is not None:
         return spec.training
-    return _with(spec.training, early_stopping=_with(stopping, mode=better(spec, stopping.monitor)))
+    monitor = _monitor(spec, stopping)
+    return _with(spec.training, early_stopping=_with(stopping, monitor=monitor, mode=better(spec, monitor)))
+
+
+def _monitor(spec: JobSpec, part: EarlyStopping | Checkpoint) -> str:
+    """What is watched: of a gan not the loss, which says how the networks stand to each other and not how good they are."""
+    metrics = spec.evaluation.metrics
+    if isinstance(spec.task, Generation) and metrics and "monitor" not in part.model_fields_set:
+        return f"validation/{metrics[0].key}"
+    return part.monitor
 
 
 def _checkpoint(spec: JobSpec) -> Any:
     part = spec.checkpoint
-    changes: dict[str, Any] = {"mode": part.mode or better(spec, part.monitor)}
+    monitor = _monitor(spec, part)
+    changes: dict[str, Any] = {"monitor": monitor, "mode": part.mode or better(spec, monitor)}
     if spec.data.split.validation == 0 and "keep_best" not in part.model_fields_set:
         changes["keep_best"] = 0  # nothing says which is best
     return _with(part, **changes)

@@ -4,7 +4,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field
 
-from stoker.spec._base import Count, Duration, Fraction, Knob, NonNegative, Spec
+from stoker.spec._base import Count, Duration, Fraction, Knob, NonNegative, Positive, Spec
 
 Average = Literal["macro", "micro", "weighted"]
 Mode = Literal["min", "max"]
@@ -126,14 +126,61 @@ class BitsPerByte(Metric):
     """Which metric this is."""
 
 
+class MaximumMeanDiscrepancy(Metric):
+    """Squared distance of generated from real samples under a Gaussian kernel (Gretton et al. 2012): about 0 for the same distribution."""
+
+    mode: ClassVar[Mode] = "min"
+
+    type: Literal["mmd"] = "mmd"
+    """Which metric this is."""
+    bandwidth: Annotated[Positive | None, Knob(rows=("ARCH-24",))] = None
+    """Distance over which the kernel falls by a factor of root e; unset, the median distance of real samples."""
+    samples: Annotated[Annotated[int, Field(ge=2, le=20_000)], Knob("samples", ("memory", "speed"), ("ARCH-24",))] = 1000
+    """Samples of each kind that are compared at most, each with each."""
+
+
+class FrechetDistance(Metric):
+    """Squared Fréchet distance of two normal distributions, with the means and covariances of generated and of real samples."""
+
+    mode: ClassVar[Mode] = "min"
+
+    type: Literal["frechet_distance"] = "frechet_distance"
+    """Which metric this is."""
+
+
 def _spelled_out(value: Any) -> Any:
     return {"type": value} if isinstance(value, str) else value
 
 
 AnyMetric = Annotated[
-    Accuracy | PrecisionScore | Recall | F1 | Auroc | Mae | Rmse | R2 | Perplexity | BitsPerByte, Field(discriminator="type")
+    Accuracy
+    | PrecisionScore
+    | Recall
+    | F1
+    | Auroc
+    | Mae
+    | Rmse
+    | R2
+    | Perplexity
+    | BitsPerByte
+    | MaximumMeanDiscrepancy
+    | FrechetDistance,
+    Field(discriminator="type"),
 ]
-MetricName = Literal["accuracy", "precision", "recall", "f1", "auroc", "mae", "rmse", "r2", "perplexity", "bits_per_byte"]
+MetricName = Literal[
+    "accuracy",
+    "precision",
+    "recall",
+    "f1",
+    "auroc",
+    "mae",
+    "rmse",
+    "r2",
+    "perplexity",
+    "bits_per_byte",
+    "mmd",
+    "frechet_distance",
+]
 """What may stand alone; a test holds it equal to the types above."""
 
 MetricSpec = Annotated[AnyMetric, BeforeValidator(_spelled_out, json_schema_input_type=AnyMetric | MetricName)]
@@ -173,7 +220,7 @@ class Evaluation(Spec):
     metrics: Annotated[
         Annotated[tuple[MetricSpec, ...], Field(max_length=50)] | None, Knob(affects=("speed",), rows=("EVAL-01",))
     ] = None
-    """What is measured beside the loss; unset: accuracy, or mae and rmse, or perplexity, by task."""
+    """What is measured beside the loss; unset: accuracy, or mae and rmse, or perplexity, or mmd, by task."""
     sparsity_report: Annotated[SparsityReport | None, Knob(rows=("REG-09",))] = None
     """What is said at the end of weights and inputs that are zero; null for nothing."""
     fit_diagnosis: Annotated[FitDiagnosis | None, Knob(affects=("speed",), rows=("REG-10",))] = None

@@ -53,7 +53,7 @@ class JobSpec(Spec):
     data: Data
     """What it learns from."""
     loss: Annotated[Loss | None, Knob(affects=("quality",))] = None
-    """What is minimised; unset, cross_entropy, bce for multilabel, or mse for regression."""
+    """What is minimised; unset, cross_entropy, bce for multilabel, mse for regression, or non_saturating for a gan."""
     optimizer: Optimizer = AdamW()
     """How weights move."""
     schedule: Schedule = Constant()

@@ -1,5 +1,6 @@
 """The learning problem that a spec and its data set make together: shapes and counts, by arithmetic from facts."""
 
+import math
 from dataclasses import dataclass
 from typing import assert_never
 
@@ -22,7 +23,7 @@ from stoker.spec.data.tokenizer import Tokenizer
 from stoker.spec.job import JobSpec
 from stoker.spec.loss import head_width
 from stoker.spec.multi_task import MultiTask
-from stoker.spec.task import CausalLM, Classification, MaskedLM, Multilabel, Regression
+from stoker.spec.task import CausalLM, Classification, Generation, MaskedLM, Multilabel, Regression
 
 BYTE_VOCABULARY = 256
 
@@ -47,13 +48,23 @@ def problem_of(spec: JobSpec, facts: DatasetFacts | None) -> Problem:
     """Shapes and counts of a spec; with facts, all that can be known before the run."""
     content = None if facts is None else facts.content
     vocab = _vocabulary(spec.data.tokenizer, content) if reads_text(spec.data.source) else None
-    if vocab is not None and (isinstance(spec.task, MaskedLM) or text_column(spec.data.source) is not None):
-        vocab += 1  # what stands for hidden tokens, or fills up short texts
+    if vocab is not None and lacks_token(spec):
+        vocab += 1
     tokens = _tokens(spec, content)
-    return Problem(_input_shape(spec, content), _outputs(spec, vocab), vocab, _samples(spec, content, tokens), tokens)
+    shape = _input_shape(spec, content)
+    return Problem(shape, _outputs(spec, vocab, shape), vocab, _samples(spec, content, tokens), tokens)
 
 
-def _outputs(spec: JobSpec, vocab: int | None) -> int | None:
+def lacks_token(spec: JobSpec) -> bool:
+    """Whether the task needs a token that the tokenizer does not have: what stands for hidden ones, or fills up short texts."""
+    known = spec.data.tokenizer
+    mask, pad = (known.mask_id, known.pad_id) if isinstance(known, FileTokenizer) else (None, None)
+    if isinstance(spec.task, MaskedLM):
+        return mask is None
+    return text_column(spec.data.source) is not None and pad is None
+
+
+def _outputs(spec: JobSpec, vocab: int | None, shape: tuple[int, ...] | None) -> int | None:
     match spec.task:
         case Classification(num_classes=classes):
             return classes
@@ -65,6 +76,8 @@ def _outputs(spec: JobSpec, vocab: int | None) -> int | None:
             return vocab
         case MultiTask(widths=widths):
             return None if widths is None else sum(widths)
+        case Generation():
+            return None if shape is None else math.prod(shape)
         case _:
             assert_never(spec.task)
 

@@ -4,8 +4,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from stoker.spec._base import Fraction, Knob, Size, Spec
+from stoker.spec._base import Count, Fraction, Knob, Natural, Size, Spec
 from stoker.spec.multi_task import MultiTask
+from stoker.spec.optimizer import Optimizer
 
 Column = Annotated[str, Field(min_length=1, max_length=256)]
 
@@ -66,5 +67,20 @@ class MaskedLM(Spec):
     """Of the tokens asked for, those whose place a random token takes; what remains stays as it is."""
 
 
-SingleTask = Classification | Multilabel | Regression | CausalLM | MaskedLM
-Task = Annotated[Classification | Multilabel | Regression | CausalLM | MaskedLM | MultiTask, Field(discriminator="type")]
+class Generation(Spec):
+    """New samples like those of the data set, of noise, by a gan; labels are not read."""
+
+    type: Literal["gan"] = "gan"
+    """Which task this is."""
+    discriminator_steps: Annotated[Annotated[Count, Field(le=100)], Knob("steps", ("speed", "quality"), ("ARCH-24",))] = 1
+    """The discriminator learns in every step, the generator in the last of each so many."""
+    discriminator_optimizer: Annotated[Optimizer | None, Knob(affects=("memory", "quality"), rows=("ARCH-24",))] = None
+    """How the weights of the discriminator move, beside `optimizer` for the generator's; the schedule multiplies both rates; unset, the same."""
+    samples: Annotated[Annotated[Natural, Field(le=10_000)], Knob("samples", (), ("ARCH-24",))] = 64
+    """Generated samples that the run leaves behind as samples.safetensors, and as samples.png where they are pictures; 0 for none."""
+
+
+SingleTask = Classification | Multilabel | Regression | CausalLM | MaskedLM | Generation
+Task = Annotated[
+    Classification | Multilabel | Regression | CausalLM | MaskedLM | Generation | MultiTask, Field(discriminator="type")
+]

@@ -60,7 +60,7 @@ class Training(Spec):
     max_tokens: Annotated[Annotated[int, Field(ge=1, le=2**62)] | None, Knob("tokens", ("speed", "quality"), ("TRAIN-02",))] = (
         None
     )
-    """Tokens seen by the model, for text; the step that reaches it is the last."""
+    """Tokens seen by the model, for text, padding of short texts included; the step that reaches it is the last."""
     max_seconds: Annotated[Positive | None, Knob("seconds", ("speed", "quality"), ("TRAIN-02",))] = None
     """Seconds of training over all attempts; the step that passes it is the last."""
     batch_size: Annotated[Count, Knob("samples", ("memory", "speed", "quality"), ("TRAIN-01",))] = 32

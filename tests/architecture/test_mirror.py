@@ -9,6 +9,7 @@ SPEC, TRAINER = ROOT / "stoker" / "spec", ROOT / "worker" / "trainer"
 
 NOT_TRAINED = {
     "resources": "honoured by the scheduler and the agent, which place and start the ranks",
+    "model/hf": "written out as a decoder or an encoder before there is a run",
     "checkpoint_ref": "the server finds the checkpoint, the agent puts it in place",
 }
 """Spec families without a trainer file, and why."""
@@ -17,6 +18,11 @@ MACHINERY = {
     "absent": "libraries that another one shall not import",
     "checkpoint/given": "the files that a run is to begin from",
     "checkpoint/merged": "the weights of a checkpoint with its adapters in them",
+    "contest": "the passes of two networks that learn in turn",
+    "distances": "metrics of generated samples",
+    "gallery": "what a generator made, left behind at the end",
+    "pair": "two optimizers as one",
+    "data/noise": "what generated samples are made of, for a model of type gan",
     "criterion": "the loss that a task, its data and its weights ask for together",
     "softcap": "a bend that models and the last stage of a pipeline share",
     "checkpoint/model": "the model of a checkpoint, alone: to be used, or to teach",
@@ -98,6 +104,7 @@ MACHINERY = {
     "predict": "a checkpoint put to use",
     "warm": "what an interpreter loads ahead of a run",
     "data/build": "the parts of the data family called in order",
+    "data/codec": "what tokenizers become",
     "data/description": "what a data set taught the run",
     "data/samples": "what every source becomes",
     "data/masked": "the part of masked_lm that hides tokens",

@@ -9,10 +9,11 @@ from tests.support.data import PERFORMANCE, digits_csv, digits_job, upload
 from tests.support.stack import Stack
 
 JOB: dict[str, Any] = digits_job(
-    training={"max_steps": 2400, "batch_size": 48, "gradient_accumulation_steps": 2},
+    training={"max_steps": 1400, "batch_size": 48, "gradient_accumulation_steps": 2},
     evaluation={"interval": {"steps": 400}},
     checkpoint={"interval": {"steps": 100}},
 )
+"""Long enough that a run that is disturbed by step 800 has a second or more to go, on a machine that does nothing else."""
 
 
 def outcome(stack: Stack, job_id: str) -> tuple[dict[str, str], dict[str, Any]]:

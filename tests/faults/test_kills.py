@@ -19,7 +19,7 @@ Outcome = tuple[dict[str, str], dict[str, Any]]
 def interrupted(stack: Stack, part: str, number: int) -> str:
     """A new job, brought to a random step."""
     job = stack.submit(JOB)
-    stack.wait_step(job, random.Random(f"{part}-{number}").randint(60, 1500))
+    stack.wait_step(job, random.Random(f"{part}-{number}").randint(110, 800))
     return job
 
 

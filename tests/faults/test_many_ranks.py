@@ -17,9 +17,9 @@ from tests.support.stack import Stack
 ROUNDS = range(int(os.environ.get("STOKER_FAULT_ROUNDS", "1")))
 Outcome = tuple[dict[str, str], dict[str, Any]]
 JOB: dict[str, Any] = digits_job(
-    training={"max_steps": 900, "batch_size": 48},
+    training={"max_steps": 500, "batch_size": 48},
     distributed={"strategy": "ddp", "processes_per_node": 4},
-    evaluation={"interval": {"steps": 300}},
+    evaluation={"interval": {"steps": 250}},
     checkpoint={"interval": {"steps": 50}},
     logging={"interval": {"steps": 10}},
 )
@@ -48,7 +48,7 @@ def undisturbed(roomy: Stack) -> Outcome:
 def test_kill_one_of_four_ranks(roomy: Stack, undisturbed: Outcome, number: int) -> None:
     draw = random.Random(f"one of four {number}")
     job = roomy.submit(JOB)
-    roomy.wait_step(job, draw.randint(60, 600))
+    roomy.wait_step(job, draw.randint(60, 300))
     ranks = roomy.ranks(job)
     assert len(ranks) == 4
     os.kill(draw.choice(ranks), 9)

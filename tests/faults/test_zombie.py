@@ -1,4 +1,4 @@
-"""An agent that slept past its lease wakes up as nobody: it is refused, kills its ranks and changes nothing."""
+"""A node that slept past its lease wakes up as nobody: its agent is refused, kills its ranks and changes nothing."""
 
 import os
 import signal
@@ -15,19 +15,22 @@ def test_a_zombie_is_refused(tmp_path: Path) -> None:
         stack.start()
         upload(stack, "digits", {"digits.csv": digits_csv()})
         spec = digits_job(
-            training={"max_steps": 4000, "batch_size": 48, "gradient_accumulation_steps": 2},
+            training={"max_steps": 1200, "batch_size": 48, "gradient_accumulation_steps": 2},
             checkpoint={"interval": {"steps": 100}},
         )
         job = stack.submit(spec)
         stack.wait_step(job, 150)
         (agent,) = stack.agents(job)
         ranks = children_of(agent)
-        os.kill(stack.pid("node-1"), signal.SIGSTOP)
-        os.kill(agent, signal.SIGSTOP)
+        for asleep in (stack.pid("node-1"), agent, *ranks):
+            os.kill(asleep, signal.SIGSTOP)
         stack.start_worker("node-2")
         until(lambda: len(stack.get(f"/v1/jobs/{job}/attempts")["data"]) == 2, timeout=60, what="a second attempt")
         stack.wait_step(job, 150)
-        os.kill(agent, signal.SIGCONT)
+        assert len(ranks) == 2
+        assert all(map(alive, [agent, *ranks])), "ranks that would go on"
+        for asleep in (*ranks, agent):
+            os.kill(asleep, signal.SIGCONT)
         until(lambda: not any(map(alive, [agent, *ranks])), timeout=30, what="zombie and its ranks gone")
         assert stack.wait(job)["state"] == "succeeded"
         attempts = sorted(stack.get(f"/v1/jobs/{job}/attempts")["data"], key=lambda a: a["number"])

@@ -94,6 +94,25 @@ REVIEWS_JOB: Json = {
     "training": {"epochs": 5},
 }
 
+GAN_JOB: Json = {
+    "task": {"type": "gan"},
+    "model": {
+        "type": "gan",
+        "latent_dim": 8,
+        "generator": {"type": "layers", "layers": [{"type": "linear", "units": 192}, {"type": "reshape", "shape": [3, 8, 8]}]},
+        "discriminator": {
+            "type": "layers",
+            "layers": [
+                {"type": "conv", "channels": 8, "padding": 1},
+                {"type": "pool", "kind": "global_avg"},
+                {"type": "linear", "units": 1},
+            ],
+        },
+    },
+    "data": {"source": {"type": "arrays", "dataset": "d"}},
+    "training": {"epochs": 5},
+}
+
 JOBS: dict[str, tuple[Json, DatasetFacts]] = {
     "table": (TABLE_JOB, TABLE),
     "regression": (REGRESSION_JOB, TABLE),
@@ -102,6 +121,7 @@ JOBS: dict[str, tuple[Json, DatasetFacts]] = {
     "pictures": (PICTURE_JOB, PICTURES),
     "numbers": (NUMBERS_JOB, NUMBERS),
     "reviews": (REVIEWS_JOB, REVIEWS),
+    "gan": (GAN_JOB, ARRAYS),
 }
 
 

@@ -30,9 +30,10 @@ class _Absent(MetaPathFinder):
 def absent(*names: str) -> Iterator[None]:
     """While this lasts imports do not find these packages, whose modules and distributions have one name each.
 
-    For libraries that import what they can find, whether it will be used or not. What is already imported stays.
+    For libraries that import what they can find, whether it will be used or not. A package that is imported already stays
+    there whole: whoever finds it will want the rest of it.
     """
-    finder = _Absent(names)
+    finder = _Absent(tuple(name for name in names if name not in sys.modules))
     sys.meta_path.insert(0, finder)
     try:
         yield

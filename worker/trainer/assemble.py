@@ -16,9 +16,10 @@ from worker.trainer.activation_checkpointing import recomputing
 from worker.trainer.adversarial import build_adversary, replays_of
 from worker.trainer.artifact import Shelf
 from worker.trainer.average import Average, InTurn, build_average, in_run, settled_rate
+from worker.trainer.contest import in_turn, learner, panel_of_contest, shares_of, turns, with_rival
 from worker.trainer.control import Control, StopSignal
 from worker.trainer.criterion import build_criterion
-from worker.trainer.data import Codec, Dataset, Description, Feed, Samples, Wanted, build_data, mask
+from worker.trainer.data import Codec, Dataset, Description, Feed, Samples, Wanted, build_data, mask, with_noise
 from worker.trainer.debug import build_guard, build_stragglers, memory_of, watches
 from worker.trainer.diagnosis import build_diagnosis
 from worker.trainer.distillation import Taught, build_objective
@@ -29,7 +30,8 @@ from worker.trainer.errors import SpecProblem
 from worker.trainer.evaluation import Examiner, Measuring, Text, build_examiner
 from worker.trainer.finetune import finetuned, reached_in, scale_of, thawing
 from worker.trainer.flops import Hollow, cost_of
-from worker.trainer.guard import Backoff, together
+from worker.trainer.gallery import build_gallery
+from worker.trainer.guard import Backoff, Guard, together
 from worker.trainer.habit import Ending, Habit, after_each_step, one_by_one
 from worker.trainer.initialization import Given, begin
 from worker.trainer.inspection import build_inspection, show_model, watched
@@ -46,8 +48,7 @@ from worker.trainer.loss import (
 from worker.trainer.model import build_model
 from worker.trainer.multi_task import log_variances, panel_of, width_of, with_heads
 from worker.trainer.names import weights_of
-from worker.trainer.optimizer import build_optimizer
-from worker.trainer.param_groups import check_patterns
+from worker.trainer.pair import averaged, build_optimizers, check_all_patterns
 from worker.trainer.passes import Accumulated, Passes, build_passes
 from worker.trainer.peaks import peak_of
 from worker.trainer.precision import Arithmetic, narrowed
@@ -61,7 +62,7 @@ from worker.trainer.state import Stateful
 from worker.trainer.statistics import renew
 from worker.trainer.task import Aim, build_task
 from worker.trainer.tpu import end_of_step, moved, noises, suited
-from worker.trainer.training import Judge, build_clip, build_judge, micro_size
+from worker.trainer.training import Clip, Judge, build_clip, build_judge, micro_size
 from worker.trainer.truncation import build_portions
 from worker.trainer.update import Update
 from worker.trainer.world import World
@@ -153,7 +154,7 @@ def assemble(
     data = build_data(
         spec.data, wanted, aim.count, home, seed=seeds.split, world=world, learned=learned, inherited=_inherited(given, taught)
     )
-    data = mask(spec.task, data, seeds.mask)
+    data = with_noise(spec.model, mask(spec.task, data, seeds.mask), seeds.latent)
     outputs, goal = data.about.outputs, spec.loss or aim.loss
     if aim.count is not None and aim.count != outputs:
         counted = "num_labels" if aim.labels else "num_outputs"
@@ -163,12 +164,13 @@ def assemble(
     torch.manual_seed(seeds.weights)
     width = width_of(spec.task, goal, data.about)
     text, vocabulary = data.about.codec is not None, data.about.vocabulary
-    model = moved(build_model(spec.model, data.about.shape, width, text=text, vocabulary=vocabulary), world.device)
+    built = build_model(spec.model, data.about.shape, width, text=text, vocabulary=vocabulary, padding=data.about.padding)
+    model = moved(built, world.device)
     model = narrowed(with_heads(spec.task, model, data.about), spec.precision)
     begin(spec.initialization, model, given, data.about.codec, journal)
     finetuned(spec.initialization.finetune, model)
     model = bound(spec.regularization.spectral_norm, model)
-    loss = build_criterion(goal, spec, outputs, data, classes=aim.classes).to(world.device)
+    loss = build_criterion(goal, spec, outputs, data, classes=aim.classes, model=model).to(world.device)
     reading = reading_of(loss)
     micro, training = micro_size(spec.training, spec.distributed.data_parts), spec.training
     feed = Feed(
@@ -190,14 +192,14 @@ def assemble(
     pace = pace_of(feed.timeline, training.batch_size, tokens, steady=keeps_size(training.dynamic_batch))
     arithmetic = Arithmetic(spec.precision, world)
     parameters = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    check_patterns(spec.optimizer, (name for name, _ in weights_of(model)))
+    check_all_patterns(spec, weights_of(model))
     check_penalties(spec.regularization, weights_of(model))
     chosen = decided(spec, _known(data, width), world, journal, 0 if taught is None else taught.bytes)
     spread = chosen.distributed
     model = recomputing(chosen.activation_checkpointing, model)
     objective = build_objective(
         training.distillation,
-        model,
+        learner(model),
         loss,
         taught=taught,
         about=data.about,
@@ -206,27 +208,32 @@ def assemble(
     )
     objective = in_chunks(goal, objective)
     replica = replicate(spread, objective, world, late=fits_memory(training.dynamic_batch))
+    replica = with_rival(spread, model, loss, world, replica)
     weights = weights_of(model)  # those that the strategy left: it may have cut them
     params = [weight for _, weight in weights]
-    groups = build_optimizer(spec.optimizer, weights, scale_of(spec.initialization.finetune, model))
+    groups = build_optimizers(spec, weights, scale_of(spec.initialization.finetune, model))
     optimizer = remote(replica, suited(world.device, groups))
     met = meetings(spread, replica, optimizer, world)
-    clip = build_clip(
-        training.gradient_clipping, params, measured=spec.logging.gradient_norm or watches(spec.debug), pieces=world.pieces
-    )
+    measured = spec.logging.gradient_norm or watches(spec.debug)
+
+    def judge() -> tuple[Clip, Guard]:
+        clip = build_clip(training.gradient_clipping, params, measured=measured, pieces=world.pieces)
+        return clip, build_guard(spec.debug, world, journal, norm=clip.norm, overflowed=lambda: arithmetic.scaler.overflowed)
+
     portions, streams = build_portions(
         training.tbptt, model, batch_size=training.batch_size, per_epoch=feed.per_epoch, world=world
     )
-    guard = build_guard(spec.debug, world, journal, norm=clip.norm, overflowed=lambda: arithmetic.scaler.overflowed)
+    clip, guard = judge()
     backoff = Backoff()
     regularizer = build_regularizer(spec.regularization, model, weights, world.pieces)
-    update = Update(optimizer, arithmetic.scaler, clip, guard, regularizer)
+    update = Update(optimizer, arithmetic.scaler, clip, guard, regularizer, turns(spec.task))
     steps = in_run(feed.per_epoch, training.batch_size * tokens)
     average, averages = build_average(
         training.ema,
         training.swa,
         model,
         steps=steps,
+        within=averaged(spec),
         statistics=lambda: renew(model, replica.outputs, feed.inputs(), arithmetic.autocast, world),
     )
     adversary, opponents = build_adversary(
@@ -249,6 +256,19 @@ def assemble(
     )
     reached = reached_in(feed.timeline, feed.samples_after, tokens, lambda: run.step)
     passes = thawing(spec.initialization.finetune, model, passes, reached)
+    contested = in_turn(
+        spec.task,
+        model,
+        replica,
+        passes,
+        update,
+        judge=judge,
+        arithmetic=arithmetic,
+        watch=watch,
+        world=world,
+        moment=lambda: run.step,
+    )
+    measuring = Measuring(aim.labels, reading.predicted, reading.truth)
     examiner = build_examiner(
         spec.evaluation,
         aim.metrics,
@@ -259,8 +279,8 @@ def assemble(
         pace=pace,
         world=world,
         autocast=arithmetic.autocast,
-        measuring=Measuring(aim.labels, reading.predicted, reading.truth),
-        panel=panel_of(spec.task, loss),
+        measuring=measuring,
+        panel=panel_of(spec.task, loss) or panel_of_contest(loss, measuring, outputs),
     )
     mean_loss = _mean_loss(loss)
     plain = _mean_loss(loss.loss if isinstance(loss, SampleWeighted) else loss)
@@ -292,6 +312,7 @@ def assemble(
         shelf=shelf,
         journal=journal,
     )
+    gallery = build_gallery(spec.task, spec.model, model, data, shelf, spec.reproducibility.seed)
     inspection = build_inspection(
         spec.debug,
         model,
@@ -305,7 +326,9 @@ def assemble(
         journal=journal,
     )
     peak = peak_of(world.device, spec.precision.mode)
-    figures = build_figures(spec.logging, watch, world, flops=cost_of(hollow), tokens_per_sample=tokens, peak_tflops=peak)
+    figures = build_figures(
+        spec.logging, watch, world, flops=cost_of(hollow, shares_of(spec.task, loss)), tokens_per_sample=tokens, peak_tflops=peak
+    )
     figures = (*figures, *build_stragglers(spec.debug, figures, world, journal))
 
     def grown() -> None:
@@ -335,7 +358,7 @@ def assemble(
         params=params,
         parameters=parameters,
         replica=replica,
-        passes=watched(passes, spec.debug.detect_anomaly),
+        passes=watched(contested.passes, spec.debug.detect_anomaly),
         optimizer=optimizer,
         update=update,
         backoff=backoff,
@@ -346,7 +369,7 @@ def assemble(
             spec.logging,
             world,
             norm=clip.norm,
-            gauges=together(arithmetic.gauges(), guard.gauges, regularizer.gauges(), log_variances(model)),
+            gauges=together(arithmetic.gauges(), guard.gauges, regularizer.gauges(), log_variances(model), contested.gauges),
             watch=watch,
             figures=figures,
             pace=pace,
@@ -357,12 +380,13 @@ def assemble(
         staging=build_staging(spec.checkpoint, world.device),
         saving=pace(spec.checkpoint.interval),
         habits=(*after_each_step(end_of_step(world.device)), *inspection.habits),
-        explain=one_by_one((*diagnosis, build_interpretability(spec.interpretability, matter, shelf))),
+        explain=one_by_one((*diagnosis, *gallery, build_interpretability(spec.interpretability, matter, shelf))),
         leave=build_leave(inspection.endings, figures, build_sinks(spec, shelf, journal), shelf),
         stateful={
             **parts_of(figures),
             **memory_of(spec.debug, backoff),
             **guard.parts(),
+            **contested.parts,
             **fitting,
             **growing,
             **course.parts,
@@ -390,7 +414,7 @@ def _inherited(given: Given | None, taught: Taught | None) -> Codec | None:
 
 def _wanted(aim: Aim, weights: str | None) -> Wanted:
     parts = tuple(_wanted(part, None) for part in aim.parts)
-    return Wanted(aim.classes, aim.columns, aim.labels, weights, aim.name, aim.count, parts)
+    return Wanted(aim.classes, aim.columns, aim.labels, weights, aim.name, aim.count, parts, aim.targets)
 
 
 def _plain(samples: Samples, truth: Callable[[torch.Tensor], torch.Tensor]) -> Samples:

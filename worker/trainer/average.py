@@ -81,11 +81,18 @@ class Averaged:
     """
 
     def __init__(
-        self, model: nn.Module, moments: Moments, share: Callable[[int], float], statistics: Callable[[], None] | None = None
+        self,
+        model: nn.Module,
+        moments: Moments,
+        share: Callable[[int], float],
+        statistics: Callable[[], None] | None = None,
+        within: str = "",
     ) -> None:
-        """`share`: of the weights in update n, from 1. `statistics`: computes those of BatchNorm for what the model holds."""
-        self._params = {name: p for name, p in model.named_parameters() if p.requires_grad}
-        norms = [f"{name}." for name, module in model.named_modules() if isinstance(module, _BatchNorm)]
+        """`share`: of the weights in update n, from 1. `statistics`: computes those of BatchNorm for what the model holds.
+        `within`: what the names of the weights begin with that are averaged.
+        """
+        self._params = {n: p for n, p in model.named_parameters() if p.requires_grad and n.startswith(within)}
+        norms = [f"{n}." for n, module in model.named_modules() if isinstance(module, _BatchNorm) and n.startswith(within)]
         self._buffers = {n: b for n, b in model.named_buffers() if statistics is not None and n.startswith(tuple(norms))}
         self._moments, self._share, self._statistics = moments, share, statistics
         self._kept: dict[str, torch.Tensor] = {}
@@ -203,12 +210,15 @@ def build_average(
     *,
     steps: Callable[[Duration], int | None],
     statistics: Callable[[], None],
+    within: str = "",
 ) -> tuple[Average, dict[str, Stateful]]:
-    """The average, and what the checkpoint keeps of it. `statistics`: computes those of BatchNorm over the training split."""
+    """The average, and what the checkpoint keeps of it. `statistics`: computes those of BatchNorm over the training
+    split. `within`: what the names of the weights begin with that are averaged.
+    """
     if swa is not None:
-        made = Averaged(model, _moments_of_mean(swa, steps), lambda n: 1 / (n + 1), statistics)
+        made = Averaged(model, _moments_of_mean(swa, steps), lambda n: 1 / (n + 1), statistics, within)
     elif ema is not None:
-        made = Averaged(model, Moments(_steps(ema.start, "ema.start", steps), ema.every), _share(ema))
+        made = Averaged(model, Moments(_steps(ema.start, "ema.start", steps), ema.every), _share(ema), within=within)
     else:
         return NoAverage(), {}
     return made, {"average": made}

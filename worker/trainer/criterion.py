@@ -1,17 +1,27 @@
 """The loss that a task, its data and the weights of its samples ask for together."""
 
+from torch import nn
+
 from stoker.spec import JobSpec
-from stoker.spec.loss import Loss
+from stoker.spec.loss import Contested, Loss
 from stoker.spec.task import MaskedLM
 from worker.trainer.data import Dataset
-from worker.trainer.loss import SummedLoss, build_loss, build_masked_loss, build_weighted_loss
+from worker.trainer.errors import SpecProblem
+from worker.trainer.loss import Contest, SummedLoss, build_loss, build_masked_loss, build_weighted_loss
+from worker.trainer.model import Contestants
 from worker.trainer.multi_task import join_losses
 
 
-def build_criterion(goal: Loss | None, spec: JobSpec, outputs: int, data: Dataset, *, classes: bool) -> SummedLoss:
+def build_criterion(
+    goal: Loss | None, spec: JobSpec, outputs: int, data: Dataset, *, classes: bool, model: nn.Module
+) -> SummedLoss:
     """`goal`: None where each task has a loss of its own; `outputs`: what the data set has to tell apart. Raises SpecProblem."""
     if goal is None:
         return join_losses(spec.task, data.about, data.train.targets)
+    if isinstance(model, Contestants):
+        if not isinstance(goal, Contested):
+            raise SpecProblem("loss.type: two networks with opposite aims need non_saturating, hinge or wasserstein")
+        return Contest(goal, model.judging)
     if isinstance(spec.task, MaskedLM):
         return build_masked_loss(goal, outputs, data.train.counted)
     if spec.data.sample_weight_column is None:

@@ -1,8 +1,9 @@
 """How fast a run is and where its time goes, in numbers that are reported with the training metrics."""
 
 import resource
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from statistics import fmean
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -55,15 +56,14 @@ class Performance:
     ) -> None:
         """`unit`: tokens or samples; `flops` of one of them, forward and backward; `peak_tflops` of one device."""
         self._since, self._world, self._unit, self._flops, self._peak = Since(watch), world, unit, flops, peak_tflops
-        self.ranks = torch.zeros(world.size, len(RankFigures._fields), dtype=torch.float64)
-        """(ranks, figures of `RankFigures`) at the last report, the same on every rank."""
+        self.ranks: tuple[RankFigures, ...] = ()
+        """Of each rank at the last report, the same on every rank."""
 
     def read(self, steps: int, count: int) -> dict[str, float]:
         passed = self._since.read()
         seconds = max(sum(passed[part] for part in STEPS), 1e-9)
-        mine = self._mine(passed, seconds, max(steps, 1))
-        self.ranks = self._world.gather(torch.tensor(mine, dtype=torch.float64, device=self._world.device)).cpu()
-        mean, most, least = (RankFigures(*r.tolist()) for r in (self.ranks.mean(0), self.ranks.amax(0), self.ranks.amin(0)))
+        self.ranks = self._gathered(self._mine(passed, seconds, max(steps, 1)))
+        mean, most, least = self.ranks * 3 if len(self.ranks) == 1 else (self._each(one) for one in (fmean, max, min))
         values = {
             f"train/{self._unit}_per_second": count / seconds,
             "train/step_seconds": mean.step_seconds,
@@ -76,6 +76,16 @@ class Performance:
             values |= {"train/step_seconds_min": least.step_seconds, "train/step_seconds_max": most.step_seconds}
             values |= {"train/own_seconds_min": least.own_seconds, "train/own_seconds_max": most.own_seconds}
         return values | self._arithmetic(count / seconds)
+
+    def _gathered(self, mine: RankFigures) -> tuple[RankFigures, ...]:
+        if self._world.size == 1:
+            return (mine,)
+        everyone = self._world.gather(torch.tensor(mine, dtype=torch.float64, device=self._world.device))
+        return tuple(RankFigures(*one) for one in everyone.tolist())
+
+    def _each(self, one: Callable[[Iterable[float]], float]) -> RankFigures:
+        """Each figure over all ranks."""
+        return RankFigures(*(one(column) for column in zip(*self.ranks, strict=True)))
 
     def _mine(self, passed: Mapping[Part, float], seconds: float, steps: int) -> RankFigures:
         on_gpu = self._world.device.type == "cuda"

@@ -12,7 +12,7 @@ from stoker.spec.timeline import Timeline
 from worker.trainer.adapter import LORA, adapt
 from worker.trainer.data import Batch
 from worker.trainer.errors import SpecProblem
-from worker.trainer.model.parts import BatchNormAny
+from worker.trainer.model.parts import HeldNorm
 from worker.trainer.names import plain
 from worker.trainer.passes import Passes
 
@@ -47,11 +47,11 @@ def _some(where: str, pattern: str, names: Iterable[str]) -> None:
         raise SpecProblem(f"{where}: {pattern!r} matches no weight; there are {known[:600]}")
 
 
-def _norms(model: nn.Module) -> list[tuple[str, BatchNormAny]]:
-    return [(plain(name), module) for name, module in model.named_modules() if isinstance(module, BatchNormAny)]
+def _norms(model: nn.Module) -> list[tuple[str, HeldNorm]]:
+    return [(plain(name), module) for name, module in model.named_modules() if isinstance(module, HeldNorm)]
 
 
-def _still(spec: Finetune, name: str, norm: BatchNormAny) -> bool:
+def _still(spec: Finetune, name: str, norm: HeldNorm) -> bool:
     """A norm that learns nothing keeps its statistics; one without weights goes by the name its weight would have."""
     own = [f"{name}.{key}" for key, _ in norm.named_parameters(recurse=False)] or [f"{name}.weight"]
     return all(spec.frozen(weight) or spec.later(weight) is not None for weight in own)
@@ -64,7 +64,7 @@ class Thawing:
     passes: Passes
     reached: Callable[[Duration], bool]
     waiting: list[tuple[nn.Parameter, Duration]]
-    norms: list[tuple[BatchNormAny, Duration]]
+    norms: list[tuple[HeldNorm, Duration]]
 
     def __call__(self, batch: Batch) -> torch.Tensor:
         for norm, at in self.norms:

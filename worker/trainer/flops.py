@@ -1,9 +1,9 @@
 """What one sample costs in floating-point operations, counted on a copy of the model that has shapes and no numbers."""
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from functools import cache
+from functools import cache, partial
 from typing import TypeVar
 
 import torch
@@ -42,15 +42,31 @@ class Hollow:
         return None
 
 
-def cost_of(hollow: Hollow) -> Callable[[], float | None]:
-    """FLOPs of forward and backward pass of one sample, counted when they are first asked for."""
-    return cache(lambda: hollow.play(_counted))
+Total = Callable[[nn.Module, torch.Tensor], torch.Tensor]
+"""Of a model and a batch, one number that the backward pass begins with."""
 
 
-def _counted(model: nn.Module, batch: torch.Tensor) -> float:
+def _all_outputs(model: nn.Module, batch: torch.Tensor) -> torch.Tensor:
+    sums = [leaf.sum() for leaf in tree_leaves(model(batch)) if isinstance(leaf, torch.Tensor) and leaf.requires_grad]
+    return torch.stack(sums).sum()
+
+
+def cost_of(hollow: Hollow, shares: Sequence[tuple[float, Total]] = ()) -> Callable[[], float | None]:
+    """FLOPs of forward and backward pass of one sample, counted when they are first asked for. `shares`: of a model whose steps
+    differ, the part of them that do something, and what; unset, all of them go through the model.
+    """
+
+    @cache
+    def cost() -> float | None:
+        counts = [(share, hollow.play(partial(_counted, total=total))) for share, total in shares or ((1.0, _all_outputs),)]
+        return None if any(count is None for _, count in counts) else sum(share * (count or 0.0) for share, count in counts)
+
+    return cost
+
+
+def _counted(model: nn.Module, batch: torch.Tensor, total: Total) -> float:
     with FlopCounterMode(display=False) as counter:
-        sums = [leaf.sum() for leaf in tree_leaves(model(batch)) if isinstance(leaf, torch.Tensor) and leaf.requires_grad]
-        torch.stack(sums).sum().backward()  # type: ignore[no-untyped-call]  # torch has no types here
+        total(model, batch).backward()  # type: ignore[no-untyped-call]  # torch has no types here
     return float(counter.get_total_flops()) / len(batch)
 
 

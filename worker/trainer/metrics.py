@@ -5,8 +5,20 @@ from typing import Any, Protocol, assert_never
 
 import torch
 
-from stoker.spec.evaluation import F1, R2, Accuracy, Auroc, Mae, PrecisionScore, Recall, Rmse
+from stoker.spec.evaluation import (
+    F1,
+    R2,
+    Accuracy,
+    Auroc,
+    FrechetDistance,
+    Mae,
+    MaximumMeanDiscrepancy,
+    PrecisionScore,
+    Recall,
+    Rmse,
+)
 from worker.trainer.absent import absent
+from worker.trainer.distances import KernelDistance, NormalDistance
 from worker.trainer.errors import SpecProblem
 
 # Its plots, sounds and texts import these where they are installed: half of all the time and a fifth of all the memory that
@@ -27,7 +39,7 @@ with absent("matplotlib", "scipy", "transformers"):
     )
     from torchmetrics.regression import MeanAbsoluteError, MeanSquaredError, R2Score
 
-Measured = Accuracy | PrecisionScore | Recall | F1 | Auroc | Mae | Rmse | R2
+Measured = Accuracy | PrecisionScore | Recall | F1 | Auroc | Mae | Rmse | R2 | MaximumMeanDiscrepancy | FrechetDistance
 """Metrics of outputs against targets; the others follow from the loss."""
 
 
@@ -176,6 +188,10 @@ def build_measure(spec: Measured, outputs: int, device: torch.device, *, labels:
             return Plain(MeanSquaredError(squared=False), device)
         case R2():
             return Plain(R2Score(), device, takes_nothing=True)
+        case MaximumMeanDiscrepancy(bandwidth=bandwidth, samples=samples):
+            return Plain(KernelDistance(bandwidth, samples), device, takes_nothing=True)
+        case FrechetDistance():
+            return Plain(NormalDistance(outputs), device)
         case _:
             assert_never(spec)
 
@@ -195,7 +211,7 @@ def _of_labels(spec: Measured, labels: int, device: torch.device) -> Measure:
             return AreaOfLabels(labels, device)
         case Accuracy():
             raise SpecProblem("evaluation.metrics: top_k is for classes, of which one is right; labels are each there or not")
-        case Mae() | Rmse() | R2():
+        case Mae() | Rmse() | R2() | MaximumMeanDiscrepancy() | FrechetDistance():
             raise SpecProblem(f"evaluation.metrics: {spec.type} is for numbers; use accuracy, precision, recall, f1 or auroc")
         case _:
             assert_never(spec)

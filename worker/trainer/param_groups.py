@@ -39,10 +39,10 @@ def _group(treatment: Treatment, factor: float) -> Group:
     }
 
 
-def check_patterns(spec: Grouped, names: Iterable[str]) -> None:
-    """`names`: of all weights of the model. Raises SpecProblem for a pattern that no weight falls to."""
+def check_patterns(spec: Grouped, names: Iterable[str], at: str = "optimizer") -> None:
+    """`names`: of all weights of the model. `at`: where the spec has the groups. Raises SpecProblem for a pattern that no weight falls to."""
     for index in spec.idle_groups(names):
         pattern = spec.param_groups[index].pattern
         raise SpecProblem(
-            f"optimizer.param_groups[{index}].pattern: {pattern!r} matches no weight that an earlier pattern leaves; see the model's summary"
+            f"{at}.param_groups[{index}].pattern: {pattern!r} matches no weight that an earlier pattern leaves; see the model's summary"
         )

@@ -4,6 +4,7 @@ from worker.trainer.predict import load
 model = load("checkpoints/step-00000200")
 model.predict(rows)                      # classes or numbers
 model.generate("In the beginning", tokens=100, temperature=0.8, seed=0)
+model.samples(16, seed=0)                # of a gan: new samples, as they would stand in the data set
 """
 
 from collections.abc import Iterator
@@ -17,9 +18,12 @@ from torch import nn
 
 from stoker.spec import JobSpec
 from stoker.spec.loss import GaussianNLL
+from stoker.spec.model import GAN
 from stoker.spec.multi_task import MultiTask
 from worker.trainer.checkpoint.model import load_model
 from worker.trainer.data import Answer, Description
+from worker.trainer.gallery import draw
+from worker.trainer.model import Contestants
 from worker.trainer.multi_task import bounds, widths_of
 from worker.trainer.task import build_task
 
@@ -35,8 +39,10 @@ class Predictor:
         """Raw outputs (n, outputs) for inputs (n, *shape) as they stand in the data set; they are normalized here. For a model
         of texts in a table, inputs are n texts.
 
-        Raises ValueError when the shape of a sample is not the one the model was trained on.
+        Raises ValueError when the shape of a sample is not the one the model was trained on, and for a gan.
         """
+        if isinstance(self.model, Contestants):
+            raise ValueError("a gan says nothing of samples, it makes them: use samples(count)")
         if self.about.padded:
             ids = self.about.ids([str(text) for text in np.asarray(inputs).ravel()]).long()
             return np.concatenate([self.model(part).numpy() for part in torch.split(ids, 256)])
@@ -96,6 +102,15 @@ class Predictor:
             raise ValueError("only a model trained with loss gaussian_nll predicts variances")
         open_ = torch.from_numpy(self.outputs(inputs)[:, self.about.outputs :])
         return (torch.nn.functional.softplus(open_) + self.spec.loss.min_variance).numpy()
+
+    def samples(self, count: int, seed: int = 0) -> npt.NDArray[np.float32]:
+        """(count, *shape): new samples as they would stand in the data set, the same for one seed.
+
+        Raises ValueError for a model that is no gan.
+        """
+        if not isinstance(self.model, Contestants) or not isinstance(self.spec.model, GAN):
+            raise ValueError("only a gan makes samples; text is continued with generate(prompt)")
+        return draw(self.model, self.spec.model, self.about, count, seed)[1].numpy()
 
     def generate(self, prompt: str, tokens: int = 100, temperature: float = 1.0, seed: int = 0) -> str:
         """The prompt and what the model writes after it. Temperature 0 always takes the likeliest token.

@@ -37,6 +37,11 @@ class Seeds:
         """Which tokens are hidden."""
         return _derive(self.data_seed, "mask")
 
+    @property
+    def latent(self) -> int:
+        """What generated samples are made of."""
+        return _derive(self.seed, "latent")
+
     def order(self, epoch: int) -> int:
         return _derive(self.data_seed, "order", epoch)
 

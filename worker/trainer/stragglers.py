@@ -5,10 +5,8 @@ from dataclasses import dataclass, field
 from statistics import median_low
 
 from stoker.events import Notice
-from worker.trainer.figures import Performance, RankFigures
+from worker.trainer.figures import Performance
 from worker.trainer.journal import Journal
-
-OWN = RankFigures._fields.index("own_seconds")
 
 
 @dataclass
@@ -27,7 +25,7 @@ class Stragglers:
     """Reports in a row by rank."""
 
     def read(self, steps: int, count: int) -> dict[str, float]:
-        self.look([float(own) for own in self.performance.ranks[:, OWN].tolist()])
+        self.look([rank.own_seconds for rank in self.performance.ranks])
         return {}
 
     def look(self, own: Sequence[float]) -> None:

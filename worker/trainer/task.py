@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from typing import assert_never
 
-from stoker.spec.evaluation import Accuracy, Mae, Metric, Perplexity, Rmse
-from stoker.spec.loss import BinaryCrossEntropy, CrossEntropy, Loss, MeanSquaredError
+from stoker.spec.evaluation import Accuracy, Mae, MaximumMeanDiscrepancy, Metric, Perplexity, Rmse
+from stoker.spec.loss import BinaryCrossEntropy, CrossEntropy, Loss, MeanSquaredError, NonSaturating
 from stoker.spec.multi_task import ClassHead, Head, MultiTask, NumberHead
-from stoker.spec.task import CausalLM, Classification, MaskedLM, Multilabel, Regression, Task
+from stoker.spec.task import CausalLM, Classification, Generation, MaskedLM, Multilabel, Regression, Task
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,8 @@ class Aim:
     """What is measured unless the spec says otherwise."""
     labels: bool = False
     """Targets are labels of 0 and 1."""
+    targets: bool = True
+    """Whether something is said of each sample; a gan makes samples, and reads no targets."""
     name: str = ""
     parts: tuple["Aim", ...] = ()
     """What each of several tasks asks."""
@@ -45,6 +47,8 @@ def build_task(spec: Task) -> Aim:
             return Aim(named, True, False, spec.num_outputs, MeanSquaredError(), (Mae(), Rmse()))
         case CausalLM() | MaskedLM():
             return Aim((), False, True, None, CrossEntropy(), (Perplexity(),))
+        case Generation():
+            return Aim((), True, False, None, NonSaturating(), (MaximumMeanDiscrepancy(),), targets=False)
         case MultiTask():
             parts = tuple(_part(head) for head in spec.tasks)
             metrics = dict.fromkeys(metric for part in parts for metric in part.metrics)

@@ -1,5 +1,6 @@
 """What happens once the gradients of a step are there: they are bounded, judged, and move the weights."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
@@ -8,6 +9,10 @@ from worker.trainer.guard import Guard
 from worker.trainer.precision import Scaler
 from worker.trainer.regularization import Regularizer
 from worker.trainer.training import Clip
+
+
+def always(step: int) -> bool:
+    return True
 
 
 @dataclass
@@ -19,11 +24,15 @@ class Update:
     clip: Clip
     guard: Guard
     regularizer: Regularizer = field(default_factory=Regularizer)
+    due: Callable[[int], bool] = always
+    """Whether the step with this number, from 0, moves these weights at all."""
 
     def __call__(self, step: int, loss: torch.Tensor, weight: float) -> bool:
         """Whether the step with this number counts: an untrusted one changes nothing. `loss` and `weight`: summed over this
         rank's part of the batch, and what the sum over all parts is divided by. Raises Diverged.
         """
+        if not self.due(step):
+            return False
         self.scaler.unscale(self.optimizer)
         self.regularizer.pull()
         self.clip()

@@ -4,6 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from stoker.spec.loss.adversarial import Contested, Hinge, NonSaturating, Wasserstein
 from stoker.spec.loss.binary import BinaryCrossEntropy
 from stoker.spec.loss.classes import CrossEntropy, NegativeLogLikelihood
 from stoker.spec.loss.focal import Focal
@@ -17,7 +18,10 @@ Loss = Annotated[
     | MeanSquaredError
     | MeanAbsoluteError
     | Huber
-    | GaussianNLL,
+    | GaussianNLL
+    | NonSaturating
+    | Hinge
+    | Wasserstein,
     Field(discriminator="type"),
 ]
 
@@ -29,13 +33,17 @@ def head_width(loss: Loss | None, outputs: int) -> int:
 
 __all__ = [
     "BinaryCrossEntropy",
+    "Contested",
     "CrossEntropy",
     "Focal",
     "GaussianNLL",
+    "Hinge",
     "Huber",
     "Loss",
     "MeanAbsoluteError",
     "MeanSquaredError",
     "NegativeLogLikelihood",
+    "NonSaturating",
+    "Wasserstein",
     "head_width",
 ]

@@ -17,6 +17,7 @@ from stoker.spec.rules.checkpoints import CHECKPOINT_RULES
 from stoker.spec.rules.contexts import CONTEXT_RULES
 from stoker.spec.rules.failures import FAILURE_RULES
 from stoker.spec.rules.formats import FORMAT_RULES
+from stoker.spec.rules.gans import GAN_RULES
 from stoker.spec.rules.goals import GOAL_RULES
 from stoker.spec.rules.images import IMAGE_RULES
 from stoker.spec.rules.insight import INSIGHT_RULES
@@ -49,6 +50,7 @@ RULES: tuple[Rule, ...] = (
     *MULTI_TASK_RULES,
     *SAMPLE_RULES,
     *TEXT_RULES,
+    *GAN_RULES,
     *GOAL_RULES,
     *LOSS_RULES,
     *INSIGHT_RULES,

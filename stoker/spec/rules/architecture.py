@@ -2,16 +2,22 @@
 
 from collections.abc import Iterator
 
-from stoker.spec.model import CNN, GRU, LSTM, MLP, RNN, Layers, TransformerDecoder, TransformerEncoder
+from stoker.spec.model import CNN, GAN, GRU, HF, LSTM, MLP, RNN, Layers, TransformerDecoder, TransformerEncoder
 from stoker.spec.model.init import TorchInit
 from stoker.spec.model.layers import AttentionLayer, Dropout, RecurrentLayer, Residual
 from stoker.spec.model.transformer import RotaryPosition, SinusoidalPosition, Transformer
+from stoker.spec.rules._networks import networks
 from stoker.spec.rules._rule import Case, Hit, Rule, hit
-from stoker.spec.rules.stacks import every, stack_of
-from stoker.spec.task import CausalLM, MaskedLM
+from stoker.spec.rules.stacks import every
+from stoker.spec.task import CausalLM, Generation, MaskedLM
 
 
 def model_fits_task(case: Case) -> Iterator[Hit]:
+    if isinstance(case.spec.model, HF):
+        return  # what it is, is known where its files are
+    if isinstance(case.spec.task, Generation) or isinstance(case.spec.model, GAN):
+        yield from _gan_fits(case)
+        return
     if isinstance(case.spec.task, MaskedLM) or isinstance(case.spec.model, TransformerEncoder):
         yield from _encoder_fits(case)
         return
@@ -22,6 +28,15 @@ def model_fits_task(case: Case) -> Iterator[Hit]:
         recurrent = ("rnn", "lstm", "gru")
         fitting = ("transformer_decoder", "layers", *recurrent) if language else ("mlp", "layers", "cnn", *recurrent)
         yield hit("/model/type", fitting, model=case.spec.model.type, task=case.spec.task.type, fitting=", ".join(fitting))
+
+
+def _gan_fits(case: Case) -> Iterator[Hit]:
+    """Two networks with opposite aims are a task of their own."""
+    task, model = case.spec.task, case.spec.model
+    if not isinstance(task, Generation):
+        yield hit("/task/type", ("gan",), model=model.type, task=task.type, fitting="task gan")
+    elif not isinstance(model, GAN):
+        yield hit("/model/type", ("gan",), model=model.type, task=task.type, fitting="gan")
 
 
 def _encoder_fits(case: Case) -> Iterator[Hit]:
@@ -71,27 +86,34 @@ def high_dropout(case: Case) -> Iterator[Hit]:
 
 
 def _dropouts(case: Case) -> Iterator[tuple[str, float]]:
-    match case.spec.model:
-        case MLP(dropout=p) | CNN(dropout=p) | RNN(dropout=p) | LSTM(dropout=p) | GRU(dropout=p):
-            yield "/model/dropout", p
-        case TransformerDecoder() | TransformerEncoder() as model:
-            for key in ("dropout", "attention_dropout", "embedding_dropout"):
-                yield f"/model/{key}", getattr(model, key)
-        case Layers(layers=layers):
-            for pointer, layer in every(layers, "/model/layers"):
-                if isinstance(layer, Dropout):
-                    yield f"{pointer}/p", layer.p
-                if isinstance(layer, AttentionLayer | RecurrentLayer):
-                    yield f"{pointer}/dropout", layer.dropout
+    for at, model, _ in networks(case):
+        match model:
+            case MLP(dropout=p) | CNN(dropout=p) | RNN(dropout=p) | LSTM(dropout=p) | GRU(dropout=p):
+                yield f"{at}/dropout", p
+            case TransformerDecoder() | TransformerEncoder():
+                for key in ("dropout", "attention_dropout", "embedding_dropout"):
+                    yield f"{at}/{key}", getattr(model, key)
+            case Layers(layers=layers):
+                for pointer, layer in every(layers, f"{at}/layers"):
+                    if isinstance(layer, Dropout):
+                        yield f"{pointer}/p", layer.p
+                    if isinstance(layer, AttentionLayer | RecurrentLayer):
+                        yield f"{pointer}/dropout", layer.dropout
 
 
 def scaling_needs_residuals(case: Case) -> Iterator[Hit]:
-    model = case.spec.model
-    if isinstance(model.init, TorchInit) or model.init.residual_scaling == "none" or isinstance(model, Transformer):
-        return
-    residual = isinstance(model, CNN) and model.block != "plain"
-    if not residual and not any(isinstance(layer, Residual) for _, layer in stack_of(case)):
-        yield hit("/model/init/residual_scaling")
+    for at, model, _ in networks(case):
+        if (
+            isinstance(model, HF)
+            or isinstance(model.init, TorchInit)
+            or model.init.residual_scaling == "none"
+            or isinstance(model, Transformer)
+        ):
+            continue
+        residual = isinstance(model, CNN) and model.block != "plain"
+        layers = every(model.layers, at) if isinstance(model, Layers) else ()
+        if not residual and not any(isinstance(layer, Residual) for _, layer in layers):
+            yield hit(f"{at}/init/residual_scaling")
 
 
 ARCHITECTURE_RULES = (

@@ -6,6 +6,7 @@ from stoker.spec.arithmetic import batch_of
 from stoker.spec.model import CNN, GRU, LSTM, MLP, RNN, Layers, TransformerDecoder, TransformerEncoder
 from stoker.spec.model.layers import Layer, Norm, Residual
 from stoker.spec.model.parts import BatchNorm
+from stoker.spec.rules._networks import Single, networks
 from stoker.spec.rules._rule import Case, Hit, Rule, hit
 
 
@@ -31,15 +32,20 @@ def larger_than_data(case: Case) -> Iterator[Hit]:
 
 def batch_norm(case: Case) -> str | None:
     """Pointer of the first BatchNorm of the model."""
-    match case.spec.model:
+    return next((found for at, model, _ in networks(case) if (found := batch_norm_of(model, at)) is not None), None)
+
+
+def batch_norm_of(model: Single, at: str) -> str | None:
+    """Of one network, which stands at a pointer."""
+    match model:
         case MLP(normalization=BatchNorm(), hidden_sizes=sizes):
-            return "/model/normalization" if sizes else None
+            return f"{at}/normalization" if sizes else None
         case CNN(normalization=BatchNorm()):
-            return "/model/normalization"
+            return f"{at}/normalization"
         case Layers(layers=layers):
-            return _norm_in(layers, "/model/layers")
+            return _norm_in(layers, f"{at}/layers")
         case TransformerDecoder(normalization=BatchNorm()) | TransformerEncoder(normalization=BatchNorm()):
-            return "/model/normalization"
+            return f"{at}/normalization"
         case MLP() | CNN() | RNN() | LSTM() | GRU() | TransformerDecoder() | TransformerEncoder():
             return None
 

@@ -4,7 +4,21 @@ from collections.abc import Iterator
 from typing import assert_never
 
 from stoker.spec.automatic import better
-from stoker.spec.evaluation import F1, R2, Accuracy, Auroc, BitsPerByte, Mae, MetricSpec, Perplexity, PrecisionScore, Recall, Rmse
+from stoker.spec.evaluation import (
+    F1,
+    R2,
+    Accuracy,
+    Auroc,
+    BitsPerByte,
+    FrechetDistance,
+    Mae,
+    MaximumMeanDiscrepancy,
+    MetricSpec,
+    Perplexity,
+    PrecisionScore,
+    Recall,
+    Rmse,
+)
 from stoker.spec.loss import CrossEntropy, NegativeLogLikelihood
 from stoker.spec.messages import shown
 from stoker.spec.multi_task import MultiTask, metrics_of
@@ -12,7 +26,7 @@ from stoker.spec.optimizer import SGD
 from stoker.spec.rules._rule import Case, Hit, Rule, hit
 from stoker.spec.schedule import Plateau
 from stoker.spec.suggest import nearest
-from stoker.spec.task import CausalLM, Classification, MaskedLM, Multilabel, Regression, Task
+from stoker.spec.task import CausalLM, Classification, Generation, MaskedLM, Multilabel, Regression, Task
 
 
 def loss_fits_task(case: Case) -> Iterator[Hit]:
@@ -33,6 +47,8 @@ def losses_of(task: Task) -> tuple[str, ...]:
             return ("bce", "focal")
         case Regression():
             return ("mse", "mae", "huber", "gaussian_nll")
+        case Generation():
+            return ("non_saturating", "hinge", "wasserstein")
         case MultiTask():
             return ()  # each task has its own
         case _:
@@ -45,6 +61,7 @@ METRICS_OF = {
     Regression: ("mae", "rmse", "r2"),
     CausalLM: ("perplexity", "bits_per_byte"),
     MaskedLM: ("perplexity",),
+    Generation: ("mmd", "frechet_distance"),
     MultiTask: ("accuracy", "precision", "recall", "f1", "auroc", "mae", "rmse", "r2"),
 }
 
@@ -59,6 +76,8 @@ def _tasks_of(metric: MetricSpec) -> tuple[type[Task], ...]:
             return (CausalLM, MaskedLM)
         case BitsPerByte():
             return (CausalLM,)
+        case MaximumMeanDiscrepancy() | FrechetDistance():
+            return (Generation,)
         case _:
             assert_never(metric)
 

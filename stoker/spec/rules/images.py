@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from stoker.spec.activation_checkpointing import KeepAll
 from stoker.spec.distributed import Horovod, Single
 from stoker.spec.dynamic_batch import FitMemory
 from stoker.spec.rules._rule import Case, Hit, Rule, hit
@@ -26,10 +27,14 @@ def tpu_of_one_process(case: Case) -> Iterator[Hit]:
 
 
 def tpu_cannot(case: Case) -> Iterator[Hit]:
-    """A TPU has no fp16, says that it is full only once a step is over, and what torch measures on GPUs it does not measure there."""
+    """A TPU has no fp16, says that it is full only once a step is over, and what torch measures on GPUs it does not measure there.
+
+    Its compiler finds what is computed twice, and keeps it.
+    """
     spec = case.spec
     asked = {
         "precision/mode": spec.precision.half,
+        "activation_checkpointing/type": not isinstance(spec.activation_checkpointing, KeepAll),
         "training/dynamic_batch/mode": isinstance(spec.training.dynamic_batch, FitMemory),
         "debug/profiler": spec.debug.profiler is not None,
         "data/loader/pin_memory": spec.data.loader.pin_memory,
@@ -46,7 +51,7 @@ IMAGE_RULES = (
         "a TPU is used by one process, and strategy is {strategy}", "set strategy: single, or another `resources.device`",
     ),
     Rule(
-        "tpu-cannot", "R", ("/resources/device", "/precision", "/training", "/debug", "/data/loader", "/checkpoint", "/interpretability"), tpu_cannot,
+        "tpu-cannot", "R", ("/resources/device", "/precision", "/activation_checkpointing", "/training", "/debug", "/data/loader", "/checkpoint", "/interpretability"), tpu_cannot,
         "`{path}` as it is set does not go with a TPU", "change or remove it, or set another `resources.device`",
     ),
     Rule(

@@ -4,9 +4,10 @@ from collections.abc import Iterator, Sequence
 
 from stoker.spec.distributed import LocalSGD, ParameterServer
 from stoker.spec.loss import GaussianNLL
-from stoker.spec.model import CNN, MLP, Layers
+from stoker.spec.model import CNN, GAN, MLP, Layers
 from stoker.spec.model.layers import Layer, RecurrentLayer, Residual
 from stoker.spec.multi_task import MultiTask, UncertaintyWeighting
+from stoker.spec.rules._networks import networks
 from stoker.spec.rules._rule import Case, Hit, Rule, hit
 from stoker.spec.rules.insight import whole_on_each_rank
 
@@ -26,16 +27,16 @@ def decay_twice(case: Case) -> Iterator[Hit]:
 
 
 def bound_of_model(case: Case) -> Iterator[Hit]:
-    model = case.spec.model
     if case.spec.regularization.spectral_norm is None:
         return
-    if not isinstance(model, MLP | Layers | CNN):
-        yield hit("/regularization/spectral_norm", what=f"model.type is {model.type}")
-    elif isinstance(model, Layers) and _recurs(model.layers):
-        yield hit("/regularization/spectral_norm", what="a layer is recurrent")
-    elif model.sharing:
-        yield hit("/regularization/spectral_norm", what="parts of the model share weights")
-    elif case.spec.initialization.finetune is not None and case.spec.initialization.finetune.adapter is not None:
+    for _, model, _ in networks(case):
+        if not isinstance(model, MLP | Layers | CNN):
+            yield hit("/regularization/spectral_norm", what=f"model.type is {model.type}")
+        elif isinstance(model, Layers) and _recurs(model.layers):
+            yield hit("/regularization/spectral_norm", what="a layer is recurrent")
+        elif model.sharing:
+            yield hit("/regularization/spectral_norm", what="parts of the model share weights")
+    if case.spec.initialization.finetune is not None and case.spec.initialization.finetune.adapter is not None:
         yield hit("/regularization/spectral_norm", what="an adapter stands beside each")
 
 
@@ -53,7 +54,9 @@ def bound_whole(case: Case) -> Iterator[Hit]:
 
 
 def bound_average(case: Case) -> Iterator[Hit]:
-    if case.spec.regularization.spectral_norm is not None:
+    spectral = case.spec.regularization.spectral_norm
+    rival = isinstance(case.spec.model, GAN) and spectral is not None and (spectral.pattern or "").startswith("discriminator.")
+    if spectral is not None and not rival:  # of a gan the generator is averaged, and nothing else
         for name in ("ema", "swa"):
             if getattr(case.spec.training, name) is not None:
                 yield hit(f"/training/{name}", name=name)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from typing import assert_never
 
 from stoker.spec.distributed import DDP, FSDP, Distributed, Horovod, LocalSGD, Single
-from stoker.spec.model import CNN, MLP, Layers, Transformer
+from stoker.spec.model import CNN, GAN, MLP, Layers, Transformer
 from stoker.spec.model.layers import (
     Activate,
     AttentionLayer,
@@ -22,7 +22,8 @@ from stoker.spec.model.layers import (
     Residual,
 )
 from stoker.spec.model.parts import BatchNorm
-from stoker.spec.model.shapes import MISFITS, Form, Misfit, Shape, infer, written
+from stoker.spec.model.shapes import MISFITS, Misfit, Shape, infer, written
+from stoker.spec.rules._networks import Network, networks
 from stoker.spec.rules._rule import Case, Hit, Rule, hit
 from stoker.spec.task import CausalLM
 
@@ -37,18 +38,19 @@ def every(layers: tuple[Layer, ...], at: str) -> Iterator[tuple[str, Layer]]:
 
 
 def stack_of(case: Case) -> Iterator[tuple[str, Layer]]:
-    """Of a model of type layers."""
-    if isinstance(case.spec.model, Layers):
-        yield from every(case.spec.model.layers, "/model/layers")
+    """Of all networks of type layers."""
+    for pointer, model, _ in networks(case):
+        if isinstance(model, Layers):
+            yield from every(model.layers, f"{pointer}/layers")
 
 
 def idle_keys(case: Case) -> Iterator[Hit]:
-    model = case.spec.model
     for pointer, layer in stack_of(case):
         for key, what in _idle(layer):
             yield hit(f"{pointer}/{key}", key=key, what=what)
-    if isinstance(model, CNN) and model.block != "bottleneck" and model.expansion is not None:
-        yield hit("/model/expansion", key="expansion", what=f"block {model.block}")
+    for pointer, model, _ in networks(case):
+        if isinstance(model, CNN) and model.block != "bottleneck" and model.expansion is not None:
+            yield hit(f"{pointer}/expansion", key="expansion", what=f"block {model.block}")
 
 
 def _idle(layer: Layer) -> Iterator[tuple[str, str]]:
@@ -75,19 +77,19 @@ def _idle(layer: Layer) -> Iterator[tuple[str, str]]:
 
 def _batch_norms(case: Case) -> Iterator[tuple[str, bool, bool]]:
     """Pointer, whether statistics are kept, whether ranks share them."""
-    match case.spec.model:
-        case (
-            MLP(normalization=BatchNorm() as norm)
-            | CNN(normalization=BatchNorm() as norm)
-            | Transformer(normalization=BatchNorm() as norm)
-        ):
-            yield "/model/normalization", norm.track_running_stats, norm.sync
-        case Layers():
-            for pointer, layer in stack_of(case):
-                if isinstance(layer, Norm) and layer.kind == "batch":
-                    yield pointer, layer.track_running_stats is not False, bool(layer.sync)
-        case _:
-            return
+    for at, model, _ in networks(case):
+        match model:
+            case (
+                MLP(normalization=BatchNorm() as norm)
+                | CNN(normalization=BatchNorm() as norm)
+                | Transformer(normalization=BatchNorm() as norm)
+            ):
+                yield f"{at}/normalization", norm.track_running_stats, norm.sync
+            case _:
+                pass
+    for pointer, layer in stack_of(case):
+        if isinstance(layer, Norm) and layer.kind == "batch":
+            yield pointer, layer.track_running_stats is not False, bool(layer.sync)
 
 
 def sync_needs_ranks(case: Case) -> Iterator[Hit]:
@@ -102,19 +104,19 @@ def _learns_together(spec: Distributed) -> bool:
 
 
 def sharing_needs_whole_weights(case: Case) -> Iterator[Hit]:
-    if not case.spec.model.sharing:
-        return
     spec = case.spec.distributed
     whole = isinstance(spec, DDP) and spec.tensor_degree == spec.pipeline_degree == 1
-    if not whole and not isinstance(spec, Single | LocalSGD | Horovod):
-        yield hit("/model/sharing")
+    for at, model, _ in networks(case):
+        if model.sharing and not whole and not isinstance(spec, Single | LocalSGD | Horovod):
+            yield hit(f"{at}/sharing")
 
 
 def sharing_twice(case: Case) -> Iterator[Hit]:
     """A part that takes another's weights and has some of them taken, or takes its own."""
-    for index, one in enumerate(case.spec.model.sharing):
-        if any(a == b or b.startswith(f"{a}.") for a, b in ((one.source, one.target), (one.target, one.source))):
-            yield hit(f"/model/sharing/{index}", source=one.source, target=one.target)
+    for at, model, _ in networks(case):
+        for index, one in enumerate(model.sharing):
+            if any(a == b or b.startswith(f"{a}.") for a, b in ((one.source, one.target), (one.target, one.source))):
+                yield hit(f"{at}/sharing/{index}", source=one.source, target=one.target)
 
 
 def sharing_exported(case: Case) -> Iterator[Hit]:
@@ -155,14 +157,15 @@ def _looks_ahead(layer: Layer) -> str | None:
             assert_never(layer)
 
 
-def _start(case: Case) -> Form | None:
-    shape, text = case.problem.input_shape, case.problem.vocab_size is not None
-    return None if shape is None else Form(shape, tokens=text)
-
-
-def _misfit(case: Case) -> Misfit | None:
+def _misfits(case: Case) -> Iterator[tuple[Network, Misfit]]:
     """Where the layers do not fit each other; of networks made of layers, at the field that they follow from."""
-    model, start = case.spec.model, _start(case)
+    for network in networks(case):
+        if (misfit := misfit_of(network)) is not None:
+            yield network, misfit
+
+
+def misfit_of(network: Network) -> Misfit | None:
+    _, model, start = network
     if start is None:
         return None
     try:
@@ -190,30 +193,34 @@ CAUSES = {
 
 def _finds(kind: str) -> Callable[[Case], Iterator[Hit]]:
     def find(case: Case) -> Iterator[Hit]:
-        misfit = _misfit(case)
-        if misfit is not None and misfit.kind == kind and not _not_a_picture(case, misfit):
-            yield hit(f"/model{misfit.pointer}", **misfit.holes)
+        for network, misfit in _misfits(case):
+            if misfit.kind == kind and not _not_a_picture(network, misfit):
+                yield hit(f"{network.pointer}{misfit.pointer}", **misfit.holes)
 
     return find
 
 
-def _not_a_picture(case: Case, misfit: Misfit) -> bool:
-    return isinstance(case.spec.model, CNN) and misfit.kind == "dimensions"
+def _not_a_picture(network: Network, misfit: Misfit) -> bool:
+    return isinstance(network.model, CNN) and misfit.kind == "dimensions"
 
 
 def cnn_needs_pictures(case: Case) -> Iterator[Hit]:
-    misfit = _misfit(case)
-    if misfit is not None and _not_a_picture(case, misfit):
-        yield hit("/model/input_shape", given=misfit.holes["given"])
+    for network, misfit in _misfits(case):
+        if _not_a_picture(network, misfit):
+            yield hit(f"{network.pointer}/input_shape", given=misfit.holes["given"])
 
 
 def outputs_fit(case: Case) -> Iterator[Hit]:
-    model, start, outputs = case.spec.model, _start(case), case.problem.outputs
-    if not isinstance(model, Layers) or start is None or outputs is None or _misfit(case) is not None:
-        return
-    wanted: Shape = (*start.shape, outputs) if isinstance(case.spec.task, CausalLM) else (outputs,)
-    if (end := infer(model.layers, start).shape) != wanted:
-        yield hit(f"/model/layers/{len(model.layers) - 1}", end=written(end), wanted=written(wanted), outputs=outputs)
+    outputs = case.problem.outputs
+    if isinstance(case.spec.model, GAN) or outputs is None:
+        return  # its two networks have a rule of their own
+    for network in networks(case):
+        _, model, start = network
+        if not isinstance(model, Layers) or start is None or misfit_of(network) is not None:
+            continue
+        wanted: Shape = (*start.shape, outputs) if isinstance(case.spec.task, CausalLM) else (outputs,)
+        if (end := infer(model.layers, start).shape) != wanted:
+            yield hit(f"/model/layers/{len(model.layers) - 1}", end=written(end), wanted=written(wanted), outputs=outputs)
 
 
 SHAPES = ("/model", "/data", "/task")

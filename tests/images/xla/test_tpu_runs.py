@@ -6,18 +6,20 @@ import json
 import os
 import random
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from stoker.events import Started
 from stoker.spec.load import load_file
 from tests.support.data import digits_csv, upload
+from tests.support.same_runs import assert_same_bits, killed_twice
 from tests.support.stack import Stack
-from tests.support.strategy_pairs import FEATURES, document, prepare, published
+from tests.support.strategy_pairs import FEATURES, document, published
 from tests.support.trainer_runs import (
     Nursery,
     blobs,
@@ -25,15 +27,17 @@ from tests.support.trainer_runs import (
     final_checkpoint,
     finished,
     log,
-    same_bits,
     series,
     tensors,
+    trained,
     workspace,
 )
 
 TABLE = published()
-REFUSED = ("fp16_mixed",)
-"""A TPU has no fp16."""
+REFUSED = ("fp16_mixed", "activation checkpointing")
+"""A TPU has no fp16, and its compiler keeps what is to be computed again."""
+STEADY = {"batch normalisation": {"optimizer": {"type": "sgd", "lr": 0.05}}}
+"""The bias before a normalisation has no gradient but rounding, which AdamW makes steps of its full length of."""
 EXAMPLE = Path(__file__).parents[3] / "examples" / "images" / "tpu.yaml"
 TPU = {"resources": {"device": "tpu"}}
 JOB: dict[str, Any] = TPU | {
@@ -74,13 +78,22 @@ def nursery() -> Iterator[Nursery]:
         del os.environ["PJRT_DEVICE"]
 
 
+def biased(running: torch.Tensor, of: Mapping[str, torch.Tensor], job: Mapping[str, Any]) -> torch.Tensor:
+    """A running variance as torch_xla keeps it: of n values it remembers the sum of squares over n, and eager PyTorch over n - 1."""
+    steps, n = (
+        next(int(value) for name, value in of.items() if name.endswith("num_batches_tracked")),
+        job["training"]["batch_size"],
+    )
+    first = 0.9**steps
+    return first + (running - first) * (n - 1) / n
+
+
 @pytest.mark.parametrize("feature", [name for name in FEATURES if name not in REFUSED and (name, "ddp") in TABLE])
 def test_a_tpu_computes_what_eager_pytorch_computes(feature: str, nursery: Nursery, tmp_path: Path) -> None:
     """To the tolerance that is published for ddp: 1e-6 in fp32."""
-    eager = prepare(tmp_path / "eager", document(feature, None) | {"resources": {"device": "cpu"}})
-    lazy = prepare(tmp_path / "lazy", document(feature, None) | TPU)
-    for home in (eager, lazy):
-        assert nursery.run(home) == [0], log(home)
+    job = document(feature, None) | STEADY.get(feature, {})
+    eager = trained(nursery, tmp_path / "eager", job | {"resources": {"device": "cpu"}})
+    lazy = trained(nursery, tmp_path / "lazy", job | TPU)
     started = next(event for event in events(lazy) if isinstance(event, Started))
     assert started.device.startswith("xla")
     if (cell := TABLE[feature, "ddp"]) == "runs" and feature != "batch normalisation":
@@ -88,9 +101,12 @@ def test_a_tpu_computes_what_eager_pytorch_computes(feature: str, nursery: Nurse
     tolerance = 1e-6 if cell == "runs" else float(cell)
     one, other = (tensors(final_checkpoint(home) / "model.safetensors") for home in (eager, lazy))
     assert one.keys() == other.keys()
+    one = {name: biased(value, one, job) if name.endswith("running_var") else value for name, value in one.items()}
     off = {name: float((one[name].double() - other[name].double()).abs().max()) for name in one}
     assert max(off.values()) <= tolerance, off
-    curves = [{key: value for key, value in series(home).items() if key[1].endswith("/loss")} for home in (eager, lazy)]
+    judged = ("train/loss",) if feature in STEADY else ("train/loss", "validation/loss", "test/loss")
+    curves = [{key: value for key, value in series(home).items() if key[1] in judged} for home in (eager, lazy)]
+    assert curves[0]
     assert curves[0].keys() == curves[1].keys()
     np.testing.assert_allclose(list(curves[1].values()), list(curves[0].values()), rtol=3 * tolerance, atol=0)
 
@@ -100,16 +116,8 @@ def test_a_killed_run_goes_on_to_the_bit(nursery: Nursery, tmp_path: Path) -> No
     whole, broken = (workspace(tmp_path / name, JOB, **blobs()) for name in ("whole", "broken"))
     assert nursery.run(whole) == [0], log(whole)
     draw = random.Random(1)
-    for how in (signal.SIGKILL, signal.SIGTERM):
-        running = nursery.start(broken)
-        running.reached(draw.randrange(8, 40))
-        running.signal(how)
-        assert set(running.wait()) <= {0, 75, -9}, log(broken)
-    assert nursery.run(broken) == [0], log(broken)
-    assert any(isinstance(event, Started) and event.step > 0 for event in events(broken)), "no attempt resumed"
-    assert series(broken) == series(whole)
-    for name in ("model.safetensors", "optimizer.safetensors"):
-        assert same_bits(final_checkpoint(broken) / name, final_checkpoint(whole) / name)
+    killed_twice(nursery, broken, 1, (draw.randrange(8, 40), draw.randrange(8, 40)))
+    assert_same_bits(whole, broken, but=frozenset({"ranks.safetensors"}))
 
 
 def test_a_checkpoint_of_a_tpu_goes_on_anywhere(nursery: Nursery, tmp_path: Path) -> None:

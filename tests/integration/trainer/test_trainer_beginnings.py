@@ -192,6 +192,25 @@ def test_frozen_weights_stay_bit_by_bit_and_others_join_when_they_should(
     assert {float(moments[f"{n}.step"]) for n in ("3.weight", "6.bias")} == {5.0, 8.0}
 
 
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_frozen_norms_keep_their_statistics_in_an_average_too(nursery: Nursery, source: Path, tmp_path: Path, ranks: int) -> None:
+    """Those of the others are computed anew for the averaged weights."""
+    how = {} if ranks == 1 else {"distributed": {"strategy": "ddp", "processes_per_node": 2}}
+    training = {"max_steps": 6, "swa": {"start": {"steps": 2}, "every": {"steps": 1}}}
+    job = spec(initialization=warm() | {"finetune": {"freeze": ["0.*", "1.*"]}}, training=training, **how)
+    path = run(nursery, tmp_path / "run", job, blobs(), ranks=ranks, start=source)
+    before, after = tensors(source / "model.safetensors"), load_model(path).model.state_dict()
+    for name in ("1.weight", "1.running_mean", "1.running_var", "1.num_batches_tracked"):
+        assert torch.equal(after[name], before[name]), name
+    with torch.no_grad():
+        x = torch.from_numpy(blobs()["x"])
+        h = x @ after["0.weight"].T + after["0.bias"]
+        scale = after["1.weight"] / (after["1.running_var"] + 1e-5).sqrt()
+        h = torch.relu((h - after["1.running_mean"]) * scale + after["1.bias"]) @ after["3.weight"].T + after["3.bias"]
+    assert torch.allclose(after["4.running_mean"], h.mean(0), atol=0.2), "of about these samples"
+    assert not torch.allclose(after["4.running_mean"], before["4.running_mean"], atol=1e-3)
+
+
 LORA = {"adapter": {"type": "lora", "rank": 3, "alpha": 6.0, "dropout": 0.1, "targets": ["?"], "train": ["6.bias"]}}
 
 

@@ -18,6 +18,7 @@ from stoker.facts import ArrayFacts, ArrayFile, DatasetFacts, TextFacts
 from stoker.plan import plan
 from stoker.spec import JobSpec
 from stoker.spec.automatic import completed
+from tests.support.same_runs import differences
 from tests.support.trainer_runs import (
     Nursery,
     blobs,
@@ -27,7 +28,6 @@ from tests.support.trainer_runs import (
     log,
     same_bits,
     series,
-    tensors,
     workspace,
 )
 from worker.trainer.predict import load
@@ -51,6 +51,20 @@ STRATEGIES: dict[str, tuple[int, Json]] = {
     "fsdp-4": (4, {"distributed": {"strategy": "fsdp", "processes_per_node": 4}}),
     "hsdp": (4, {"distributed": {"strategy": "fsdp", "processes_per_node": 4, "replicate": 2}}),
 }
+
+
+FACTS = DatasetFacts(
+    name="set",
+    version=1,
+    digest="0" * 64,
+    bytes=1,
+    content=ArrayFacts(
+        files={
+            "x.npy": ArrayFile(dtype="<f4", shape=(203, 12)),
+            "y.npy": ArrayFile(dtype="<i8", shape=(203,), distinct=4, counts={str(i): 50 + (i == 0) * 3 for i in range(4)}),
+        }
+    ),
+)
 
 
 def saved(home: Path) -> list[Saved]:
@@ -110,7 +124,8 @@ def late(self, tensors, later=frozenset()):
         first = taking.later[0]
         taking.later[0] = lambda: (begun.wait(60), moved.wait(0.3), first())
     with Path("COUNT").open("a") as file:
-        file.write(f"{len(taking.later)}\\n")
+        held = sum(home.nbytes for named in taking.tensors.values() for home in named.values())
+        file.write(f"{len(taking.later)} {held}\\n")
     return taking
 
 Copies.take = late
@@ -125,9 +140,12 @@ def test_an_update_waits_for_the_copy_of_what_it_changes(ranks: int, how: Json, 
     goes_on = workspace(tmp_path / "goes_on", checkpointed("copy") | more, **blobs())
     assert nursery.run(waits, ranks) == [0] * ranks, log(waits)
     assert nursery.run(goes_on, ranks, LATE.replace("COUNT", str(tmp_path / "count"))) == [0] * ranks, log(goes_on)
-    counts = [int(line) for line in (tmp_path / "count").read_text().split()]
+    counts = [tuple(map(int, line.split())) for line in (tmp_path / "count").read_text().splitlines()]
     assert counts
-    assert min(counts) > 6, "copied at once: nothing was tried"
+    assert min(late for late, _ in counts) > 6, "copied at once: nothing was tried"
+    spec = completed(JobSpec.model_validate_json((goes_on / "spec.json").read_bytes()), FACTS)
+    generators = ranks * torch.get_rng_state().nbytes
+    assert plan(spec, FACTS).memory.saving_bytes == pytest.approx(max(held for _, held in counts) - generators, rel=0.02)
     for event in saved(goes_on):
         for file in sorted((waits / event.path).glob("*.safetensors")):
             assert same_bits(goes_on / event.path / file.name, file), (event.step, file.name)
@@ -138,7 +156,7 @@ def test_weights_that_others_change_are_copied_at_once(nursery: Nursery, tmp_pat
     how = {"distributed": {"strategy": "local_sgd", "processes_per_node": 2, "sync_every": 4}}
     home = workspace(tmp_path / "run", checkpointed("copy") | how, **blobs())
     assert nursery.run(home, 2, LATE.replace("COUNT", str(tmp_path / "count"))) == [0, 0], log(home)
-    assert set((tmp_path / "count").read_text().split()) == {"0"}
+    assert {line.split()[0] for line in (tmp_path / "count").read_text().splitlines()} == {"0"}
 
 
 @pytest.fixture(scope="module")
@@ -164,20 +182,6 @@ def test_pieces_of_one_run_make_the_model_of_one_process(name: str, origins: dic
     values = torch.randn(8, 12).numpy()
     early, early_single = (load(origin / "checkpoints" / "step-00000014") for origin in (home, single))
     assert abs(early.outputs(values) - early_single.outputs(values)).max() < 1e-5
-
-
-FACTS = DatasetFacts(
-    name="set",
-    version=1,
-    digest="0" * 64,
-    bytes=1,
-    content=ArrayFacts(
-        files={
-            "x.npy": ArrayFile(dtype="<f4", shape=(203, 12)),
-            "y.npy": ArrayFile(dtype="<i8", shape=(203,), distinct=4, counts={str(i): 50 + (i == 0) * 3 for i in range(4)}),
-        }
-    ),
-)
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
@@ -229,8 +233,7 @@ def test_continues_over_other_ranks_and_strategies(
     ranks, how = STRATEGIES[after]
     (home / "spec.json").write_text(json.dumps(BASE | how))
     assert nursery.run(home, ranks) == [0] * ranks, log(home)
-    one, other = tensors(final_checkpoint(home) / "model.safetensors"), tensors(final_checkpoint(origin) / "model.safetensors")
-    assert max((one[key] - other[key]).abs().max().item() for key in one) < 1e-6
+    assert max(differences(home, origin).values()) < 1e-6
     states = [json.loads((final_checkpoint(h) / "state.json").read_text()) for h in (home, origin)]
     assert [states[0][key] for key in ("step", "samples", "epoch", "batch")] == [
         states[1][key] for key in ("step", "samples", "epoch", "batch")
@@ -327,9 +330,7 @@ def test_a_decoder_continues_cut_in_another_way(
     (home / "spec.json").write_text(json.dumps(gpt(after)))
     assert nursery.run(home, ranks) == [0] * ranks, log(home)
     assert [e.step for e in events(home) if isinstance(e, Started)] == [0, 6]
-    one, other = tensors(final_checkpoint(home) / "model.safetensors"), tensors(final_checkpoint(origin) / "model.safetensors")
-    tolerance = 0.0 if before == after else 1e-6
-    assert max((one[key] - other[key]).abs().max().item() for key in one) <= tolerance
+    assert max(differences(home, origin).values()) <= (0.0 if before == after else 1e-6)
 
 
 @pytest.mark.parametrize("ranks", [1, 2])

@@ -142,7 +142,10 @@ def test_batches_grow_when_validation_stalls(ranks: int, nursery: Nursery, tmp_p
 
 
 def test_what_grew_is_remembered(nursery: Nursery, tmp_path: Path) -> None:
-    spec = SPEC | {"training": {"epochs": 300, "batch_size": 8, "dynamic_batch": PLATEAU}}
+    spec = SPEC | {
+        "training": {"epochs": 300, "batch_size": 8, "dynamic_batch": PLATEAU},
+        "checkpoint": {"interval": {"steps": 60}},
+    }
     whole = _run(nursery, tmp_path / "whole", spec)
     home = workspace(tmp_path / "stopped", spec, **rows())
     running = nursery.start(home)

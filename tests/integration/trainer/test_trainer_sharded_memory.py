@@ -33,11 +33,12 @@ TINY: Json = {"num_layers": 1, "hidden_size": 8, "num_heads": 2}
 
 
 def _job(model: Json, length: int, ranks: int, lines: int, **how: Any) -> JobSpec:
+    """Saved while it waits: what a save in the background holds until it is written is told apart, as `saving_bytes`."""
     spec = language(
         model,
         length=length,
         training={"max_steps": 3, "batch_size": 8 * ranks if length > 16 else 8},
-        checkpoint={"interval": {"steps": 2}},
+        checkpoint={"interval": {"steps": 2}, "background": "off"},
         distributed={"strategy": "fsdp", "processes_per_node": ranks, **how},
     )
     return resolved(spec, text(lines * len(LINE)))

@@ -47,6 +47,38 @@ MODELS: dict[str, Document] = {
             "sharing": [{"source": "5.q", "target": "5.k"}],
         },
     ),
+    "contest": arrays(
+        "grids",
+        {
+            "type": "gan",
+            "latent_dim": 3,
+            "latent": "uniform",
+            "output": "tanh",
+            "generator": {"type": "mlp", "hidden_sizes": [4]},
+            "discriminator": {"type": "mlp", "hidden_sizes": [4]},
+        },
+        task={"type": "gan", "discriminator_steps": 2, "discriminator_optimizer": {"type": "adam"}, "samples": 3},
+        loss={"type": "non_saturating", "label_smoothing": 0.1},
+        evaluation={"metrics": ["mmd", "frechet_distance"]},
+    ),
+    "contest_hinge": arrays(
+        "grids",
+        {
+            "type": "gan",
+            "generator": {"type": "layers", "layers": [{"type": "linear", "units": 288}]},
+            "discriminator": {"type": "layers", "layers": [{"type": "flatten"}, {"type": "linear", "units": 1}]},
+        },
+        task={"type": "gan"},
+        loss={"type": "hinge"},
+        optimizer={"type": "adadelta"},
+    ),
+    "contest_slopes": arrays(
+        "grids",
+        {"type": "gan", "discriminator": {"type": "cnn", "normalization": None}},
+        task={"type": "gan"},
+        loss={"type": "wasserstein"},
+        optimizer={"type": "adam"},
+    ),
     "pictures": {
         "task": {"type": "classification"},
         "model": {"type": "cnn", "block": "bottleneck", "normalization": {"type": "group"}, "dropout": 0.1},
@@ -56,6 +88,7 @@ MODELS: dict[str, Document] = {
     "written": text(
         {"type": "layers", "layers": [{"type": "embedding", "size": 4}, {"type": "linear", "units": 256}]},
     ),
+    "directory": text({"type": "hf", "source": "directory@1", "dropout": 0.1}),
     "gru": text(
         {"type": "gru", "hidden_size": 8, "tie_embeddings": True, "num_layers": 2, "dropout": 0.1},
         schedule={"type": "cosine", "warmup_steps": 1, "min_lr": 1e-4},

@@ -57,6 +57,16 @@ CASES: dict[str, tuple[JobSpec, DatasetFacts]] = {
     "layers": (pictures(LAYERS, training=ONCE), PICTURES),
     "bytes": (language({"num_layers": 12, "hidden_size": 32, "num_heads": 2}, training=ONCE), TEXT),
     "characters": (language({"num_layers": 2, "hidden_size": 32, "num_heads": 2}, training=ONCE, data=tokens("char")), TEXT),
+    "gan": (
+        pictures(
+            {"type": "gan"},
+            task={"type": "gan", "discriminator_optimizer": {"type": "sgd", "momentum": 0.9}},
+            loss={"type": "hinge"},
+            training=ONCE | {"ema": {}},
+            regularization={"spectral_norm": {"pattern": "discriminator.*"}},
+        ),
+        PICTURES,
+    ),
     "pairs": (
         language({"num_layers": 4, "hidden_size": 64, "num_heads": 2}, training=ONCE, data=tokens("bpe", vocab_size=280)),
         TEXT,

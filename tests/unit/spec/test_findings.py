@@ -117,7 +117,7 @@ CASES: dict[str, tuple[Json, str, str, str]] = {
     "two durations": ({"evaluation": {"interval": {"steps": 1, "epochs": 1}}}, "/evaluation/interval", "one-duration", "keep one of them, for example {epochs: 1}"),
     "no duration": ({"evaluation": {"interval": {}}}, "/evaluation/interval", "one-duration", "keep one of them, for example {epochs: 1}"),
     "bad name": ({"name": "a b"}, "/name", "wrong-pattern", "use letters, digits and . _ - only, and start with a letter or digit"),
-    "bad metric": ({"evaluation": {"metrics": ["accuracy", "acc"]}}, "/evaluation/metrics/1", "not-one-of", "use one of accuracy, precision, recall, f1, auroc, mae, rmse, r2, perplexity, bits_per_byte"),
+    "bad metric": ({"evaluation": {"metrics": ["accuracy", "acc"]}}, "/evaluation/metrics/1", "not-one-of", "use one of accuracy, precision, recall, f1, auroc, mae, rmse, r2, perplexity, bits_per_byte, mmd, frechet_distance"),
     "unknown version": ({"api_version": "stoker/v9"}, "/api_version", "unknown-version", "use one of stoker/v1"),
 }  # fmt: skip
 

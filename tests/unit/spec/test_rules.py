@@ -69,6 +69,33 @@ BROKEN: dict[str, Broken] = {
         {"regularization": {"l1": {"strength": 0.1, "proximal": True}}, "distributed": {"strategy": "parameter_server", "processes_per_node": 3}},
     ),
     "penalty-and-decay": Broken("table", "/regularization/l2", {"regularization": {"l2": {"strength": 0.1}}, "optimizer": {"type": "sgd", "weight_decay": 0.1}}),
+    "gan-strategy": Broken("gan", "/distributed/strategy", {"distributed": {"strategy": "fsdp", "processes_per_node": 2}}),
+    "gan-without": Broken("gan", "/training/distillation", {"training.distillation": LESSON}, also=("distillation-needs-classes", "teacher-memory-unplanned")),
+    "gan-precision": Broken("gan", "/precision/mode", {"precision": {"mode": "bf16_pure"}}),
+    "gan-tpu": Broken("gan", "/resources/device", {"resources": {"device": "tpu"}}),
+    "gan-of-text": Broken(
+        "reviews", "/data/source", {"task": {"type": "gan"}, "model": {"type": "gan", "discriminator": {"type": "mlp"}}}, also=("model-fits-task",)
+    ),
+    "gan-preset": Broken("gan", "/model/discriminator/preset", {"model.discriminator": {"type": "cnn", "preset": "resnet18"}}),
+    "generator-output": Broken("gan", "/model/generator/layers/0", {"model.generator": {"type": "layers", "layers": [END]}}),
+    "discriminator-output": Broken("gan", "/model/discriminator/layers/1", {"model.discriminator": {"type": "layers", "layers": [FLAT, END]}}),
+    "generator-never-learns": Broken("gan", "/task/discriminator_steps", {"task.discriminator_steps": 50, "training": {"max_steps": 20}}),
+    "gradient-penalty-of-batches": Broken(
+        "gan", "/model/discriminator/normalization", {"loss": {"type": "wasserstein"}, "model.discriminator": {"type": "mlp", "normalization": {"type": "batch"}}}
+    ),
+    "gradient-penalty-of-layers": Broken(
+        "gan",
+        "/model/discriminator/layers/0",
+        {"loss": {"type": "wasserstein"}, "model.discriminator": {"type": "layers", "layers": [{"type": "attention"}, FLAT, {"type": "linear", "units": 1}]}},
+    ),
+    "gradient-penalty-in-fp16": Broken("gan", "/precision/mode", {"loss": {"type": "wasserstein"}, "precision": {"mode": "fp16_mixed"}}),
+    "frechet-numbers": Broken(
+        "gan",
+        "/evaluation/metrics/0",
+        {"evaluation": {"metrics": ["frechet_distance"]}, "model.generator": {"type": "mlp"}},
+        facts=arrays((150, 3, 32, 32)),
+    ),
+    "slope-unbounded": Broken("gan", "/loss/gradient_penalty", {"loss": {"type": "wasserstein", "gradient_penalty": 0.0}}),
     "spectral-norm-model": Broken("text", "/regularization/spectral_norm", {"regularization": {"spectral_norm": {}}}),
     "spectral-norm-whole": Broken(
         "table", "/regularization/spectral_norm", {"regularization": {"spectral_norm": {}}, "distributed": {"strategy": "fsdp", "processes_per_node": 2}}
@@ -203,6 +230,7 @@ BROKEN: dict[str, Broken] = {
     "text-beside-numbers": Broken("reviews", "/data/source/columns", {"data.source.columns": ["stars"]}),
     "text-column-kind": Broken("reviews", "/data/source/text", {"data.source.text": "stars"}),
     "text-characters": Broken("reviews", "/data/tokenizer", {"data.tokenizer": {"type": "char"}}),
+    "token-beyond-vocabulary": Broken("reviews", "/data/tokenizer/pad_id", {"data.tokenizer": {"type": "file", "source": "gpt@1", "vocab_size": 9, "pad_id": 9}}),
     "text-needs-reader": Broken("reviews", "/model/type", {"model": {"type": "mlp"}}),
     "text-one-task": Broken("reviews", "/task/type", {"task": {"type": "multi_task", "tasks": [{"type": "classification", "name": "x", "target": "t"}, {"type": "regression", "name": "y", "target": "stars"}]}}, also=("multi-task-needs-last-layer",)),
     "padding-is-seen": Broken("reviews", "/model/bidirectional", {"model": {"type": "lstm", "bidirectional": True}}),
@@ -511,3 +539,11 @@ def test_facts_of_every_kind_are_used() -> None:
         ImageFacts,
         ArrayFacts,
     }
+
+
+def test_a_gan_reads_no_targets() -> None:
+    """Neither a missing file of them nor one of another length is in its way."""
+    job, _ = JOBS["gan"]
+    inputs = ArrayFile(dtype="<f4", shape=(150, 3, 8, 8))
+    assert findings(job, facts(ArrayFacts(files={"x.npy": inputs}))) == []
+    assert findings(job, arrays(y=ArrayFile(dtype="|O", shape=(7, 7, 7)))) == []

@@ -33,6 +33,16 @@ def test_neither_modules_nor_distributions_are_found(asked: str) -> None:
     assert importlib.import_module("moto").__name__ == "moto"
 
 
+def test_what_is_imported_already_stays_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As torchmetrics asks for it after scikit-learn: it sees scipy among the modules, then imports a part of it."""
+    before = importlib.import_module("moto")
+    monkeypatch.delitem(sys.modules, "moto.settings", raising=False)
+    with absent(*NAMES):
+        assert importlib.import_module("moto") is before
+        assert importlib.import_module("moto.settings").__name__ == "moto.settings"
+        assert version("moto")
+
+
 def test_an_error_inside_ends_it_too() -> None:
     before = list(sys.meta_path)
     with pytest.raises(KeyError), absent("moto"):

@@ -8,10 +8,10 @@ from typing import Any
 
 import torch
 
-from worker.trainer.figures import Performance
+from worker.trainer.figures import Performance, RankFigures
 from worker.trainer.journal import Journal
 from worker.trainer.stopwatch import Stopwatch
-from worker.trainer.stragglers import OWN, Stragglers
+from worker.trainer.stragglers import Stragglers
 from worker.trainer.world import World
 
 
@@ -54,7 +54,7 @@ def test_of_two_ranks_the_faster_one_is_usual(tmp_path: Path) -> None:
 def test_it_looks_at_the_time_that_is_a_ranks_own(tmp_path: Path) -> None:
     with made(tmp_path, 2) as found:
         for _ in range(3):
-            found.performance.ranks[:, 0] = torch.tensor([9.0, 1.0])  # steps, in which others are waited for
-            found.performance.ranks[:, OWN] = torch.tensor([1.0, 9.0])
+            # the first are steps, in which others are waited for
+            found.performance.ranks = (RankFigures(9.0, 1.0, 0.0, 0.0, 0.0), RankFigures(1.0, 9.0, 0.0, 0.0, 0.0))
             assert found.read(1, 1) == {}
         assert [each["rank"] for each in told(tmp_path)] == [1]

@@ -14,10 +14,12 @@ from pydantic import TypeAdapter
 from torch import nn
 from torch.nn import functional as F
 
+from stoker.spec.finetune import Finetune
 from stoker.spec.model import Model
 from stoker.spec.model.parts import Activation, BatchNorm
 from stoker.spec.model.sharing import Share
 from worker.trainer.errors import SpecProblem
+from worker.trainer.finetune import finetuned
 from worker.trainer.model import build_model
 from worker.trainer.model.parts import build_activation, build_batch_norm
 from worker.trainer.model.sharing import share
@@ -564,3 +566,17 @@ def test_dropout_drops_a_share_and_scales_the_rest() -> None:
     assert (y == 0).float().mean().item() == pytest.approx(0.3, abs=0.003)
     assert torch.equal(y[y != 0], torch.full_like(y[y != 0], 1 / 0.7))
     assert torch.equal(module.eval()(x), x)
+
+
+@pytest.mark.parametrize("sync", [False, True])
+def test_a_held_batch_norm_normalises_by_its_statistics_and_keeps_them(sync: bool) -> None:
+    """As torch's own in evaluation; where it is shared by ranks, no rank is asked."""
+    torch.manual_seed(0)
+    norm, plain = build_batch_norm(BatchNorm(sync=sync), 3), nn.BatchNorm1d(3)
+    for one in (norm, plain):
+        one(torch.arange(12.0).reshape(4, 3) ** 2)
+    finetuned(Finetune(freeze=("1.*",)), nn.Sequential(nn.Linear(3, 3), norm))
+    x = torch.randn(5, 3, requires_grad=True)
+    said, wanted = norm.train()(x), plain.eval()(x)
+    assert torch.equal(said, wanted)
+    assert all(torch.equal(a, b) for a, b in zip(norm.buffers(), plain.buffers(), strict=True))

@@ -67,3 +67,34 @@ def test_order_is_new_each_epoch_and_a_function_of_the_seed_and_the_epoch() -> N
 def test_without_shuffling_samples_come_in_file_order() -> None:
     feed = feeds(10, 4, 4, 1, Loader(shuffle=False))[0]
     assert [used(feed, step) for step in range(4)] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9], [0, 1, 2, 3]]
+
+
+def test_what_is_held_ends_where_batches_change() -> None:
+    """Changes known ahead and changes made on the way, against a feed that is asked for single steps."""
+    feed = feeds(40, 4, 4, 1, Loader())[0]
+    feed.timeline.change(3, 7)
+    taken = [used(feed, step) for step in range(5)]
+    feed.timeline.change(5, 10)
+    taken += [used(feed, step) for step in range(5, 8)]
+    assert [len(rows) for rows in taken] == [4, 4, 4, 7, 7, 10, 4, 10]
+    assert sorted(i for rows in taken[:7] for i in rows) == list(range(40))
+    for step in range(8):
+        fresh = feeds(40, 4, 4, 1, Loader())[0]
+        fresh.timeline.change(3, 7)
+        fresh.timeline.change(5, 10)
+        assert used(fresh, step) == taken[step]
+
+
+def test_inputs_go_with_their_targets_in_every_block() -> None:
+    """More than is gathered at once, into memory that is used again."""
+    wide = torch.arange(3000, dtype=torch.float32).reshape(-1, 1).expand(-1, 600).contiguous()
+    feed = Feed(
+        Loader(), Samples(wide, torch.arange(3000)), batch_size=70, micro_size=70, weights=torch.full((3000,), 2.0).double(),
+        order_seed=lambda epoch: epoch, world=World(0, 1, torch.device("cpu"), 0, 1),
+    )  # fmt: skip
+    for step in (*range(feed.per_epoch), 3, feed.per_epoch + 5, 41):
+        batch = feed.batch(step)
+        ((inputs, targets),) = batch.micros
+        assert torch.equal(inputs[:, 0].long(), targets)
+        assert torch.equal(inputs[:, -1].long(), targets)
+        assert batch.weight == 2.0 * len(targets)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from itertools import islice
 
 import torch
 
@@ -11,7 +12,7 @@ from worker.trainer.data.samples import Samples, ready
 from worker.trainer.errors import DataProblem
 from worker.trainer.world import World
 
-BLOCK_BYTES = 8 << 20
+BLOCK_BYTES = 2 << 20
 """Inputs that are gathered at once and then only sliced: large enough to pay for the call, small enough for a cache."""
 
 Micro = tuple[torch.Tensor, torch.Tensor]
@@ -67,19 +68,30 @@ class Feed:
         self.per_epoch = self.timeline.per_epoch(batch_size)
         self.samples_per_epoch = min(len(samples), self.per_epoch * batch_size)
         self._sample_bytes = max(1, samples.inputs[:1].nbytes)
-        self._held: tuple[int, int, int, int] | None = None
+        self._held, self._segments = range(0), self.timeline.segments
         self._batches: list[Batch] = []
+        """The batches of the numbers that are held, as the timeline was then."""
+        self._space = torch.empty(0, *samples.inputs.shape[1:], dtype=samples.inputs.dtype)
+        """Where inputs are gathered, again and again: fresh memory costs more than the copy."""
+        self._alike = float(weights[0]) if len(weights) and bool((weights == weights[0]).all()) else None
+        """What each sample counts, where all count alike."""
         self._order: tuple[int, torch.Tensor] = (-1, torch.empty(0))
 
     def batch(self, step: int) -> Batch:
-        """The batch of the optimizer step with this number, from 0."""
-        place = self.timeline.place(step // self._replays)
+        """The batch of the optimizer step with this number, from 0. It is good until one of another stretch is asked for."""
+        number = step // self._replays
+        if number not in self._held or self.timeline.segments is not self._segments:
+            self._hold(number)
+        return self._batches[number - self._held.start]
+
+    def _hold(self, number: int) -> None:
+        """The batch with this number and its neighbours. Blocks begin at fixed places of the epoch."""
+        place = self.timeline.place(number)
         together = max(1, min(self.timeline.per_epoch(place.size), BLOCK_BYTES // (self._sample_bytes * place.size)))
-        block, at = divmod(place.at, together)
-        wanted = (place.segment, place.epoch, place.begin, block)
-        if self._held != wanted:
-            self._batches, self._held = self._gather(place, block * together, together), wanted
-        return self._batches[at]
+        first = place.at // together * together
+        self._batches, self._segments = self._gather(place, first, together), self.timeline.segments
+        start, later = number - (place.at - first), self._segments[place.segment + 1 :]
+        self._held = range(start, min([start + len(self._batches), *(segment.step for segment in later)]))
 
     def inputs(self) -> Iterator[torch.Tensor]:
         """This rank's part of every batch of the first epoch, as they stand."""
@@ -110,15 +122,21 @@ class Feed:
         start = place.begin + first * size
         rows = self.rows(place.epoch)[start : min(start + together * size, place.end)]
         parts = torch.split(rows, size)
-        mine = [part[len(part) * rank // ranks : len(part) * (rank + 1) // ranks] for part in parts]
-        cuts = [self._cuts(len(own), -(-len(part) // ranks)) for own, part in zip(mine, parts, strict=True)]
-        own = torch.cat(mine)
+        bounds = [(len(part) * rank // ranks, len(part) * (rank + 1) // ranks) for part in parts]
+        cuts = [self._cuts(stop - start, -(-len(part) // ranks)) for (start, stop), part in zip(bounds, parts, strict=True)]
+        own = rows if ranks == 1 else torch.cat([part[start:stop] for part, (start, stop) in zip(parts, bounds, strict=True)])
         sizes = [n for cut in cuts for n in cut]
-        inputs, targets = (torch.split(self._staged(part), sizes) for part in self.samples.drawn(own, place.epoch))
+        if len(self._space) < len(own):
+            self._space = self._space.new_empty(len(own), *self._space.shape[1:])
+        drawn = self.samples.drawn(own, place.epoch, self._space)
+        inputs, targets = (torch.split(self._staged(part), sizes) for part in drawn)
         micros = iter(list(zip(inputs, targets, strict=True)))
-        weights = [float(self._weights[part].sum()) for part in parts]
-        scales = torch.tensor([ranks / w if w else 0.0 for w in weights], device=self._world.device).unbind()
-        return [Batch(tuple(next(micros) for _ in cut), w, s) for cut, w, s in zip(cuts, weights, scales, strict=True)]
+        weights = [self._weight(part) for part in parts]
+        scales = {w: torch.tensor(ranks / w if w else 0.0, device=self._world.device) for w in set(weights)}
+        return [Batch(tuple(islice(micros, len(cut))), w, scales[w]) for cut, w in zip(cuts, weights, strict=True)]
+
+    def _weight(self, rows: torch.Tensor) -> float:
+        return float(self._weights[rows].sum()) if self._alike is None else self._alike * len(rows)
 
     def _staged(self, values: torch.Tensor) -> torch.Tensor:
         """On the device; through page-locked memory the copy overlaps with what the GPU is doing."""

@@ -27,7 +27,9 @@ class Masked(Samples):
 
     spec: MaskedLM
     vocabulary: int
-    """Tokens of the tokenizer; the one after them stands for what is hidden."""
+    """Tokens of the tokenizer."""
+    hiding: int
+    """The one that stands for what is hidden."""
     seed: int
 
     @property
@@ -35,7 +37,7 @@ class Masked(Samples):
         """As many targets of each sample as are asked for."""
         return self.targets[:, : hidden_tokens(self.targets.shape[1], self.spec.mask_rate)]
 
-    def drawn(self, rows: torch.Tensor, epoch: int) -> tuple[torch.Tensor, torch.Tensor]:
+    def drawn(self, rows: torch.Tensor, epoch: int, space: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
         ids = self.inputs.index_select(0, rows)
         return self._hidden(ids, rows.numpy(), epoch)
 
@@ -47,7 +49,7 @@ class Masked(Samples):
     def _hidden(self, ids: torch.Tensor, rows: npt.NDArray[np.int64], epoch: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Exactly so many tokens of each sample are asked for, so that all samples count alike."""
         length = ids.shape[1]
-        order, fate, other = (_noise(f"{self.seed}/{epoch}/{what}", rows, length) for what in ("order", "fate", "token"))
+        order, fate, other = (words(f"{self.seed}/{epoch}/{what}", rows, length) for what in ("order", "fate", "token"))
         chosen = torch.zeros(ids.shape, dtype=torch.bool)
         count = hidden_tokens(length, self.spec.mask_rate)
         chosen.scatter_(1, torch.from_numpy(np.argpartition(order, count - 1, axis=1)[:, :count].copy()), True)
@@ -55,11 +57,11 @@ class Masked(Samples):
         masked = chosen & (chance < self.spec.masked_share)
         replaced = chosen & ~masked & (chance < self.spec.masked_share + self.spec.random_share)
         random = torch.from_numpy((other % np.uint64(self.vocabulary)).astype(np.int32))
-        inputs = torch.where(masked, torch.tensor(self.vocabulary, dtype=torch.int32), torch.where(replaced, random, ids))
+        inputs = torch.where(masked, torch.tensor(self.hiding, dtype=torch.int32), torch.where(replaced, random, ids))
         return inputs, torch.where(chosen, ids, torch.tensor(UNSEEN, dtype=torch.int32))
 
 
-def _noise(stream: str, rows: npt.NDArray[np.int64], length: int) -> Words:
+def words(stream: str, rows: npt.NDArray[np.int64], length: int) -> Words:
     """(len(rows), length): one word for each place, the same whoever asks for it (SplitMix64, Steele et al. 2014)."""
     start = np.frombuffer(hashlib.sha256(stream.encode()).digest()[:8], np.uint64)
     places = rows.astype(np.uint64)[:, None] * np.uint64(length) + np.arange(length, dtype=np.uint64)
@@ -73,12 +75,15 @@ def _scramble(words: Words) -> Words:
 
 
 def mask(spec: Task, data: Dataset, seed: int) -> Dataset:
-    """For a task that hides tokens: the same text to be filled in, with one token more in the vocabulary. For others, the data."""
+    """For a task that hides tokens: the same text to be filled in, with one token more in the vocabulary where it has none that
+    hides others. For others, the data."""
     if not isinstance(spec, MaskedLM):
         return data
-    vocabulary = data.about.outputs
+    vocabulary, codec = data.about.outputs, data.about.codec
+    own = None if codec is None else codec.mask
+    hiding = vocabulary if own is None else own
     train, validation, test = (
-        Masked(part.inputs, part.inputs, spec, vocabulary, seed + number)
+        Masked(part.inputs, part.inputs, spec, vocabulary, hiding, seed + number)
         for number, part in enumerate((data.train, data.validation, data.test))
     )
-    return Dataset(train, validation, test, replace(data.about, outputs=vocabulary + 1))
+    return Dataset(train, validation, test, replace(data.about, outputs=vocabulary + (own is None)))

@@ -18,6 +18,9 @@ class Scaling:
     def apply(self, inputs: torch.Tensor) -> torch.Tensor:
         return (inputs - self.shift) / self.scale
 
+    def undo(self, inputs: torch.Tensor) -> torch.Tensor:
+        return inputs * self.scale + self.shift
+
 
 def fit_scaling(spec: Normalization, inputs: torch.Tensor) -> Scaling:
     """From (n, *shape); a feature that never changes keeps its scale. Moments are taken in float64."""

@@ -29,9 +29,11 @@ class Samples:
         """Of the targets what the loss of a sample counts, by its size: all of them."""
         return self.targets
 
-    def drawn(self, rows: torch.Tensor, epoch: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Copies of some rows, as an epoch sees them."""
-        return self.inputs.index_select(0, rows), self.targets.index_select(0, rows)
+    def drawn(self, rows: torch.Tensor, epoch: int, space: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+        """Copies of some rows, as an epoch sees them. `space`: (as many or more, *shape) memory that inputs may be put into."""
+        if space is None:
+            return self.inputs.index_select(0, rows), self.targets.index_select(0, rows)
+        return torch.index_select(self.inputs, 0, rows, out=space[: len(rows)]), self.targets.index_select(0, rows)
 
     def take(self, rows: torch.Tensor) -> "Samples":
         """A copy of some rows."""

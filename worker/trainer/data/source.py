@@ -32,6 +32,8 @@ class Wanted:
     """Classes or numbers, where they are known."""
     parts: tuple["Wanted", ...] = ()
     """What each of several tasks asks of every sample."""
+    targets: bool = True
+    """Whether anything is asked of samples; else there are none to read."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,8 @@ def read_source(spec: Source, root: Path, wanted: Wanted | None) -> Table | byte
                 raise SpecProblem(
                     "data.source.type: image_folder has one class per picture; labels come with csv, parquet or arrays"
                 )
-            return Table(*read_images(spec, root, files))
+            values, folders = read_images(spec, root, files)
+            return Table(values, folders if _needed(wanted).targets else _none(values))
         case Arrays():
             return _arrays(spec, root, _needed(wanted))
         case _:
@@ -92,7 +95,7 @@ def _utf8(path: Path) -> bytes:
 
 
 def _table(spec: Csv | Parquet, files: list[Path], wanted: Wanted) -> Table:
-    if not wanted.columns:
+    if not wanted.columns and wanted.targets:
         raise SpecProblem("task.target: name the column to predict")
     table = read_csv(files, spec.delimiter) if isinstance(spec, Csv) else read_parquet(files)
     apart = wanted.columns if wanted.weights is None else (*wanted.columns, wanted.weights)
@@ -105,7 +108,12 @@ def _table(spec: Csv | Parquet, files: list[Path], wanted: Wanted) -> Table:
     if wanted.parts:
         nothing = np.empty((len(inputs), 0), np.float32)
         return Table(inputs, nothing, names, weights, tuple(_targets(table, part) for part in wanted.parts))
-    return Table(inputs, _targets(table, wanted), names, weights, texts=texts)
+    return Table(inputs, _targets(table, wanted) if wanted.targets else _none(inputs), names, weights, texts=texts)
+
+
+def _none(inputs: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
+    """(n, 0): nothing is said of samples."""
+    return np.empty((len(inputs), 0), np.float32)
 
 
 def _targets(table: pa.Table, wanted: Wanted) -> npt.NDArray[np.generic]:
@@ -133,7 +141,8 @@ def _zeros_and_ones(targets: npt.NDArray[np.generic], names: Sequence[str]) -> N
 
 
 def _arrays(spec: Arrays, root: Path, wanted: Wanted) -> Table:
-    inputs, targets = _array(root, spec.inputs), _array(root, spec.targets)
+    inputs = _array(root, spec.inputs)
+    targets = _array(root, spec.targets) if wanted.targets else _none(inputs)
     if len(inputs) != len(targets):
         raise DataProblem(f"{spec.inputs} has {len(inputs)} samples, {spec.targets} has {len(targets)}; they must be as many")
     if not 2 <= inputs.ndim <= 4:

@@ -9,13 +9,17 @@ from stoker.spec.loss import (
     CrossEntropy,
     Focal,
     GaussianNLL,
+    Hinge,
     Huber,
     Loss,
     MeanAbsoluteError,
     MeanSquaredError,
     NegativeLogLikelihood,
+    NonSaturating,
+    Wasserstein,
 )
 from worker.trainer.errors import SpecProblem
+from worker.trainer.loss.adversarial import Contest, of_discriminator, slope_penalty
 from worker.trainer.loss.binary import build_binary
 from worker.trainer.loss.chunked import in_chunks
 from worker.trainer.loss.classes import OfClasses, SummedCrossEntropy, SummedLikelihood, build_classes
@@ -43,6 +47,8 @@ def build_loss(spec: Loss, outputs: int, targets: torch.Tensor) -> SummedLoss:
             return build_binary(spec, outputs, targets)
         case MeanSquaredError() | MeanAbsoluteError() | Huber() | GaussianNLL():
             return build_numbers(spec, targets)
+        case NonSaturating() | Hinge() | Wasserstein():
+            raise SpecProblem(f"loss.type: {spec.type} is for two networks; use it with task gan")
         case _:
             assert_never(spec)
 
@@ -62,6 +68,7 @@ def build_weighted_loss(spec: Loss, outputs: int, targets: torch.Tensor, *, clas
 
 
 __all__ = [
+    "Contest",
     "FocalOfClasses",
     "OfClasses",
     "OfMasked",
@@ -76,5 +83,7 @@ __all__ = [
     "build_masked_loss",
     "build_weighted_loss",
     "in_chunks",
+    "of_discriminator",
     "reading_of",
+    "slope_penalty",
 ]

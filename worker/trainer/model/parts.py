@@ -71,18 +71,36 @@ class BatchNormAny(nn.modules.batchnorm._BatchNorm):
         if alone and self.running_mean is None:
             nothing = input - input
             return nothing if self.bias is None else nothing + self.bias.view(1, -1, *(1,) * (input.dim() - 2))
-        if self.training and (alone or (self.held and self.running_mean is not None)):
-            return F.batch_norm(input, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps)
+        if self.training and (alone or holds(self)):
+            return _by_statistics(self, input)
         return super().forward(input)
 
 
 class SyncedBatchNorm(nn.SyncBatchNorm):
     """Batch normalisation over the batches of all ranks. Where the model is only counted, no rank answers."""
 
+    held: bool = False
+    """As of the other; what normalises by statistics that stand asks no rank."""
+
     def forward(self, input: torch.Tensor) -> torch.Tensor:
+        if self.training and holds(self):
+            return _by_statistics(self, input)
         if input.device.type == "cuda":
             return super().forward(input)
         return nn.modules.batchnorm._BatchNorm.forward(self, input)
+
+
+HeldNorm = BatchNormAny | SyncedBatchNorm
+"""Every batch norm of a model."""
+
+
+def holds(norm: HeldNorm) -> bool:
+    """Whether its running statistics stay as they are."""
+    return norm.held and norm.running_mean is not None
+
+
+def _by_statistics(norm: HeldNorm, input: torch.Tensor) -> torch.Tensor:
+    return F.batch_norm(input, norm.running_mean, norm.running_var, norm.weight, norm.bias, False, 0.0, norm.eps)
 
 
 def build_batch_norm(spec: BatchNorm, features: int) -> nn.Module:
