@@ -1,6 +1,6 @@
 """What the server measured about a data set when it was uploaded. `resolve` and `plan` read it; the trainer never does."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -67,8 +67,14 @@ class WeightFacts(Facts):
     tensors: int
     parameters: int
     """Numbers in all of them."""
+    config: dict[str, Any] | None = None
+    """config.json of a Hugging Face directory, without its names of classes (`Any`: JSON); null where there is none."""
     vocabulary: int | None = None
     """Tokens of the tokenizer.json beside them, the largest id and one; null where there is none that can be read."""
+    mask_id: int | None = None
+    """Its token that hides others, where it has one."""
+    pad_id: int | None = None
+    """Its token that fills up short texts, where it has one."""
 
 
 class DatasetFacts(Facts):

@@ -22,6 +22,7 @@ from server.db import Encoded, to_json, utcnow
 from server.errors import Refusal, problem, spec_problem
 from server.jobs import store
 from server.jobs.continued import Source, source_of
+from server.jobs.directories import without_directory
 from server.jobs.start import Begun, begun, unfit
 from server.jobs.teacher import Lesson, bound, misfits
 from server.jobs.views import whole_view
@@ -32,6 +33,8 @@ from stoker.plan import Plan, needs, plan
 from stoker.spec import JobSpec
 from stoker.spec.document import Document
 from stoker.spec.load import compose
+from stoker.spec.opened import Opened, unread
+from stoker.spec.problem import problem_of
 from stoker.spec.resolve import Resolved, resolve
 
 
@@ -145,10 +148,11 @@ def prepare(session: Session, who: Principal, project: str, document: Document) 
     project = _project(who, project, value)
     if project != "default" and "project" not in value:
         document = replace(document, value={**value, "project": project}, origins={**document.origins, "/project": "auto"})
+    document, directory = without_directory(session, project, document)
     facts, pinned = found if (found := _facts(session, project, value)) else (None, None)
-    text = orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+    text = orjson.dumps(document.value, option=orjson.OPT_SORT_KEYS)
     text += orjson.dumps(dict(document.origins), option=orjson.OPT_SORT_KEYS)
-    lesson = bound(session, who, project, value)
+    lesson = bound(session, who, project, document.value)
     document = replace(document, value=lesson.value)
     text += orjson.dumps(lesson.value["training"]) if lesson.spec is not None else b""
     start = begun(session, who, project, document.value)
@@ -156,14 +160,16 @@ def prepare(session: Session, who: Principal, project: str, document: Document) 
     start = replace(start, value=words.value, findings=(*start.findings, *words.findings), found=start.found or words.found)
     document = replace(document, value=start.value)
     document, source = source_of(session, who, project, document)
-    if source is not None or start.found:  # it may be let go any moment, so nothing is remembered
-        return replace(_prepare(project, value, document, lesson, start, facts, pinned, source), lasting=False)
+    if source is not None or start.found or directory.origins:  # it may be let go any moment, so nothing is remembered
+        return replace(
+            _prepare(project, value, document, lesson, start, facts, pinned, source, directory=directory), lasting=False
+        )
     key = (project, hashlib.sha256(text).hexdigest(), f"{pinned}:{facts.digest}" if facts else "")
     with _cache_lock:
         known = _cache.get(key)
     if known is not None:
         return known
-    prepared = _prepare(project, value, document, lesson, start, facts, pinned)
+    prepared = _prepare(project, value, document, lesson, start, facts, pinned, directory=directory)
     with _cache_lock:
         _cache[key] = prepared
         if len(_cache) > _CACHED:
@@ -234,12 +240,14 @@ def _prepare(
     facts: DatasetFacts | None,
     pinned: Pinned | None,
     source: Source | None = None,
+    *,
+    directory: Opened,
 ) -> Prepared:
     try:
         resolved = resolve(document, facts)
         if facts is None:
             raise SpecError([_no_dataset(), *lesson.findings, *start.findings])
-        found = [*lesson.findings, *start.findings]
+        found = [*lesson.findings, *start.findings, *unread(directory, problem_of(resolved.spec, facts).vocab_size)]
         found += misfits(resolved.spec, lesson.spec) if lesson.spec is not None else []
         found += unfit(resolved.spec, start.spec) if start.spec is not None else []
         if found:

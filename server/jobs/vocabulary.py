@@ -12,6 +12,8 @@ from stoker.protocol import BlobFile, DatasetFiles
 
 AT = "/data/tokenizer"
 FILE = "tokenizer.json"
+FILES = (FILE, "tokenizer_config.json")
+"""What a run reads of it: the tokens, and what the special ones are for."""
 
 
 def spoken(session: Session, project: str, value: dict[str, Any]) -> Begun:
@@ -34,14 +36,17 @@ def spoken(session: Session, project: str, value: dict[str, Any]) -> Begun:
         message = f"the {FILE} of {name}@{row.version} has {tokens} tokens"
         return _refused(value, "vocab_size", "tokenizer-too-large", message, "raise it, or leave it out")
     pinned = {**tokenizer, "source": f"{name}@{row.version}", "vocab_size": tokens if rows is None else rows}
+    for key in ("mask_id", "pad_id"):
+        if pinned.get(key) is None:
+            pinned[key] = row.facts.get(key)
     return Begun({**value, "data": {**value["data"], "tokenizer": pinned}}, found=True)
 
 
 def tokenizer_of(session: Session, project: str, spec: dict[str, Any]) -> tuple[DatasetFiles, ...]:
-    """Of a stored spec: the one file, for the workspace."""
+    """Of a stored spec: its files, for the workspace."""
     ref = _tokenizer(spec).get("source")
     row = None if ref is None else datasets.one(session, project, *parse_ref(ref))
-    files = () if row is None else tuple(f for f in row.files if f["path"] == FILE)
+    files = () if row is None else tuple(f for f in row.files if f["path"] in FILES)
     if ref is None or not files:
         return ()
     return (DatasetFiles(ref=ref, files=tuple(BlobFile(path=f["path"], bytes=f["bytes"], sha256=f["sha256"]) for f in files)),)

@@ -21,7 +21,7 @@ from stoker.spec import JobSpec
 from stoker.spec.arithmetic import hidden_tokens
 from stoker.spec.automatic import usual_loss
 from stoker.spec.loss import Contested, CrossEntropy, NonSaturating
-from stoker.spec.model import CNN, GAN, GRU, LSTM, MLP, RNN, Layers, TransformerDecoder, TransformerEncoder
+from stoker.spec.model import CNN, GAN, GRU, HF, LSTM, MLP, RNN, Layers, TransformerDecoder, TransformerEncoder
 from stoker.spec.model.shapes import Misfit
 from stoker.spec.multi_task import MultiTask
 from stoker.spec.task import Generation, MaskedLM, Multilabel
@@ -63,6 +63,9 @@ def draw(spec: JobSpec, known: Known, batch: int) -> Tape:
                 filled=known.vocabulary is None,
                 again=spec.activation_checkpointing.recomputed(spec.model.num_layers),
             )
+        case HF():
+            message = "a Hugging Face directory is read by the server, and this document has not been there"
+            raise SpecError([Finding(pointer="/model/type", code="unresolved", message=message)])
         case _:
             assert_never(spec.model)
     last = last_layer(tape)

@@ -6,7 +6,7 @@ from stoker.errors import Finding, SpecError
 from stoker.plan.prediction import MemoryView
 from stoker.plan.tape import Tape, Weight
 from stoker.spec import JobSpec
-from stoker.spec.model import CNN, GAN, GRU, LSTM, MLP, RNN, Layers, TransformerDecoder, TransformerEncoder
+from stoker.spec.model import CNN, GAN, GRU, HF, LSTM, MLP, RNN, Layers, TransformerDecoder, TransformerEncoder
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,8 @@ def _blame(spec: JobSpec, tape: Tape) -> tuple[str, str]:
             return f"/model/hidden_sizes/{widest}", f"model.hidden_sizes, widest {max(model.hidden_sizes, default=0)}"
         case CNN(stages=stages):
             return "/model/stages", f"model.stages, widest {max(stage.channels for stage in stages)}"
+        case HF():
+            return "/model/source", "model.source"
         case GAN():
             heaviest = max(tape.weights, key=lambda w: w.size, default=Weight("", (), "generator"))
             network = heaviest.name.partition(".")[0]

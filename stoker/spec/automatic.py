@@ -11,7 +11,7 @@ from stoker.spec.data.tokenizer import ByteTokenizer
 from stoker.spec.evaluation import Accuracy, Evaluation, Mae, MaximumMeanDiscrepancy, Perplexity, Rmse
 from stoker.spec.job import JobSpec
 from stoker.spec.loss import BinaryCrossEntropy, Contested, CrossEntropy, Loss, MeanSquaredError, NonSaturating
-from stoker.spec.model import CNN, GAN, GRU, LSTM, MLP, RNN, Layers, TransformerDecoder, TransformerEncoder
+from stoker.spec.model import CNN, GAN, GRU, HF, LSTM, MLP, RNN, Layers, TransformerDecoder, TransformerEncoder
 from stoker.spec.model.cnn import USUAL_EXPANSION
 from stoker.spec.model.layers import Layer, Norm, Pool, RecurrentLayer, Residual
 from stoker.spec.model.transformer import LearnedPosition, RotaryPosition, Transformer
@@ -66,7 +66,8 @@ def _data(spec: JobSpec, facts: DatasetFacts | None) -> Any:
     if facts is not None:
         source = _with(_pinned(source, facts), **_measured(spec, facts))
     if reads_text(source):
-        data = _with(data, tokenizer=data.tokenizer or ByteTokenizer(), sequence=data.sequence or Sequence())
+        usual = None if isinstance(spec.model, HF) else ByteTokenizer()
+        data = _with(data, tokenizer=data.tokenizer or usual, sequence=data.sequence or Sequence())
     strategy = data.split.strategy or _strategy(spec)
     return _with(data, source=source, split=_with(data.split, strategy=strategy))
 
@@ -193,6 +194,8 @@ def _model(spec: JobSpec) -> Any:
         case RNN() | LSTM() | GRU() as model:
             text = reads_text(spec.data.source)
             return _with(model, embedding_size=model.embedding_size or (model.hidden_size if text else None))
+        case HF():
+            return spec.model
 
 
 def _network(model: MLP | Layers | CNN) -> Any:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
+from stoker.spec.messages import shown
 from stoker.spec.model import Transformer, TransformerDecoder, TransformerEncoder
 from stoker.spec.model.parts import Activation, LayerNorm, RMSNorm
 from stoker.spec.model.transformer import LearnedPosition, LinearScaling, RotaryPosition
@@ -97,23 +98,40 @@ class Configured:
     """Tokens of the longest context."""
 
 
+MOST_LAYERS = 10_000
+MOST_DROPOUT = 1 - 1e-6
+"""One would drop everything."""
+
+
 class _Config:
     """A config.json, strictly: what is not understood and would change outputs is an error."""
 
     def __init__(self, value: Mapping[str, Any]) -> None:
         self._value = value
 
-    def number(self, *names: str, default: int | None = None) -> int:
+    def number(self, *names: str, default: int | None = None, most: int = 1_000_000) -> int:
         value = next((self._value[name] for name in names if self._value.get(name) is not None), default)
-        if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= 1_000_000:
-            raise ValueError(f"config.json: {names[0]} must be a whole number between 1 and 1000000")
+        if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= most:
+            raise ValueError(f"config.json: {names[0]} must be a whole number between 1 and {most}")
         return value
 
-    def real(self, name: str, default: float) -> float:
+    def real(self, name: str, default: float, low: float = 1e-12, high: float = 1e12) -> float:
         value = self._value.get(name, default)
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise ValueError(f"config.json: {name} must be a number")
+        value = default if value is None else value
+        if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+            raise ValueError(f"config.json: {name} must be a number between {low:g} and {high:g}")
         return float(value)
+
+    def rate(self, name: str, default: float) -> float:
+        """A probability of dropout."""
+        return self.real(name, default, 0.0, MOST_DROPOUT)
+
+    def section(self, *names: str) -> "_Config":
+        """The first of these mappings that is there and not empty."""
+        value: object = next((self._value[name] for name in names if self._value.get(name)), {})
+        if not isinstance(value, dict):
+            raise ValueError(f"config.json: {names[0]} is no mapping")
+        return _Config(value)
 
     def flag(self, name: str, default: bool) -> bool:
         value = self._value.get(name, default)
@@ -121,9 +139,17 @@ class _Config:
             raise ValueError(f"config.json: {name} must be true or false")
         return value
 
+    def word(self, *names: str, default: str) -> str:
+        """What is no word equals none."""
+        return str(next((self._value[name] for name in names if self._value.get(name) is not None), default))
+
+    def words(self, name: str) -> tuple[object, ...]:
+        value = self._value.get(name)
+        return tuple(value) if isinstance(value, list) else ()
+
     def activation(self, name: str, default: str) -> Activation:
         value = self._value.get(name, default)
-        value = {"gelu_new": "gelu_pytorch_tanh", "swish": "silu"}.get(str(value), value)
+        value = {"gelu_new": "gelu_pytorch_tanh", "gelu_fast": "gelu_pytorch_tanh", "swish": "silu"}.get(str(value), value)
         found = next((ours for ours, theirs in ACTIVATIONS.items() if theirs == value), None)
         if found is None:
             raise ValueError(f"config.json: {name} is none of {', '.join(ACTIVATIONS.values())}")
@@ -132,7 +158,7 @@ class _Config:
     def must(self, wanted: Mapping[str, object]) -> None:
         """Keys that change what is computed have the value that we compute, where they are there at all."""
         for name, value in wanted.items():
-            if self._value.get(name, value) not in (value, None):
+            if self._value.get(name) not in (value, None, {}):
                 raise ValueError(f"config.json: {name} other than {json.dumps(value)} is not supported")
 
 
@@ -146,12 +172,12 @@ def configured(value: object) -> Configured:
         case "gpt2":
             found = _gpt2(config)
         case "llama":
-            found = _llama(config, value)
+            found = _llama(config)
         case "bert":
-            found = _bert(config, value)
+            found = _bert(config)
         case other:
             known = ", ".join(get_args(Architecture))
-            raise ValueError(f"config.json: model_type {str(other)[:40]!r} is none of {known}")
+            raise ValueError(f"config.json: model_type {shown(other)} is none of {known}")
     if found.model.hidden_size % found.model.num_heads and found.model.key_dim is None:
         raise ValueError("config.json: the number of heads does not divide the width")
     if found.model.num_heads % found.model.kv_heads:
@@ -163,60 +189,60 @@ def _gpt2(config: _Config) -> Configured:
     config.must({"scale_attn_weights": True, "scale_attn_by_inverse_layer_idx": False})
     width, length = config.number("n_embd", default=768), config.number("n_positions", default=1024)
     model = TransformerDecoder(
-        num_layers=config.number("n_layer", default=12),
+        num_layers=config.number("n_layer", default=12, most=MOST_LAYERS),
         hidden_size=width,
         num_heads=config.number("n_head", default=12),
         ffn_size=config.number("n_inner", default=4 * width),
         position=LearnedPosition(max_length=length),
         activation=config.activation("activation_function", "gelu_new"),
         normalization=LayerNorm(eps=config.real("layer_norm_epsilon", 1e-5)),
-        dropout=config.real("resid_pdrop", 0.1),
-        embedding_dropout=config.real("embd_pdrop", 0.1),
-        attention_dropout=config.real("attn_pdrop", 0.1),
+        dropout=config.rate("resid_pdrop", 0.1),
+        embedding_dropout=config.rate("embd_pdrop", 0.1),
+        attention_dropout=config.rate("attn_pdrop", 0.1),
         tie_embeddings=config.flag("tie_word_embeddings", True),
     )
     return Configured(model, config.number("vocab_size", default=50257), length)
 
 
-def _llama(config: _Config, value: Mapping[str, Any]) -> Configured:
+def _llama(config: _Config) -> Configured:
     config.must({"pretraining_tp": 1})
     heads, width = config.number("num_attention_heads", default=32), config.number("hidden_size", default=4096)
     biased = config.flag("attention_bias", False)
     if config.flag("mlp_bias", False) != biased:
         raise ValueError("config.json: attention_bias and mlp_bias must be the same")
-    rope = value.get("rope_parameters") or value.get("rope_scaling") or {}
-    kind = (rope.get("rope_type") or rope.get("type") or "default") if isinstance(rope, dict) else None
+    rope = config.section("rope_parameters", "rope_scaling")
+    kind = rope.word("rope_type", "type", default="default")
     if kind not in ("default", "linear"):
         raise ValueError("config.json: rope_type other than default and linear is not supported")
-    base = rope.get("rope_theta", value.get("rope_theta", 10000.0))
+    rope.must({"partial_rotary_factor": 1.0})
+    config.must({"partial_rotary_factor": 1.0})
+    scaling = LinearScaling(factor=rope.real("factor", 1.0, 1.0, 1000.0)) if kind == "linear" else None
     model = TransformerDecoder(
-        num_layers=config.number("num_hidden_layers", default=32),
+        num_layers=config.number("num_hidden_layers", default=32, most=MOST_LAYERS),
         hidden_size=width,
         num_heads=heads,
         num_kv_heads=config.number("num_key_value_heads", default=heads),
         key_dim=config.number("head_dim", default=max(1, width // heads)),
         ffn_size=config.number("intermediate_size", default=11008),
-        position=RotaryPosition(
-            base=float(base), scaling=LinearScaling(factor=float(rope["factor"])) if kind == "linear" else None
-        ),
+        position=RotaryPosition(base=rope.real("rope_theta", config.real("rope_theta", 10000.0)), scaling=scaling),
         activation=config.activation("hidden_act", "silu"),
         gated_ffn=True,
         normalization=RMSNorm(eps=config.real("rms_norm_eps", 1e-6)),
-        attention_dropout=config.real("attention_dropout", 0.0),
+        attention_dropout=config.rate("attention_dropout", 0.0),
         bias=biased,
         tie_embeddings=config.flag("tie_word_embeddings", False),
     )
     return Configured(model, config.number("vocab_size", default=32000), config.number("max_position_embeddings", default=2048))
 
 
-def _bert(config: _Config, value: Mapping[str, Any]) -> Configured:
-    config.must({"position_embedding_type": "absolute", "is_decoder": False, "tie_word_embeddings": True})
+def _bert(config: _Config) -> Configured:
+    config.must({"position_embedding_type": "absolute", "is_decoder": False, "tie_word_embeddings": True, "pruned_heads": {}})
     length, filled = (
         config.number("max_position_embeddings", default=512),
-        "BertForMaskedLM" in (value.get("architectures") or ()),
+        "BertForMaskedLM" in config.words("architectures"),
     )
     model = TransformerEncoder(
-        num_layers=config.number("num_hidden_layers", default=12),
+        num_layers=config.number("num_hidden_layers", default=12, most=MOST_LAYERS),
         hidden_size=config.number("hidden_size", default=768),
         num_heads=config.number("num_attention_heads", default=12),
         ffn_size=config.number("intermediate_size", default=3072),
@@ -226,9 +252,9 @@ def _bert(config: _Config, value: Mapping[str, Any]) -> Configured:
         activation=config.activation("hidden_act", "gelu"),
         normalization=LayerNorm(eps=config.real("layer_norm_eps", 1e-12)),
         norm_placement="post",
-        dropout=config.real("hidden_dropout_prob", 0.1),
-        embedding_dropout=config.real("hidden_dropout_prob", 0.1),
-        attention_dropout=config.real("attention_probs_dropout_prob", 0.1),
+        dropout=config.rate("hidden_dropout_prob", 0.1),
+        embedding_dropout=config.rate("hidden_dropout_prob", 0.1),
+        attention_dropout=config.rate("attention_probs_dropout_prob", 0.1),
         head_transform=filled,
         pooler=not filled,
         pooling="first",

@@ -48,11 +48,20 @@ def problem_of(spec: JobSpec, facts: DatasetFacts | None) -> Problem:
     """Shapes and counts of a spec; with facts, all that can be known before the run."""
     content = None if facts is None else facts.content
     vocab = _vocabulary(spec.data.tokenizer, content) if reads_text(spec.data.source) else None
-    if vocab is not None and (isinstance(spec.task, MaskedLM) or text_column(spec.data.source) is not None):
-        vocab += 1  # what stands for hidden tokens, or fills up short texts
+    if vocab is not None and lacks_token(spec):
+        vocab += 1
     tokens = _tokens(spec, content)
     shape = _input_shape(spec, content)
     return Problem(shape, _outputs(spec, vocab, shape), vocab, _samples(spec, content, tokens), tokens)
+
+
+def lacks_token(spec: JobSpec) -> bool:
+    """Whether the task needs a token that the tokenizer does not have: what stands for hidden ones, or fills up short texts."""
+    known = spec.data.tokenizer
+    mask, pad = (known.mask_id, known.pad_id) if isinstance(known, FileTokenizer) else (None, None)
+    if isinstance(spec.task, MaskedLM):
+        return mask is None
+    return text_column(spec.data.source) is not None and pad is None
 
 
 def _outputs(spec: JobSpec, vocab: int | None, shape: tuple[int, ...] | None) -> int | None:

@@ -15,6 +15,7 @@ from safetensors import safe_open
 
 from stoker.spec.load import load_file
 from tests.support.data import digits_csv, upload, wine_csv
+from tests.support.directories import gpt2_directory
 from tests.support.stack import Stack
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "examples" / "features").glob("*.yaml"))
@@ -50,6 +51,7 @@ def _datasets() -> dict[str, dict[str, bytes]]:
         "words": {"words.txt": _text()},
         "wine": {"wine.csv": wine_csv()},
         "sentences": {"sentences.csv": _sentences()},
+        "tiny-gpt": gpt2_directory(),
     }
 
 

@@ -16,7 +16,7 @@ from safetensors.numpy import load
 
 from stoker.spec import JobSpec
 from tests.support.data import upload
-from tests.support.members import ADVICE, held, offered
+from tests.support.members import ADVICE, held, offered, written_out
 from tests.support.stack import Stack
 from tests.support.tiny import AFTER, BEFORE, JOBS, Document
 from tests.support.tiny.files import FILES
@@ -141,8 +141,8 @@ def test_every_member_of_every_union_was_among_them(installation: Stack, ended: 
     assert ended.keys() | REFUSED.keys() == JOBS.keys()
     ran: set[str] = set()
     for job in ended.values():
-        spec = installation.get(f"/v1/jobs/{job['id']}/spec", resolved="true")["spec"]
-        ran |= held(JobSpec.model_validate_json(json.dumps(spec)))
+        answer = installation.get(f"/v1/jobs/{job['id']}/spec", resolved="true")
+        ran |= held(JobSpec.model_validate_json(json.dumps(answer["spec"]))) | written_out(answer["origins"])
     refused = {member for member, _ in REFUSED.values()}
     assert refused & ran == set(), "what runs is not refused"
     assert offered() - ran - refused == set(), ADVICE

@@ -9,6 +9,7 @@ SPEC, TRAINER = ROOT / "stoker" / "spec", ROOT / "worker" / "trainer"
 
 NOT_TRAINED = {
     "resources": "honoured by the scheduler and the agent, which place and start the ranks",
+    "model/hf": "written out as a decoder or an encoder before there is a run",
     "checkpoint_ref": "the server finds the checkpoint, the agent puts it in place",
 }
 """Spec families without a trainer file, and why."""
@@ -103,6 +104,7 @@ MACHINERY = {
     "predict": "a checkpoint put to use",
     "warm": "what an interpreter loads ahead of a run",
     "data/build": "the parts of the data family called in order",
+    "data/codec": "what tokenizers become",
     "data/description": "what a data set taught the run",
     "data/samples": "what every source becomes",
     "data/masked": "the part of masked_lm that hides tokens",

@@ -1,6 +1,6 @@
 """What a job spec offers: every member of every union and every part that may be left out, read from the types themselves."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from inspect import get_annotations
 from typing import Any
 
@@ -63,6 +63,11 @@ def held(spec: BaseModel) -> set[str]:
                 found.add(part)
             found |= held(value)
     return found
+
+
+def written_out(origins: Mapping[str, str]) -> set[str]:
+    """Which of them stood in a document and are other members in its spec, by where the values of this come from."""
+    return {"model: HF"} if origins.get("/model/type", "").startswith("hf:") else set()
 
 
 def _models(value: Any) -> Iterator[BaseModel]:

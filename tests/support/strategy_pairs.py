@@ -11,13 +11,11 @@ from stoker.facts import ArrayFacts, ArrayFile, DatasetFacts, TextFacts
 from stoker.spec import JobSpec
 from stoker.spec.automatic import completed
 from stoker.spec.rules import check
-from tests.support.trainer_runs import blobs, workspace
+from tests.support.trainer_runs import TEXT, blobs
 
 Json = dict[str, Any]
 
 TABLE = Path(__file__).parents[2] / "docs" / "how-to" / "distribution.md"
-TEXT = "the cat sat on the mat, a dog ran to it. who saw how the fox jumps over that lazy one? nobody but the owl; it flew.\n" * 5
-CHARACTERS = 600
 
 GPT: Json = {
     "task": {"type": "causal_lm"},
@@ -127,22 +125,13 @@ def broken_rules(feature: str, strategy: str) -> set[str]:
 def _facts(feature: str) -> DatasetFacts:
     content: TextFacts | ArrayFacts
     if FEATURES[feature][0] is GPT:
-        text = TEXT[:CHARACTERS]
-        content = TextFacts(bytes=len(text), characters=len(text), distinct_characters=len(set(text)))
+        content = TextFacts(bytes=len(TEXT), characters=len(TEXT), distinct_characters=len(set(TEXT)))
     else:
         y = blobs()["y"]
         counts = {str(name): int(count) for name, count in zip(*np.unique(y, return_counts=True), strict=True)}
         target = ArrayFile(dtype="<i8", shape=(len(y),), distinct=len(counts), counts=counts)
         content = ArrayFacts(files={"x.npy": ArrayFile(dtype="<f4", shape=(len(y), 12)), "y.npy": target})
     return DatasetFacts(name="set", version=1, digest="0" * 64, bytes=1000, content=content)
-
-
-def prepare(home: Path, spec: Json) -> Path:
-    if spec["task"]["type"] != "causal_lm":
-        return workspace(home, spec, **blobs())
-    workspace(home, spec)
-    (home / "data" / "set@1" / "text.txt").write_text(TEXT[:CHARACTERS])
-    return home
 
 
 def published() -> dict[tuple[str, str], str]:

@@ -173,3 +173,22 @@ def blobs(count: int = 203, features: int = 12, classes: int = 4, seed: int = 0)
     y = draw.integers(0, classes, count)
     centres = draw.normal(size=(classes, features))
     return {"x": (centres[y] + draw.normal(size=(count, features))).astype(np.float32), "y": y}
+
+
+TEXT = "the cat sat on the mat, a dog ran to it. who saw how the fox jumps over that lazy one? nobody but the owl; it flew.\n" * 5
+
+
+def prepared(home: Path, spec: Mapping[str, Any], **arrays: np.ndarray[Any, Any]) -> Path:
+    """A directory to run in with what the job learns from: a short text, or arrays, which are blobs unless others are given."""
+    if spec["data"]["source"]["type"] != "text":
+        return workspace(home, spec, **(arrays or blobs()))
+    workspace(home, spec)
+    (home / "data" / "set@1" / "text.txt").write_text(TEXT)
+    return home
+
+
+def trained(nursery: Nursery, home: Path, spec: Mapping[str, Any], ranks: int = 1, **arrays: np.ndarray[Any, Any]) -> Path:
+    """The same after a run of so many processes that came to its end."""
+    prepared(home, spec, **arrays)
+    assert nursery.run(home, ranks) == [0] * ranks, log(home)
+    return home

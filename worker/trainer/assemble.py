@@ -164,7 +164,8 @@ def assemble(
     torch.manual_seed(seeds.weights)
     width = width_of(spec.task, goal, data.about)
     text, vocabulary = data.about.codec is not None, data.about.vocabulary
-    model = moved(build_model(spec.model, data.about.shape, width, text=text, vocabulary=vocabulary), world.device)
+    built = build_model(spec.model, data.about.shape, width, text=text, vocabulary=vocabulary, padding=data.about.padding)
+    model = moved(built, world.device)
     model = narrowed(with_heads(spec.task, model, data.about), spec.precision)
     begin(spec.initialization, model, given, data.about.codec, journal)
     finetuned(spec.initialization.finetune, model)

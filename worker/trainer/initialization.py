@@ -9,7 +9,7 @@ from torch import nn
 from stoker.events import Notice
 from stoker.spec.finetune import matches
 from stoker.spec.initialization import Cold, Initialization, Override, Pretrained, Warm
-from worker.trainer.data.tokenizer import Codec
+from worker.trainer.data.codec import Codec
 from worker.trainer.errors import SpecProblem
 from worker.trainer.journal import Journal
 from worker.trainer.model.init import draw
@@ -32,6 +32,8 @@ class Given:
     source: str
     codec: Codec | None = None
     """The tokens that the model of these weights read, where that is known."""
+    aside: tuple[str, ...] = ()
+    """Names of what the source has beside these, for other tasks."""
 
 
 def begin(spec: Initialization, model: nn.Module, given: Given | None, codec: Codec | None, journal: Journal) -> None:
@@ -63,7 +65,7 @@ def fill(spec: Warm | Pretrained, model: nn.Module, given: Given, codec: Codec |
     own = {plain(name): tensor for name, tensor in model.state_dict().items()}
     head = head_of(model) if spec.reset_head else ()
     for index, pattern in enumerate(spec.exclude_keys):
-        if not any(matches(name, (pattern,)) for name in (*own, *given.tensors)):
+        if not any(matches(name, (pattern,)) for name in (*own, *given.tensors, *given.aside)):
             raise SpecProblem(f"{AT}.exclude_keys[{index}]: {pattern!r} matches no weight of the model or of {given.source}")
     left = {name for name in (*own, *given.tensors) if name in head or matches(name, spec.exclude_keys)}
     taken = {name: tensor for name, tensor in given.tensors.items() if name in own and name not in left}
@@ -86,9 +88,12 @@ def fill(spec: Warm | Pretrained, model: nn.Module, given: Given, codec: Codec |
         own[name].copy_(taken[name])
     kept = sorted(own.keys() & left)
     data = {"loaded": len(taken) - len(other), "missing": missing, "unexpected": unexpected, "fresh": kept}
+    data |= {"aside": list(given.aside)} if given.aside else {}
     message = f"starts with {len(taken) - len(other)} tensors of {given.source}"
     if kept:
         message += f"; drawn anew: {_some(kept)}"
+    if given.aside:
+        message += f"; heads of other tasks left aside: {_some(list(given.aside))}"
     if missing or unexpected:
         message += f"; {_said(given.source, missing, unexpected)}"
     return Notice(level="warning" if missing or unexpected else "info", code="weights_loaded", message=message, step=0, data=data)

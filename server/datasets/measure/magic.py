@@ -54,12 +54,12 @@ def kind_of(path: str, location: Path) -> Kind:
         head = file.read(65_536)
     for magic, name in _REFUSED:
         if head.startswith(magic) and not (magic in (b"ZF", b"ORC", b"BZh", b"GGUF", b"RIFF", b"GIF8") and _is_text(head)):
-            forbid(f"The file is {name}. CSV, Parquet, UTF-8 text, PNG, JPEG and .npy are accepted.", path)
+            forbid(f"The file is {name}. CSV, Parquet, UTF-8 text, PNG, JPEG, .npy and .safetensors are accepted.", path)
     for magic, kind in _READ:
         if head.startswith(magic):
             return kind
     if _is_old_pickle(head):
-        forbid("The file is a pickle. CSV, Parquet, UTF-8 text, PNG, JPEG and .npy are accepted.", path)
+        forbid("The file is a pickle. CSV, Parquet, UTF-8 text, PNG, JPEG, .npy and .safetensors are accepted.", path)
     return "plain"
 
 

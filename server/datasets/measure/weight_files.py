@@ -6,12 +6,15 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
+from server.datasets.measure.model_files import check_index, config_in, tokens_in
 from server.datasets.measure.reject import reject
 from stoker.facts import WeightFacts
 
 _MAX_HEADER = 100_000_000
-_MAX_TOKENIZER = 64_000_000
 _BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1}
+
+BESIDE = (".json", ".txt", ".md", ".model", ".jinja")
+PAPERS = ("LICENSE", "NOTICE")
 
 
 def is_weights(files: Sequence[tuple[str, Path]]) -> bool:
@@ -22,16 +25,15 @@ def is_weights(files: Sequence[tuple[str, Path]]) -> bool:
 def measure_weights(files: Sequence[tuple[str, Path]]) -> WeightFacts:
     """One or several files of weights, and the JSON and text files that models come with. Raises Rejected."""
     tensors = parameters = 0
-    vocabulary = None
     for path, location in files:
         if path.endswith(".safetensors"):
             shapes = _shapes(path, location)
             tensors, parameters = tensors + len(shapes), parameters + sum(map(prod, shapes))
-        elif path == "tokenizer.json":
-            vocabulary = _tokens(location)
-        elif not path.endswith((".json", ".txt", ".md", ".model")):
-            reject("Beside .safetensors files, weights come with .json, .txt, .md and .model files only.", path)
-    return WeightFacts(tensors=tensors, parameters=parameters, vocabulary=vocabulary)
+        elif path not in PAPERS and not path.endswith(BESIDE):
+            named = ", ".join(BESIDE)
+            reject(f"Beside .safetensors files, weights come with {named} files only; leave this one out of the folder.", path)
+    check_index(files)
+    return WeightFacts(tensors=tensors, parameters=parameters, config=config_in(files), **tokens_in(files))
 
 
 def _shapes(path: str, location: Path) -> list[tuple[int, ...]]:
@@ -77,19 +79,3 @@ def _entry(path: str, entry: Any) -> tuple[tuple[int, ...], int, int]:
     if not isinstance(found.get("dtype"), str) or found["dtype"] not in _BYTES:
         reject(f"The safetensors file holds numbers of another kind than {', '.join(_BYTES)}.", path)
     return tuple(shape), offsets[0], offsets[1]
-
-
-def _tokens(location: Path) -> int | None:
-    """The largest id that a tokenizer.json gives, and one; None where it is of another make, as any JSON may lie beside weights."""
-    if location.stat().st_size > _MAX_TOKENIZER:
-        return None
-    try:
-        value = json.loads(location.read_bytes())
-    except (ValueError, RecursionError):
-        return None
-    model, added = (value.get("model"), value.get("added_tokens")) if isinstance(value, dict) else (None, None)
-    known = model.get("vocab") if isinstance(model, dict) else None
-    ids = known.values() if isinstance(known, dict) else range(len(known)) if isinstance(known, list) else ()
-    more = [one.get("id") for one in added if isinstance(one, dict)] if isinstance(added, list) else []
-    found = [one for one in (*ids, *more) if type(one) is int and 0 <= one < 2**31]
-    return max(found) + 1 if found else None

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from stoker.spec._base import Count, DatasetRef, Knob, Spec
+from stoker.spec._base import Count, DatasetRef, Knob, Natural, Spec
 
 
 class ByteTokenizer(Spec):
@@ -47,6 +47,10 @@ class FileTokenizer(Spec):
     """Rows of the embedding, where the model has more than the file has tokens; null = as many as the file has."""
     special_tokens: Annotated[bool, Knob(affects=("quality",), rows=("DATA-17",))] = True
     """Put the tokens around each text of a table that the file says, as BERT's [CLS] and [SEP]; a stream of text never has them."""
+    mask_id: Annotated[Natural | None, Knob(affects=("quality",), rows=("DATA-17",))] = None
+    """Token that hides others, for masked_lm; unset, the file's, and where it has none, one row more."""
+    pad_id: Annotated[Natural | None, Knob(affects=("quality",), rows=("DATA-17",))] = None
+    """Token that fills up texts of a table; unset, the file's, and where it has none, one row more."""
 
 
 Tokenizer = Annotated[ByteTokenizer | CharTokenizer | Bpe | FileTokenizer, Field(discriminator="type")]

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from stoker.spec.model import CNN, GAN, GRU, LSTM, MLP, RNN, Layers, TransformerDecoder, TransformerEncoder
+from stoker.spec.model import CNN, GAN, GRU, HF, LSTM, MLP, RNN, Layers, TransformerDecoder, TransformerEncoder
 from stoker.spec.model.init import TorchInit
 from stoker.spec.model.layers import AttentionLayer, Dropout, RecurrentLayer, Residual
 from stoker.spec.model.transformer import RotaryPosition, SinusoidalPosition, Transformer
@@ -13,6 +13,8 @@ from stoker.spec.task import CausalLM, Generation, MaskedLM
 
 
 def model_fits_task(case: Case) -> Iterator[Hit]:
+    if isinstance(case.spec.model, HF):
+        return  # what it is, is known where its files are
     if isinstance(case.spec.task, Generation) or isinstance(case.spec.model, GAN):
         yield from _gan_fits(case)
         return
@@ -101,7 +103,12 @@ def _dropouts(case: Case) -> Iterator[tuple[str, float]]:
 
 def scaling_needs_residuals(case: Case) -> Iterator[Hit]:
     for at, model, _ in networks(case):
-        if isinstance(model.init, TorchInit) or model.init.residual_scaling == "none" or isinstance(model, Transformer):
+        if (
+            isinstance(model, HF)
+            or isinstance(model.init, TorchInit)
+            or model.init.residual_scaling == "none"
+            or isinstance(model, Transformer)
+        ):
             continue
         residual = isinstance(model, CNN) and model.block != "plain"
         layers = every(model.layers, at) if isinstance(model, Layers) else ()

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from stoker.spec.distributed import DDP, FSDP, Single
 from stoker.spec.hugging_face import trunk_of
 from stoker.spec.initialization import Cold, Pretrained
-from stoker.spec.model import Transformer
+from stoker.spec.model import HF, Transformer
 from stoker.spec.multi_task import MultiTask
 from stoker.spec.rules._rule import Case, Hit, Rule, hit
 
@@ -19,7 +19,7 @@ def one_beginning(case: Case) -> Iterator[Hit]:
 
 def names_of_transformers(case: Case) -> Iterator[Hit]:
     start, model = case.spec.initialization.start, case.spec.model
-    if not isinstance(start, Pretrained) or start.names != "huggingface":
+    if not isinstance(start, Pretrained) or start.names != "huggingface" or isinstance(model, HF):
         return
     if not isinstance(model, Transformer) or trunk_of(model) is None:
         yield hit(f"{START}/names", ("stoker",), model=model.type)

@@ -83,7 +83,7 @@ def preset_inside(case: Case) -> Iterator[Hit]:
 def generator_ends(case: Case) -> Iterator[Hit]:
     """In as many numbers as a sample has."""
     outputs = case.problem.outputs
-    if not isinstance(case.spec.model, GAN) or outputs is None:
+    if not isinstance(case.spec.model, GAN) or not isinstance(case.spec.task, Generation) or outputs is None:
         return
     generator = next(iter(networks(case)))
     if isinstance(generator.model, Layers) and generator.reads is not None and misfit_of(generator) is None:

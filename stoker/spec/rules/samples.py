@@ -10,7 +10,7 @@ from stoker.spec.multi_task import MultiTask, NumberHead
 from stoker.spec.problem import class_counts, class_total
 from stoker.spec.rules._rule import Case, Hit, Rule, hit
 from stoker.spec.suggest import nearest
-from stoker.spec.task import CausalLM, Classification, MaskedLM, Multilabel, Regression
+from stoker.spec.task import CausalLM, Classification, Generation, MaskedLM, Multilabel, Regression
 
 
 def dataset_mismatch(case: Case) -> Iterator[Hit]:
@@ -257,9 +257,14 @@ def drop_last_drops_all(case: Case) -> Iterator[Hit]:
         yield hit("/data/loader/drop_last", samples=samples.train, size=size)
 
 
+def _read(case: Case) -> tuple[str, ...]:
+    """Arrays that are read: a gan reads no targets."""
+    return ("inputs",) if isinstance(case.spec.task, Generation) else ("inputs", "targets")
+
+
 def _array(case: Case, which: str) -> ArrayFile | None:
     source, content = case.spec.data.source, case.content
-    if not isinstance(source, Arrays) or not isinstance(content, ArrayFacts):
+    if not isinstance(source, Arrays) or not isinstance(content, ArrayFacts) or which not in _read(case):
         return None
     return content.files.get(getattr(source, which))
 
@@ -268,7 +273,7 @@ def array_missing(case: Case) -> Iterator[Hit]:
     source, content = case.spec.data.source, case.content
     if not isinstance(source, Arrays) or not isinstance(content, ArrayFacts):
         return
-    for key in ("inputs", "targets"):
+    for key in _read(case):
         if getattr(source, key) not in content.files:
             known = tuple(sorted(content.files))[:20]
             yield hit(f"/data/source/{key}", known, file=getattr(source, key), known=", ".join(known))
@@ -410,7 +415,7 @@ SAMPLE_RULES = (
         "set drop_last: false, or lower `training.batch_size`",
     ),
     Rule(
-        "array-missing", "R", (SOURCE,), array_missing,
+        "array-missing", "R", (SOURCE, "/task/type"), array_missing,
         "the data set has no file {file}", "it has {known}",
     ),
     Rule(

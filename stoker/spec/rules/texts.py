@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from stoker.spec.data import CharTokenizer, text_column
+from stoker.spec.data import CharTokenizer, FileTokenizer, text_column
 from stoker.spec.messages import shown
 from stoker.spec.model import CNN, GRU, LSTM, MLP, RNN, Transformer, TransformerDecoder
 from stoker.spec.model.parts import BatchNorm
@@ -32,7 +32,16 @@ def text_column_kind(case: Case) -> Iterator[Hit]:
 
 def characters_uncounted(case: Case) -> Iterator[Hit]:
     if _texts(case) and isinstance(case.spec.data.tokenizer, CharTokenizer):
-        yield hit("/data/tokenizer", ("byte", "bpe"))
+        yield hit("/data/tokenizer", ("byte", "bpe", "file"))
+
+
+def tokens_beyond(case: Case) -> Iterator[Hit]:
+    known = case.spec.data.tokenizer
+    if not isinstance(known, FileTokenizer) or known.vocab_size is None:
+        return
+    for key, token in (("mask_id", known.mask_id), ("pad_id", known.pad_id)):
+        if token is not None and token >= known.vocab_size:
+            yield hit(f"/data/tokenizer/{key}", key=key, token=token, rows=known.vocab_size)
 
 
 def text_needs_reader(case: Case) -> Iterator[Hit]:
@@ -90,7 +99,11 @@ TEXT_RULES = (
     ),
     Rule(
         "text-characters", "R", (SOURCE, "/data/tokenizer"), characters_uncounted,
-        "the characters of a column are not counted at upload, so nobody knows how many tokens there would be", "use tokenizer byte or bpe",
+        "the characters of a column are not counted at upload, so nobody knows how many tokens there would be", "use tokenizer byte, bpe or file",
+    ),
+    Rule(
+        "token-beyond-vocabulary", "R", ("/data/tokenizer",), tokens_beyond,
+        "`{key}` {token} is beyond the {rows} rows of the embedding, which are counted from 0", "name a token of the file, or leave it out",
     ),
     Rule(
         "text-needs-reader", "R", (SOURCE, "/model/type"), text_needs_reader,

@@ -115,7 +115,7 @@ TRANSFORMER_RULES = (
     Rule(
         "position-table", "R", ("/model/position", "/data"), table_too_short,
         "the table has {rows} positions, and sequences have {length}",
-        "set `model.position.max_length` to {length} or more, or leave it out",
+        "set `data.sequence.length` to {rows} or less; or `model.position.max_length` to {length} or more, or leave it out",
     ),
     Rule(
         "ntk-dimensions", "R", ("/model",), scaling_needs_dimensions,

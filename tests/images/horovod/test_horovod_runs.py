@@ -3,18 +3,18 @@
 import json
 import random
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from stoker.events import Started
 from stoker.spec.load import load_file
 from tests.support.data import digits_csv, upload
+from tests.support.same_runs import Alone, assert_near, assert_same_bits, differences, killed_twice
 from tests.support.stack import Stack
-from tests.support.strategy_pairs import FEATURES, document, prepare, published
+from tests.support.strategy_pairs import FEATURES, document, published
 from tests.support.trainer_runs import (
     Nursery,
     blobs,
@@ -23,8 +23,7 @@ from tests.support.trainer_runs import (
     finished,
     log,
     same_bits,
-    series,
-    tensors,
+    trained,
     workspace,
 )
 
@@ -64,36 +63,16 @@ def nursery() -> Iterator[Nursery]:
 
 
 @pytest.fixture(scope="module")
-def alone(nursery: Nursery, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """The run of one process, once per job."""
-    made: dict[str, Path] = {}
-
-    def run(feature: str) -> Path:
-        key = json.dumps(document(feature, None))
-        if key not in made:
-            made[key] = prepare(tmp_path_factory.mktemp("alone") / "run", document(feature, None))
-            assert nursery.run(made[key]) == [0], log(made[key])
-        return made[key]
-
-    return run
+def alone(nursery: Nursery, tmp_path_factory: pytest.TempPathFactory) -> Alone:
+    return Alone(nursery, tmp_path_factory.mktemp("alone"))
 
 
 @pytest.mark.parametrize("feature", [name for name in FEATURES if name not in REFUSED and (name, "ddp") in TABLE])
-def test_two_ranks_compute_what_one_process_computes(
-    feature: str, nursery: Nursery, alone: Callable[[str], Path], tmp_path: Path
-) -> None:
+def test_two_ranks_compute_what_one_process_computes(feature: str, nursery: Nursery, alone: Alone, tmp_path: Path) -> None:
     """To the tolerance that is published for ddp: 1e-6 in fp32."""
-    home = prepare(tmp_path / "run", document(feature, None) | {"distributed": TWO})
-    assert nursery.run(home, 2) == [0, 0], log(home)
-    if (cell := TABLE[feature, "ddp"]) == "runs":
-        return
-    one, other = (tensors(final_checkpoint(path) / "model.safetensors") for path in (alone(feature), home))
-    assert one.keys() == other.keys()
-    off = {name: float((one[name].double() - other[name].double()).abs().max()) for name in one}
-    assert max(off.values()) <= float(cell), off
-    curves = [{key: value for key, value in series(path).items() if key[1].endswith("/loss")} for path in (alone(feature), home)]
-    assert curves[0].keys() == curves[1].keys()
-    np.testing.assert_allclose(list(curves[1].values()), list(curves[0].values()), rtol=0, atol=3 * float(cell))
+    home = trained(nursery, tmp_path / "run", document(feature, None) | {"distributed": TWO}, 2)
+    if (cell := TABLE[feature, "ddp"]) != "runs":
+        assert_near(alone(document(feature, None)), home, float(cell))
 
 
 def test_horovod_carries_every_gradient_once_a_step(nursery: Nursery, tmp_path: Path) -> None:
@@ -113,16 +92,8 @@ def test_a_killed_run_goes_on_to_the_bit(ranks: int, nursery: Nursery, tmp_path:
     whole, broken = (workspace(tmp_path / name, spec, **blobs()) for name in ("whole", "broken"))
     assert nursery.run(whole, ranks, SMALL_BUCKETS) == [0] * ranks, log(whole)
     draw = random.Random(ranks)
-    for how in (signal.SIGKILL, signal.SIGTERM):
-        running = nursery.start(broken, ranks, SMALL_BUCKETS)
-        running.reached(draw.randrange(8, 40))
-        running.signal(how)
-        assert set(running.wait()) <= {0, 75, -9}, log(broken)
-    assert nursery.run(broken, ranks, SMALL_BUCKETS) == [0] * ranks, log(broken)
-    assert any(isinstance(event, Started) and event.step > 0 for event in events(broken)), "no attempt resumed"
-    assert series(broken) == series(whole)
-    for name in ("model.safetensors", "optimizer.safetensors"):
-        assert same_bits(final_checkpoint(broken) / name, final_checkpoint(whole) / name)
+    killed_twice(nursery, broken, ranks, (draw.randrange(8, 40), draw.randrange(8, 40)), SMALL_BUCKETS)
+    assert_same_bits(whole, broken, but=frozenset({"ranks.safetensors"}))
 
 
 def test_ranks_of_two_nodes_meet(nursery: Nursery, tmp_path: Path) -> None:
@@ -139,12 +110,7 @@ PLAIN = JOB | {"model": {"type": "mlp", "hidden_sizes": [16]}, "training": {"max
 
 def _off(one: Path, other: Path) -> float:
     """The largest difference of any weight or moment of two runs' last checkpoints."""
-    off = 0.0
-    for name in ("model.safetensors", "optimizer.safetensors"):
-        a, b = (tensors(final_checkpoint(home) / name) for home in (one, other))
-        assert a.keys() == b.keys()
-        off = max(off, *(float((a[key].double() - b[key].double()).abs().max()) for key in a))
-    return off
+    return max(max(differences(one, other, file).values()) for file in ("model.safetensors", "optimizer.safetensors"))
 
 
 def test_a_checkpoint_is_that_of_one_process_and_goes_on_in_one(nursery: Nursery, tmp_path: Path) -> None:

@@ -17,8 +17,9 @@ import torch
 from stoker.events import Started
 from stoker.spec.load import load_file
 from tests.support.data import digits_csv, upload
+from tests.support.same_runs import assert_same_bits, killed_twice
 from tests.support.stack import Stack
-from tests.support.strategy_pairs import FEATURES, document, prepare, published
+from tests.support.strategy_pairs import FEATURES, document, published
 from tests.support.trainer_runs import (
     Nursery,
     blobs,
@@ -26,9 +27,9 @@ from tests.support.trainer_runs import (
     final_checkpoint,
     finished,
     log,
-    same_bits,
     series,
     tensors,
+    trained,
     workspace,
 )
 
@@ -91,10 +92,8 @@ def biased(running: torch.Tensor, of: Mapping[str, torch.Tensor], job: Mapping[s
 def test_a_tpu_computes_what_eager_pytorch_computes(feature: str, nursery: Nursery, tmp_path: Path) -> None:
     """To the tolerance that is published for ddp: 1e-6 in fp32."""
     job = document(feature, None) | STEADY.get(feature, {})
-    eager = prepare(tmp_path / "eager", job | {"resources": {"device": "cpu"}})
-    lazy = prepare(tmp_path / "lazy", job | TPU)
-    for home in (eager, lazy):
-        assert nursery.run(home) == [0], log(home)
+    eager = trained(nursery, tmp_path / "eager", job | {"resources": {"device": "cpu"}})
+    lazy = trained(nursery, tmp_path / "lazy", job | TPU)
     started = next(event for event in events(lazy) if isinstance(event, Started))
     assert started.device.startswith("xla")
     if (cell := TABLE[feature, "ddp"]) == "runs" and feature != "batch normalisation":
@@ -117,16 +116,8 @@ def test_a_killed_run_goes_on_to_the_bit(nursery: Nursery, tmp_path: Path) -> No
     whole, broken = (workspace(tmp_path / name, JOB, **blobs()) for name in ("whole", "broken"))
     assert nursery.run(whole) == [0], log(whole)
     draw = random.Random(1)
-    for how in (signal.SIGKILL, signal.SIGTERM):
-        running = nursery.start(broken)
-        running.reached(draw.randrange(8, 40))
-        running.signal(how)
-        assert set(running.wait()) <= {0, 75, -9}, log(broken)
-    assert nursery.run(broken) == [0], log(broken)
-    assert any(isinstance(event, Started) and event.step > 0 for event in events(broken)), "no attempt resumed"
-    assert series(broken) == series(whole)
-    for name in ("model.safetensors", "optimizer.safetensors"):
-        assert same_bits(final_checkpoint(broken) / name, final_checkpoint(whole) / name)
+    killed_twice(nursery, broken, 1, (draw.randrange(8, 40), draw.randrange(8, 40)))
+    assert_same_bits(whole, broken, but=frozenset({"ranks.safetensors"}))
 
 
 def test_a_checkpoint_of_a_tpu_goes_on_anywhere(nursery: Nursery, tmp_path: Path) -> None:

@@ -55,7 +55,8 @@ def test_a_start_that_is_not_there_or_does_not_fit_is_refused(served: Live, user
 def test_weights_are_a_data_set_of_their_own_kind(served: Live, user: httpx.Client, worker: httpx.Client) -> None:
     made = upload(user, "weights", {"model.safetensors": WEIGHTS, "config.json": b"{}"})
     assert made.status_code < 300, made.text
-    assert made.json()["facts"] == {"kind": "weights", "tensors": 2, "parameters": 12, "vocabulary": None}
+    unsaid = {"config": {}, "vocabulary": None, "mask_id": None, "pad_id": None}
+    assert made.json()["facts"] == {"kind": "weights", "tensors": 2, "parameters": 12} | unsaid
     answer = user.post("/v1/jobs", json=starting({"type": "pretrained", "source": "weights"}))
     assert answer.status_code == 202, answer.text
     agent = claim(served, worker)
@@ -91,6 +92,8 @@ def test_a_published_tokenizer_is_pinned_counted_and_handed_over(served: Live, u
         "source": "words@1",
         "vocab_size": 5,
         "special_tokens": True,
+        "mask_id": None,
+        "pad_id": None,
     }
     given = {files["ref"]: {f["path"] for f in files["files"]} for files in agent.claimed["datasets"]}
     assert given["words@1"] == {"tokenizer.json"}

@@ -11,7 +11,18 @@ from torch import nn
 from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, update_bn
 
-from tests.support.trainer_runs import Nursery, blobs, events, final_checkpoint, log, same_bits, series, tensors, workspace
+from tests.support.trainer_runs import (
+    Nursery,
+    blobs,
+    events,
+    final_checkpoint,
+    log,
+    same_bits,
+    series,
+    tensors,
+    trained,
+    workspace,
+)
 from worker.trainer.model.parts import BatchNormAny
 from worker.trainer.predict import load
 
@@ -37,9 +48,7 @@ def _train(nursery: Nursery, home: Path, training: dict[str, Any], ranks: int = 
     spec = SPEC | {"training": SPEC["training"] | training} | more
     if ranks > 1:
         spec = spec | {"distributed": {"strategy": "ddp", "processes_per_node": ranks}}
-    workspace(home, spec, **blobs())
-    assert nursery.run(home, ranks) == [0] * ranks, log(home)
-    return home
+    return trained(nursery, home, spec, ranks)
 
 
 def _rows(begin: int, end: int) -> tuple[torch.Tensor, torch.Tensor]:

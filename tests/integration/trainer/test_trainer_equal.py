@@ -8,7 +8,8 @@ import pytest
 import torch
 from sklearn import metrics as reference
 
-from tests.support.trainer_runs import Nursery, blobs, final_checkpoint, finished, log, series, tensors, workspace
+from tests.support.same_runs import assert_same
+from tests.support.trainer_runs import Nursery, blobs, final_checkpoint, finished, series, trained
 from worker.trainer.data.split import split_rows
 from worker.trainer.predict import load
 from worker.trainer.reproducibility import build_seeds
@@ -27,27 +28,20 @@ SPEC: dict[str, Any] = {
 
 
 def _train(nursery: Nursery, home: Path, spec: dict[str, Any], ranks: int = 1, **data: Any) -> Path:
-    if ranks > 1:
-        spec = spec | {"distributed": {"strategy": "ddp", "processes_per_node": ranks}}
-    workspace(home, spec, **(data or blobs()))
-    assert nursery.run(home, ranks) == [0] * ranks, log(home)
-    return home
-
-
-def _same(one: Path, other: Path) -> None:
-    a, b = (tensors(final_checkpoint(home) / "model.safetensors") for home in (one, other))
-    for name in a:
-        np.testing.assert_allclose(a[name].numpy(), b[name].numpy(), rtol=0, atol=1e-6)
-    c, d = series(one), series(other)
-    assert c.keys() == d.keys()
-    assert [c[k] for k in c] == pytest.approx([d[k] for k in c], abs=2e-6)
+    return trained(
+        nursery,
+        home,
+        spec | ({"distributed": {"processes_per_node": ranks, "strategy": "ddp"}} if ranks > 1 else {}),
+        ranks,
+        **data,
+    )
 
 
 @pytest.mark.parametrize(("ranks", "micro"), [(1, 16), (2, None), (2, 8), (4, 16)])
 def test_ranks_and_micro_batches_change_nothing(ranks: int, micro: int | None, nursery: Nursery, tmp_path: Path) -> None:
     whole = _train(nursery, tmp_path / "whole", SPEC)
     spec = SPEC | {"training": SPEC["training"] | {"micro_batch_size": micro}}
-    _same(whole, _train(nursery, tmp_path / "parts", spec, ranks))
+    assert_same(whole, _train(nursery, tmp_path / "parts", spec, ranks))
 
 
 def test_a_rank_without_samples_does_not_hang_the_others(nursery: Nursery, tmp_path: Path) -> None:
@@ -57,7 +51,7 @@ def test_a_rank_without_samples_does_not_hang_the_others(nursery: Nursery, tmp_p
         "data": SPEC["data"] | {"split": {"validation": 0.24, "test": 0.08}},
     }
     whole = _train(nursery, tmp_path / "whole", spec, **data)
-    _same(whole, _train(nursery, tmp_path / "parts", spec, 4, **data))
+    assert_same(whole, _train(nursery, tmp_path / "parts", spec, 4, **data))
 
 
 def test_metrics_are_those_of_scikit_learn(nursery: Nursery, tmp_path: Path) -> None:

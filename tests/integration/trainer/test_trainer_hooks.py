@@ -9,7 +9,18 @@ import numpy as np
 import pytest
 
 from stoker.events import Started
-from tests.support.trainer_runs import Nursery, blobs, events, final_checkpoint, log, same_bits, series, tensors, workspace
+from tests.support.trainer_runs import (
+    Nursery,
+    blobs,
+    events,
+    final_checkpoint,
+    log,
+    same_bits,
+    series,
+    tensors,
+    trained,
+    workspace,
+)
 
 Json = dict[str, Any]
 
@@ -31,8 +42,7 @@ def _hooked(hook: Json | None, ranks: int = 2) -> Json:
 
 
 def _weights(nursery: Nursery, home: Path, spec: Json, ranks: int) -> Any:
-    workspace(home, spec, **blobs())
-    assert nursery.run(home, ranks) == [0] * ranks, log(home)
+    trained(nursery, home, spec, ranks)
     return np.concatenate([t.flatten().numpy() for t in tensors(final_checkpoint(home) / "model.safetensors").values()])
 
 

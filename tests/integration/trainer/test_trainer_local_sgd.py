@@ -3,7 +3,6 @@
 import copy
 import json
 import random
-import signal
 from pathlib import Path
 from typing import Any
 
@@ -13,23 +12,23 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from stoker.events import Started
 from stoker.facts import ArrayFacts, ArrayFile, DatasetFacts
 from stoker.plan import plan
 from stoker.spec import JobSpec
 from stoker.spec.automatic import completed
 from stoker.spec.model import MLP
 from stoker.spec.reproducibility import Reproducibility
+from tests.support.same_runs import assert_same_bits, killed_twice
 from tests.support.trainer_runs import (
     Nursery,
     blobs,
-    events,
     final_checkpoint,
     finished,
     log,
     same_bits,
     series,
     tensors,
+    trained,
     workspace,
 )
 from worker.trainer.model import build_model
@@ -58,9 +57,7 @@ def _spread(spec: dict[str, Any], ranks: int, **more: Any) -> dict[str, Any]:
 
 
 def _train(nursery: Nursery, home: Path, spec: dict[str, Any], ranks: int) -> Path:
-    workspace(home, spec, **blobs(ROWS))
-    assert nursery.run(home, ranks) == [0] * ranks, log(home)
-    return home
+    return trained(nursery, home, spec, ranks, **blobs(ROWS))
 
 
 def _optimizer(kind: str, model: nn.Module) -> torch.optim.Optimizer:
@@ -168,17 +165,8 @@ def test_a_resumed_run_has_the_bits_of_the_uninterrupted(more: dict[str, Any], n
     spec, draw = _spread(RESUMED, 2, **more), random.Random(str(more))
     whole = _train(nursery, tmp_path / "whole", spec, 2)
     broken = workspace(tmp_path / "broken", spec, **blobs(ROWS))
-    for how in (signal.SIGKILL, signal.SIGTERM):
-        running = nursery.start(broken, 2)
-        running.reached(draw.randrange(5, 80))
-        running.signal(how)
-        assert set(running.wait()) <= {0, 75, -9}, log(broken)
-    assert nursery.run(broken, 2) == [0, 0], log(broken)
-    assert [e for e in events(broken) if isinstance(e, Started) and e.step > 0], "no attempt resumed"
-    assert series(broken) == series(whole)
-    assert finished(broken).metrics == finished(whole).metrics
-    for name in ("model.safetensors", "optimizer.safetensors"):
-        assert same_bits(final_checkpoint(broken) / name, final_checkpoint(whole) / name)
+    killed_twice(nursery, broken, 2, (draw.randrange(5, 80), draw.randrange(5, 80)))
+    assert_same_bits(whole, broken)
 
 
 def test_judging_and_saving_move_nothing(nursery: Nursery, tmp_path: Path) -> None:

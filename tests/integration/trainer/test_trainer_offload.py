@@ -9,7 +9,7 @@ import torch
 
 from stoker.plan import plan
 from tests.support.plan_cases import Json, language, resolved, text
-from tests.support.trainer_runs import Nursery, blobs, final_checkpoint, log, same_bits, series, workspace
+from tests.support.trainer_runs import Nursery, blobs, final_checkpoint, log, same_bits, series, trained, workspace
 
 SPEC: Json = {
     "task": {"type": "classification"},
@@ -25,9 +25,7 @@ SPEC: Json = {
 
 def _train(nursery: Nursery, home: Path, offload: str) -> Path:
     how = {"strategy": "fsdp", "processes_per_node": 2, "offload": offload}
-    workspace(home, SPEC | {"distributed": how}, **blobs())
-    assert nursery.run(home, 2) == [0, 0], log(home)
-    return home
+    return trained(nursery, home, SPEC | {"distributed": how}, 2)
 
 
 def test_the_run_is_the_same_to_the_bit_and_goes_on_from_its_checkpoint(nursery: Nursery, tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from tests.support.trainer_runs import (
     same_bits,
     series,
     tensors,
+    trained,
     workspace,
 )
 
@@ -40,12 +41,6 @@ LINE: Json = SPEC | {
 STILL = [{"pattern": "*", "lr_scale": 0.0}]
 
 
-def _train(nursery: Nursery, home: Path, spec: Json, ranks: int = 1, data: Any = None) -> Path:
-    workspace(home, spec, **(data or blobs()))
-    assert nursery.run(home, ranks) == [0] * ranks, log(home)
-    return home
-
-
 def _weights(home: Path) -> dict[str, Any]:
     return {name: value.numpy() for name, value in tensors(final_checkpoint(home) / "model.safetensors").items()}
 
@@ -60,8 +55,8 @@ def test_the_first_step_of_sgd_is_the_rate_times_the_gradient(nursery: Nursery, 
     data = {"x": x, "y": (x @ w).astype(np.float32)}
     spec = LINE | {"training": {"max_steps": 1, "batch_size": 8}}
     sgd = {"type": "sgd", "lr": 0.125}
-    start = _weights(_train(nursery, tmp_path / "still", spec | {"optimizer": sgd | {"param_groups": STILL}}, data=data))
-    moved_home = _train(nursery, tmp_path / "moved", spec | {"optimizer": sgd}, data=data)
+    start = _weights(trained(nursery, tmp_path / "still", spec | {"optimizer": sgd | {"param_groups": STILL}}, **data))
+    moved_home = trained(nursery, tmp_path / "moved", spec | {"optimizer": sgd}, **data)
     after = _weights(moved_home)
     names = sorted(start, key=lambda name: start[name].ndim)
     bias, weight = (start[name].astype(np.float64) for name in names)
@@ -94,8 +89,8 @@ def test_gradients_are_bounded_once_all_passes_of_a_step_are_made(
     )
     spec = LINE | {"training": training, "logging": {"interval": {"steps": 1}, "gradient_norm": True, "performance": False}}
     sgd = {"type": "sgd", "lr": 0.5}
-    start = _weights(_train(nursery, tmp_path / "still", spec | {"optimizer": sgd | {"param_groups": STILL}}, data=data))
-    moved = _train(nursery, tmp_path / "moved", spec | {"optimizer": sgd}, data=data)
+    start = _weights(trained(nursery, tmp_path / "still", spec | {"optimizer": sgd | {"param_groups": STILL}}, **data))
+    moved = trained(nursery, tmp_path / "moved", spec | {"optimizer": sgd}, **data)
     after = _weights(moved)
     bias, weight = (start[name].astype(np.float64) for name in sorted(start, key=lambda name: start[name].ndim))
     error = x[:8].astype(np.float64) @ weight.T + bias - data["y"][:8]
@@ -140,10 +135,10 @@ def test_a_run_follows_the_formula_of_its_optimizer(ranks: int, nursery: Nursery
         return np.concatenate([w.ravel() for w in sorted(_weights(home).values(), key=lambda w: w.ndim)])[:, None].astype(float)
 
     still = {"type": "sgd", "lr": 0.125, "param_groups": STILL}
-    start = flat(_train(nursery, tmp_path / "still", spec | {"optimizer": still}, ranks, data=data))
+    start = flat(trained(nursery, tmp_path / "still", spec | {"optimizer": still}, ranks, **data))
     for name in ELEMENTWISE if ranks == 1 else [name for name in ELEMENTWISE if "-" not in name]:
         optimizer, formula = CASES[name]
-        home = _train(nursery, tmp_path / name, spec | {"optimizer": optimizer.model_dump(mode="json")}, ranks, data=data)
+        home = trained(nursery, tmp_path / name, spec | {"optimizer": optimizer.model_dump(mode="json")}, ranks, **data)
         *_, expected = islice(formula(optimizer, start, gradient), 5)
         np.testing.assert_allclose(flat(home), expected, rtol=0, atol=2e-5, err_msg=name)
         assert np.abs(expected - start).max() > 1e-3, name
@@ -171,8 +166,8 @@ FSDP = {"strategy": "fsdp", "processes_per_node": 2}
 def test_ranks_together_move_as_one_does(spread: Json, nursery: Nursery, tmp_path: Path) -> None:
     """Matrices and their companion, two rates and two decays, momentum that moves."""
     ranks, spec = spread["processes_per_node"], SPEC | {"optimizer": OPTIMIZER, "schedule": CYCLE}
-    whole = _train(nursery, tmp_path / "whole", spec)
-    apart = _train(nursery, tmp_path / "apart", spec | {"distributed": spread}, ranks)
+    whole = trained(nursery, tmp_path / "whole", spec)
+    apart = trained(nursery, tmp_path / "apart", spec | {"distributed": spread}, ranks)
     one, other = _weights(whole), _weights(apart)
     for name in one:
         np.testing.assert_allclose(one[name], other[name], rtol=0, atol=2e-5, err_msg=name)
@@ -182,7 +177,7 @@ def test_ranks_together_move_as_one_does(spread: Json, nursery: Nursery, tmp_pat
 
 def test_shards_of_momentum_survive_a_resume(nursery: Nursery, tmp_path: Path) -> None:
     spec = SPEC | {"optimizer": OPTIMIZER, "schedule": CYCLE, "distributed": FSDP}
-    whole = _train(nursery, tmp_path / "whole", spec, 2)
+    whole = trained(nursery, tmp_path / "whole", spec, 2)
     again = workspace(tmp_path / "again", spec, **blobs())
     shutil.copytree(whole / "checkpoints" / "step-00000004", again / "checkpoints" / "step-00000004")
     assert nursery.run(again, 2) == [0, 0], log(again)
@@ -199,8 +194,8 @@ def test_a_plateau_is_the_same_for_all_ranks_and_after_a_resume(nursery: Nursery
         "schedule": {"type": "plateau", "factor": 0.5, "patience": 1, "threshold": 1e6, "threshold_mode": "abs"},
     }
     spread = spec | {"distributed": {"strategy": "ddp", "processes_per_node": 2}}
-    alone = _train(nursery, tmp_path / "alone", spec)
-    whole = _train(nursery, tmp_path / "whole", spread, 2)
+    alone = trained(nursery, tmp_path / "alone", spec)
+    whole = trained(nursery, tmp_path / "whole", spread, 2)
     assert _logged(alone) == _logged(whole) == [1, 1, 1, 0.5, 0.5, 0.25, 0.25, 0.125]
     falls = [(event.step, event.data["to"]) for event in events(whole) if isinstance(event, Notice)]
     assert falls == [(3, 0.5), (5, 0.25), (7, 0.125)]

@@ -18,7 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from stoker.spec import JobSpec
 from stoker.spec.precision import DynamicScale, LossScale, Precision, StaticScale
-from tests.support.trainer_runs import Nursery, blobs, final_checkpoint, log, series, tensors, workspace
+from tests.support.trainer_runs import Nursery, blobs, final_checkpoint, log, series, tensors, trained, workspace
 from worker.trainer.errors import Diverged, SpecProblem
 from worker.trainer.model.parts import BatchNormAny
 from worker.trainer.precision import Arithmetic, LossScaler, NoScaler, narrowed
@@ -44,9 +44,7 @@ SPEC: dict[str, Any] = {
 def _train(nursery: Nursery, home: Path, spec: dict[str, Any], ranks: int = 1) -> Path:
     if ranks > 1:
         spec = spec | {"distributed": {"strategy": "ddp", "processes_per_node": ranks}}
-    workspace(home, spec, **blobs())
-    assert nursery.run(home, ranks) == [0] * ranks, log(home)
-    return home
+    return trained(nursery, home, spec, ranks)
 
 
 def _losses(home: Path) -> list[float]:

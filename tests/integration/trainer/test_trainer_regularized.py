@@ -23,6 +23,7 @@ from tests.support.trainer_runs import (
     same_bits,
     series,
     tensors,
+    trained,
     workspace,
 )
 from worker.trainer.checkpoint import load_model
@@ -55,9 +56,7 @@ def sparse_line(noise: float = 0.1) -> dict[str, np.ndarray[Any, Any]]:
 
 
 def train(nursery: Nursery, home: Path, spec: Json, ranks: int = 1, **arrays: Any) -> Path:
-    workspace(home, spec, **(arrays or sparse_line()))
-    assert nursery.run(home, ranks) == [0] * ranks, log(home)
-    return home
+    return trained(nursery, home, spec, ranks, **(arrays or sparse_line()))
 
 
 def weights(home: Path) -> Weights:

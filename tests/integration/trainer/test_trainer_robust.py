@@ -10,7 +10,7 @@ import torch
 from sklearn.datasets import load_digits
 from torch.nn import functional as F
 
-from tests.support.trainer_runs import Nursery, blobs, final_checkpoint, log, same_bits, series, tensors, workspace
+from tests.support.trainer_runs import Nursery, blobs, final_checkpoint, log, same_bits, series, tensors, trained, workspace
 from worker.trainer.predict import load
 
 SPEC: dict[str, Any] = {
@@ -30,9 +30,7 @@ def _train(nursery: Nursery, home: Path, adversarial: dict[str, Any] | None, ran
     spec = SPEC | {"training": SPEC["training"] | {"adversarial": adversarial}} | more
     if ranks > 1:
         spec = spec | {"distributed": {"strategy": "ddp", "processes_per_node": ranks}}
-    workspace(home, spec, **blobs())
-    assert nursery.run(home, ranks) == [0] * ranks, log(home)
-    return home
+    return trained(nursery, home, spec, ranks)
 
 
 def _losses(home: Path) -> list[float]:

@@ -3,26 +3,14 @@
 import json
 import random
 import signal
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from stoker.events import Notice, Started
-from tests.support.trainer_runs import (
-    Nursery,
-    blobs,
-    events,
-    final_checkpoint,
-    finished,
-    log,
-    same_bits,
-    series,
-    tensors,
-    workspace,
-)
+from tests.support.same_runs import Alone, assert_same, assert_same_bits
+from tests.support.trainer_runs import Nursery, events, final_checkpoint, finished, log, prepared, tensors, trained
 from worker.trainer.predict import load
 
 Json = dict[str, Any]
@@ -62,46 +50,11 @@ MLP: Json = {
     "logging": {"interval": {"steps": 3}, "gradient_norm": True},
     "checkpoint": {"interval": {"steps": 4}},
 }
-TEXT = "the cat sat on the mat, a dog ran to it. who saw how the fox jumps over that lazy one? nobody but the owl; it flew.\n" * 5
 
 
-def _train(nursery: Nursery, home: Path, spec: Json, ranks: int) -> Path:
-    _prepared(home, spec)
-    assert nursery.run(home, ranks) == [0] * ranks, log(home)
-    return home
-
-
-def _prepared(home: Path, spec: Json) -> Path:
-    if spec["task"]["type"] == "causal_lm":
-        workspace(home, spec)
-        (home / "data" / "set@1" / "text.txt").write_text(TEXT[:600])
-        return home
-    return workspace(home, spec, **blobs())
-
-
-@pytest.fixture(scope="session")
-def alone(nursery: Nursery, tmp_path_factory: pytest.TempPathFactory) -> Callable[[Json], Path]:
-    """The run of one process for a spec, made once."""
-    made: dict[str, Path] = {}
-
-    def run(spec: Json) -> Path:
-        key = repr(spec)
-        if key not in made:
-            made[key] = _train(nursery, tmp_path_factory.mktemp("alone") / "run", spec, 1)
-        return made[key]
-
-    return run
-
-
-def _same(one: Path, other: Path) -> None:
-    """Weights and curves to 1e-6."""
-    a, b = (tensors(final_checkpoint(home) / "model.safetensors") for home in (one, other))
-    assert a.keys() == b.keys()
-    for name in a:
-        np.testing.assert_allclose(a[name].numpy(), b[name].numpy(), rtol=0, atol=1e-6, err_msg=name)
-    c, d = series(one), series(other)
-    assert c.keys() == d.keys()
-    assert [c[k] for k in c] == pytest.approx([d[k] for k in c], rel=2e-6, abs=2e-6)
+@pytest.fixture(scope="module")
+def alone(nursery: Nursery, tmp_path_factory: pytest.TempPathFactory) -> Alone:
+    return Alone(nursery, tmp_path_factory.mktemp("alone"))
 
 
 def _with(spec: Json, distributed: Json, **training: Any) -> Json:
@@ -133,11 +86,11 @@ TENSOR: dict[str, tuple[int, Json]] = {
 
 @pytest.mark.parametrize("name", STRATEGIES)
 @pytest.mark.parametrize("model", ["gpt", "mlp"])
-def test_it_equals_one_process(model: str, name: str, nursery: Nursery, alone: Callable[[Json], Path], tmp_path: Path) -> None:
+def test_it_equals_one_process(model: str, name: str, nursery: Nursery, alone: Alone, tmp_path: Path) -> None:
     ranks, distributed = STRATEGIES[name]
     spec = GPT if model == "gpt" else MLP
-    home = _train(nursery, tmp_path / "run", _with(spec, distributed, micro_batch_size=2), ranks)
-    _same(alone(spec), home)
+    home = trained(nursery, tmp_path / "run", _with(spec, distributed, micro_batch_size=2), ranks)
+    assert_same(alone(spec), home)
 
 
 MODERN: Json = {
@@ -155,18 +108,18 @@ BENT: Json = {**GPT["model"], "window": 5, "attention_softcap": 4.0, "final_soft
 
 
 @pytest.mark.parametrize("name", TENSOR)
-def test_cut_layers_equal_whole_ones(name: str, nursery: Nursery, alone: Callable[[Json], Path], tmp_path: Path) -> None:
+def test_cut_layers_equal_whole_ones(name: str, nursery: Nursery, alone: Alone, tmp_path: Path) -> None:
     ranks, distributed = TENSOR[name]
-    home = _train(nursery, tmp_path / "run", _with(GPT, distributed, micro_batch_size=4), ranks)
-    _same(alone(GPT), home)
+    home = trained(nursery, tmp_path / "run", _with(GPT, distributed, micro_batch_size=4), ranks)
+    assert_same(alone(GPT), home)
 
 
 @pytest.mark.parametrize("name", ["ddp-sp", "fsdp-tp"])
 @pytest.mark.parametrize("model", [MODERN, SINES, BENT], ids=["modern", "sines", "bent"])
-def test_any_decoder_can_be_cut(model: Json, name: str, nursery: Nursery, alone: Callable[[Json], Path], tmp_path: Path) -> None:
+def test_any_decoder_can_be_cut(model: Json, name: str, nursery: Nursery, alone: Alone, tmp_path: Path) -> None:
     ranks, distributed = TENSOR[name]
     spec = GPT | {"model": model}
-    _same(alone(spec), _train(nursery, tmp_path / "run", _with(spec, distributed), ranks))
+    assert_same(alone(spec), trained(nursery, tmp_path / "run", _with(spec, distributed), ranks))
 
 
 NOISY: Json = GPT | {
@@ -185,24 +138,18 @@ RESUMED: dict[str, tuple[int, Json]] = {
 @pytest.mark.parametrize("name", RESUMED)
 def test_a_killed_run_goes_on_with_the_bits_of_one_that_never_was(name: str, nursery: Nursery, tmp_path: Path) -> None:
     ranks, spec = RESUMED[name]
-    whole, broken = _train(nursery, tmp_path / "whole", spec, ranks), _prepared(tmp_path / "broken", spec)
+    whole, broken = trained(nursery, tmp_path / "whole", spec, ranks), prepared(tmp_path / "broken", spec)
     running = nursery.start(broken, ranks)
     running.reached(random.Random(name).randrange(6, 18))
     running.signal(signal.SIGKILL)
     running.wait()
     assert nursery.run(broken, ranks) == [0] * ranks, log(broken)
     assert [e.step for e in events(broken) if isinstance(e, Started)][1] > 0, "it began anew"
-    assert finished(broken).metrics == finished(whole).metrics
-    assert series(broken) == series(whole)
-    files = sorted(path.name for path in final_checkpoint(whole).glob("*.safetensors"))
-    assert len(files) >= 2 + ranks, "each rank writes what it holds"
-    for file in files:
-        assert same_bits(final_checkpoint(broken) / file, final_checkpoint(whole) / file), file
+    assert_same_bits(whole, broken)
+    assert len(list(final_checkpoint(whole).glob("*.safetensors"))) >= 2 + ranks, "each rank writes what it holds"
 
 
-def test_a_run_goes_on_with_other_ranks_and_another_strategy(
-    nursery: Nursery, alone: Callable[[Json], Path], tmp_path: Path
-) -> None:
+def test_a_run_goes_on_with_other_ranks_and_another_strategy(nursery: Nursery, alone: Alone, tmp_path: Path) -> None:
     """One leg after another, each stopped at some step; every sample is seen once, and dropout is off."""
     spec = GPT | {"training": GPT["training"] | {"max_steps": 24, "micro_batch_size": 4}}
     legs: list[tuple[int, Json]] = [
@@ -213,7 +160,7 @@ def test_a_run_goes_on_with_other_ranks_and_another_strategy(
         (2, _ddp(2)),
         (4, _fsdp(4, tensor_parallel={"degree": 2})),
     ]
-    home = _prepared(tmp_path / "run", spec)
+    home = prepared(tmp_path / "run", spec)
     for leg, (ranks, distributed) in enumerate(legs):
         (home / "spec.json").write_text(json.dumps(_with(spec, distributed)))
         running = nursery.start(home, ranks)
@@ -223,11 +170,11 @@ def test_a_run_goes_on_with_other_ranks_and_another_strategy(
         assert set(running.wait()) <= {0, 75}, log(home)
     assert len([e for e in events(home) if isinstance(e, Started)]) > 1, "the first leg made the whole run"
     assert finished(home).reason == "completed"
-    _same(alone(spec), home)
+    assert_same(alone(spec), home)
 
 
-def test_a_sharded_run_can_be_used(nursery: Nursery, alone: Callable[[Json], Path], tmp_path: Path) -> None:
-    home = _train(nursery, tmp_path / "run", _with(GPT, _fsdp(2)), 2)
+def test_a_sharded_run_can_be_used(nursery: Nursery, alone: Alone, tmp_path: Path) -> None:
+    home = trained(nursery, tmp_path / "run", _with(GPT, _fsdp(2)), 2)
     one, other = load(final_checkpoint(home)), load(final_checkpoint(alone(GPT)))
     assert one.generate("the", tokens=20, temperature=0) == other.generate("the", tokens=20, temperature=0)
 
@@ -241,20 +188,20 @@ def test_a_sharded_run_can_be_used(nursery: Nursery, alone: Callable[[Json], Pat
     ],
 )
 def test_auto_decides_says_so_and_computes_the_same(
-    job: Json, memory_gb: float | None, strategy: str, nursery: Nursery, alone: Callable[[Json], Path], tmp_path: Path
+    job: Json, memory_gb: float | None, strategy: str, nursery: Nursery, alone: Alone, tmp_path: Path
 ) -> None:
     """PyTorch itself needs more than the 256 MiB of each rank: the strategy that needs least is taken."""
     spec = _with(job, {"strategy": "auto", "processes_per_node": 2}) | {"resources": {"memory_gb": memory_gb}}
-    home = _train(nursery, tmp_path / "run", spec, 2)
+    home = trained(nursery, tmp_path / "run", spec, 2)
     said = [e.message for e in events(home) if isinstance(e, Notice) and e.code == "strategy_chosen"]
     assert len(said) == 1
     assert strategy in said[0]
     assert (final_checkpoint(home) / "shards.json").exists() == (memory_gb is not None)
-    _same(alone(job), home)
+    assert_same(alone(job), home)
 
 
 def test_each_rank_holds_its_share_of_the_weights_and_of_the_optimizer(nursery: Nursery, tmp_path: Path) -> None:
-    home = _train(nursery, tmp_path / "run", _with(GPT, _fsdp(2), max_steps=7), 2)
+    home = trained(nursery, tmp_path / "run", _with(GPT, _fsdp(2), max_steps=7), 2)
     held = [tensors(home / "checkpoints" / "step-00000006" / f"shard-000{rank}.safetensors") for rank in (0, 1)]
     whole = sum(t.numel() for t in tensors(final_checkpoint(home) / "model.safetensors").values())
     for store, copies in (("model/", 1), ("optimizer/", 2)):

@@ -15,6 +15,7 @@ from safetensors.numpy import save
 
 from server.datasets.measure.__main__ import measure
 from stoker.facts import DatasetFacts
+from tests.support.directories import gpt2_directory
 
 ROWS = 60
 CLASSES = np.arange(ROWS) % 3
@@ -86,6 +87,7 @@ FILES: dict[str, Callable[[], dict[str, bytes]]] = {
     "pictures": _pictures,
     "sequences": lambda: _arrays(6, 4),
     "grids": lambda: _arrays(2, 12, 12),
+    "directory": gpt2_directory,
     "published": lambda: {"model.safetensors": save({"0.weight": np.ones((4, 3), np.float32)}), "tokenizer.json": _tokens()},
     "weights": lambda: {"model.safetensors": save({"0.weight": np.ones((4, 3), np.float32)})},
 }

@@ -88,6 +88,7 @@ MODELS: dict[str, Document] = {
     "written": text(
         {"type": "layers", "layers": [{"type": "embedding", "size": 4}, {"type": "linear", "units": 256}]},
     ),
+    "directory": text({"type": "hf", "source": "directory@1", "dropout": 0.1}),
     "gru": text(
         {"type": "gru", "hidden_size": 8, "tie_embeddings": True, "num_layers": 2, "dropout": 0.1},
         schedule={"type": "cosine", "warmup_steps": 1, "min_lr": 1e-4},

@@ -230,6 +230,7 @@ BROKEN: dict[str, Broken] = {
     "text-beside-numbers": Broken("reviews", "/data/source/columns", {"data.source.columns": ["stars"]}),
     "text-column-kind": Broken("reviews", "/data/source/text", {"data.source.text": "stars"}),
     "text-characters": Broken("reviews", "/data/tokenizer", {"data.tokenizer": {"type": "char"}}),
+    "token-beyond-vocabulary": Broken("reviews", "/data/tokenizer/pad_id", {"data.tokenizer": {"type": "file", "source": "gpt@1", "vocab_size": 9, "pad_id": 9}}),
     "text-needs-reader": Broken("reviews", "/model/type", {"model": {"type": "mlp"}}),
     "text-one-task": Broken("reviews", "/task/type", {"task": {"type": "multi_task", "tasks": [{"type": "classification", "name": "x", "target": "t"}, {"type": "regression", "name": "y", "target": "stars"}]}}, also=("multi-task-needs-last-layer",)),
     "padding-is-seen": Broken("reviews", "/model/bidirectional", {"model": {"type": "lstm", "bidirectional": True}}),
@@ -538,3 +539,11 @@ def test_facts_of_every_kind_are_used() -> None:
         ImageFacts,
         ArrayFacts,
     }
+
+
+def test_a_gan_reads_no_targets() -> None:
+    """Neither a missing file of them nor one of another length is in its way."""
+    job, _ = JOBS["gan"]
+    inputs = ArrayFile(dtype="<f4", shape=(150, 3, 8, 8))
+    assert findings(job, facts(ArrayFacts(files={"x.npy": inputs}))) == []
+    assert findings(job, arrays(y=ArrayFile(dtype="|O", shape=(7, 7, 7)))) == []

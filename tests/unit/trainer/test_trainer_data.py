@@ -171,28 +171,28 @@ TEXT = "In the beginning — God created\n\n the heaven and the earth. \U0001f30
 
 @pytest.mark.parametrize("spec", [ByteTokenizer(), CharTokenizer(), Bpe(vocab_size=300, min_frequency=1)], ids=lambda s: s.type)
 def test_tokenizers_give_the_text_back_and_count_its_bytes(spec: Any) -> None:
-    codec = learn_codec(spec, TEXT, TEXT[:1000])
+    codec = learn_codec(spec, TEXT, TEXT[:1000], Path())
     ids = codec.encode(TEXT)
     assert codec.decode(ids.tolist()) == TEXT
     assert codec.byte_lengths()[ids].sum() == len(TEXT.encode())
     assert 0 <= ids.min() <= ids.max() < codec.rows == len(codec.byte_lengths())
     assert load_codec(codec.dump()).encode(TEXT).tolist() == ids.tolist()
-    assert learn_codec(spec, TEXT, TEXT[:1000]).dump() == codec.dump()
+    assert learn_codec(spec, TEXT, TEXT[:1000], Path()).dump() == codec.dump()
 
 
 def test_byte_pairs_are_shorter_and_learned_from_the_training_part_alone() -> None:
-    codec = learn_codec(Bpe(vocab_size=300, min_frequency=2), "aaaa " * 50 + "zzzz " * 50, "aaaa " * 50)
+    codec = learn_codec(Bpe(vocab_size=300, min_frequency=2), "aaaa " * 50 + "zzzz " * 50, "aaaa " * 50, Path())
     assert len(codec.encode("aaaa ")) < 4
     assert len(codec.encode("zzzz")) == 4
 
 
 def test_a_character_never_seen_has_the_last_id() -> None:
-    codec = learn_codec(CharTokenizer(), "abc", "abc")
+    codec = learn_codec(CharTokenizer(), "abc", "abc", Path())
     assert (codec.rows, codec.encode("cxa").tolist()) == (4, [2, 3, 0])
 
 
 def test_what_was_learned_is_saved_and_used_again(tmp_path: Path) -> None:
-    codec = learn_codec(Bpe(vocab_size=280, min_frequency=1), TEXT, TEXT)
+    codec = learn_codec(Bpe(vocab_size=280, min_frequency=1), TEXT, TEXT, Path())
     about = Description((3,), 280, ("x", "y"), ("a",), fit_scaling(Standard(), torch.randn(9, 3)), codec)
     about.save(tmp_path)
     back = Description.load(tmp_path)

@@ -13,7 +13,7 @@ from stoker.spec.checkpoint import Export
 from stoker.spec.task import CausalLM, MaskedLM
 from worker.trainer.artifact import Shelf
 from worker.trainer.assemble import Run
-from worker.trainer.checkpoint.hugging_face import Made, config_of, tensors_of, tokenizer_of
+from worker.trainer.checkpoint.hugging_face import Made, config_of, special_of, tensors_of, tokenizer_of
 from worker.trainer.checkpoint.merged import Merged
 from worker.trainer.checkpoint.model import adapter_of
 from worker.trainer.checkpoint.places import directory
@@ -83,8 +83,9 @@ def documents_of(run: Run, kind: Export) -> Mapping[str, str]:
             return found | ({} if about.codec is None else {"tokenizer.json": about.codec.dump()})
         case "huggingface":
             filled = about.codec is None or isinstance(run.spec.task, CausalLM | MaskedLM)
-            sizes = (about.outputs, None) if filled or about.codec is None else (about.codec.rows, about.outputs)
+            sizes = (about.outputs, None) if filled or about.vocabulary is None else (about.vocabulary, about.outputs)
             config = config_of(run.spec.model, about.shape[0], sizes[0], next(run.model.parameters()).dtype, sizes[1])
+            config |= special_of(about.codec)
             return {"config.json": json.dumps(config, indent=1), **tokenizer_of(about.codec)}
         case _:
             assert_never(kind)

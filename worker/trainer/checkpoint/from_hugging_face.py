@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, assert_never
 
@@ -11,7 +11,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from stoker.spec.hugging_face import Architecture, Configured, architecture_of, configured
-from stoker.spec.model import Transformer
+from stoker.spec.model import Transformer, TransformerEncoder
 from worker.trainer.checkpoint.hugging_face import BERT, BERT_REST, GPT2, LLAMA
 
 MAX_CONFIG_BYTES = 1 << 20
@@ -33,6 +33,9 @@ class Source:
     """Which third of theirs, where queries, keys and values are one."""
 
     def made(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Raises ValueError for a tensor of an impossible shape."""
+        if (tensor.dim() != 2 and self.turned) or tensor.dim() == 0 or (self.third is not None and tensor.shape[-1] % 3):
+            raise ValueError(f"{self.theirs} has the shape {list(tensor.shape)}, which no config.json gives it")
         tensor = tensor if self.third is None else tensor.chunk(3, -1)[self.third]
         return (tensor.t() if self.turned else tensor).contiguous()
 
@@ -46,6 +49,19 @@ class Foreign:
     """Under our names."""
     unexpected: tuple[str, ...]
     """Tensors of theirs that our model has no place for."""
+
+    def headed(self, model: Transformer) -> tuple["Foreign", tuple[str, ...]]:
+        """Without the heads of tasks that `model` does not have, and the names of what was left out."""
+        if not isinstance(model, TransformerEncoder):
+            return self, ()
+        masked = model.head_transform
+        doomed: tuple[str, ...] = ("head.",) if masked else ("transform.", "transform_norm.", "head_bias")
+        doomed += () if model.pooler else ("pooler.",)
+        aside = {name for name in self.tensors if name.startswith(doomed)}
+        aside |= {name for name in self.unexpected if name.startswith("cls.")}
+        kept = {name: tensor for name, tensor in self.tensors.items() if name not in aside}
+        rest = tuple(name for name in self.unexpected if name not in aside)
+        return replace(self, tensors=kept, unexpected=rest), tuple(sorted(aside))
 
 
 def read_hugging_face(directory: Path) -> Foreign:

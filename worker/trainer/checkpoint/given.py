@@ -9,6 +9,7 @@ from safetensors import SafetensorError, safe_open
 
 from stoker.spec import JobSpec
 from stoker.spec.initialization import Cold, Pretrained, Warm
+from stoker.spec.model import Model, TransformerDecoder, TransformerEncoder
 from worker.trainer.checkpoint.from_hugging_face import read_hugging_face
 from worker.trainer.checkpoint.model import judged
 from worker.trainer.checkpoint.read import Stored
@@ -27,7 +28,7 @@ def given(spec: JobSpec, home: Path) -> Given | None:
         case Warm():
             return _warm(start, home / "data" / FOLDER)
         case Pretrained():
-            return _pretrained(start, home / "data" / start.source)
+            return _pretrained(start, home / "data" / start.source, spec.model)
         case _:
             assert_never(start)
 
@@ -44,14 +45,14 @@ def _warm(start: Warm, path: Path) -> Given:
         raise SpecProblem(f"{AT}.checkpoint: {source} cannot be used: {error}") from error
 
 
-def _pretrained(start: Pretrained, path: Path) -> Given:
+def _pretrained(start: Pretrained, path: Path, model: Model) -> Given:
     files = sorted(path.glob("*.safetensors"))
     if not files:
         raise SpecProblem(f"{AT}.source: the data set {start.source} has no .safetensors file")
     if start.sha256 is not None:
         _verify(files, start.sha256, start.source)
     if start.names == "huggingface":
-        return _foreign(start, path)
+        return _foreign(start, path, model)
     tensors: dict[str, torch.Tensor] = {}
     for file in files:
         try:
@@ -62,13 +63,15 @@ def _pretrained(start: Pretrained, path: Path) -> Given:
     return Given(tensors, start.source)
 
 
-def _foreign(start: Pretrained, path: Path) -> Given:
+def _foreign(start: Pretrained, path: Path, model: Model) -> Given:
     """By our names; what has none keeps its own, so that it is reported as not expected."""
     try:
-        found = read_hugging_face(path)
-    except ValueError as error:
+        found, aside = read_hugging_face(path), tuple[str, ...]()
+        if isinstance(model, TransformerDecoder | TransformerEncoder):
+            found, aside = found.headed(model)
+    except (ValueError, RuntimeError) as error:  # a tensor of a format that torch does not have
         raise SpecProblem(f"{AT}.source: {start.source} cannot be read: {error}") from error
-    return Given({**{name: torch.empty(0) for name in found.unexpected}, **found.tensors}, start.source)
+    return Given({**{name: torch.empty(0) for name in found.unexpected}, **found.tensors}, start.source, aside=aside)
 
 
 def _verify(files: list[Path], wanted: str, source: str) -> None:

@@ -12,7 +12,7 @@ from stoker.spec.hugging_face import ACTIVATIONS, architecture_of
 from stoker.spec.model import Model, Transformer, TransformerDecoder, TransformerEncoder
 from stoker.spec.model.transformer import LearnedPosition, LinearScaling, NtkScaling, RotaryPosition
 from worker.trainer.checkpoint.read import Stored
-from worker.trainer.data.tokenizer import BytePairs, Codec, Published
+from worker.trainer.data.codec import BytePairs, Codec, Published
 
 LLAMA = {
     "attention_norm": "input_layernorm",
@@ -217,14 +217,28 @@ def _rows(spec: Transformer, length: int) -> int:
 
 
 def tokenizer_of(codec: Codec | None) -> dict[str, str]:
-    """Files by which transformers finds the tokenizer: for byte pairs and files; it has none like the others, whose map is data.json's."""
-    if not isinstance(codec, BytePairs | Published):
-        return {}
-    config = {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False}
+    """Files by which transformers finds the tokenizer: for byte pairs, and files; it has none like the others, whose map
+    is data.json's.
+    """
+    match codec:
+        case BytePairs():
+            special: dict[str, str] = {}
+        case Published():
+            special = dict(codec.purposes)
+        case _:
+            return {}
+    config = special | {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False}
     return {
         "tokenizer.json": json.dumps(json.loads(codec.dump())["tokenizer"], ensure_ascii=False),
         "tokenizer_config.json": json.dumps(config, indent=1),
     }
+
+
+def special_of(codec: Codec | None) -> dict[str, int | None]:
+    """Of config.json: the tokens that begin, end and fill up a text, where the tokenizer has them."""
+    if not isinstance(codec, Published):
+        return {}
+    return {f"{name}_id": codec.id_of(name) for name in ("bos_token", "eos_token", "pad_token")}
 
 
 def _known(model: Model) -> Transformer:

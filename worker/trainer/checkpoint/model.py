@@ -32,7 +32,8 @@ def load_model(path: Path) -> Saved:
     """From a checkpoint directory alone. Raises OSError, ValueError or RuntimeError when it is not a whole checkpoint."""
     spec, about = JobSpec.model_validate_json((path / "spec.json").read_bytes()), Description.load(path)
     width = width_of(spec.task, spec.loss, about)
-    model = build_model(spec.model, about.shape, width, text=about.codec is not None, vocabulary=about.vocabulary)
+    text = about.codec is not None
+    model = build_model(spec.model, about.shape, width, text=text, vocabulary=about.vocabulary, padding=about.padding)
     model = bound(spec.regularization.spectral_norm, narrowed(with_heads(spec.task, model, about), spec.precision))
     with Stored(path) as stored:
         names = {plain(name): name for name in model.state_dict()}

@@ -9,13 +9,14 @@ import torch
 
 from stoker.spec.arithmetic import split_sizes
 from stoker.spec.data import Bpe, ByteTokenizer, Data, Sequence, Tokenizer
+from worker.trainer.data.codec import Codec
 from worker.trainer.data.description import Answer, Description
 from worker.trainer.data.normalization import Scaling, fit_scaling
 from worker.trainer.data.samples import Samples
 from worker.trainer.data.sequence import cut_windows
 from worker.trainer.data.source import Table, Wanted, read_source
 from worker.trainer.data.split import split_rows
-from worker.trainer.data.tokenizer import Codec, learn_codec, load_codec
+from worker.trainer.data.tokenizer import learn_codec, load_codec
 from worker.trainer.errors import DataProblem, SpecProblem
 from worker.trainer.world import World
 
@@ -55,7 +56,7 @@ def build_data(
         return _text(spec, content.decode(), home, world, known)
     assert wanted is not None, "read_source gives a table only where a target is wanted"
     if content.texts is not None:
-        return _texts(spec, content, content.texts, wanted, classes, home, seed=seed, world=world, codec=known)
+        return _texts(spec, content, content.texts, wanted, classes, seed=seed, home=home, world=world, codec=known)
     return _table(spec, content, wanted, classes, seed, learned)
 
 
@@ -92,9 +93,9 @@ def _texts(
     texts: tuple[str, ...],
     wanted: Wanted,
     classes: int | None,
-    home: Path,
     *,
     seed: int,
+    home: Path,
     world: World,
     codec: Codec | None,
 ) -> Dataset:
@@ -108,7 +109,7 @@ def _texts(
     if codec is None:
         train = "\n".join(texts[row] for row in parts.train.tolist())
         tokenizer = spec.tokenizer or ByteTokenizer()
-        codec = load_codec(world.share(learn_codec(tokenizer, "".join(texts), train, home).dump() if world.is_lead else None))
+        codec = _shared(tokenizer, "".join(texts), train, home, world)
     about = Description(((spec.sequence or Sequence()).length,), outputs, names, codec=codec, padded=True)
     everything = Samples(about.ids(texts), _with_weights(targets, table.weights))
     train_part, validation, test = (everything.take(rows) for rows in (parts.train, parts.validation, parts.test))
@@ -168,6 +169,11 @@ def _codec(spec: Tokenizer | None, learned: Description | None, inherited: Codec
     return inherited if fits else None
 
 
+def _shared(spec: Tokenizer, everything: str, train: str, home: Path, world: World) -> Codec:
+    """What the first rank learns or reads, on every rank."""
+    return load_codec(world.share(learn_codec(spec, everything, train, home).dump() if world.is_lead else None))
+
+
 def _text(spec: Data, text: str, home: Path, world: World, codec: Codec | None) -> Dataset:
     """Byte and character streams are split by tokens; for byte pairs, which are learned, the text is."""
     if spec.normalization is not None:
@@ -180,7 +186,7 @@ def _text(spec: Data, text: str, home: Path, world: World, codec: Codec | None) 
     pieces = [train, rest[: sizes.validation], rest[sizes.validation :]]
     if codec is None:
         tokenizer = spec.tokenizer or ByteTokenizer()
-        codec = load_codec(world.share(learn_codec(tokenizer, text, train, home).dump() if world.is_lead else None))
+        codec = _shared(tokenizer, text, train, home, world)
     parts = [cut_windows(windows, ids) for ids in _streams(codec, text, pieces, spec)]
     if len(parts[0]) == 0:
         raise DataProblem(f"data.sequence.length: the training text has fewer than {windows.length + 1} tokens; lower it")

@@ -8,9 +8,10 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 
+from worker.trainer.data.codec import Codec
 from worker.trainer.data.normalization import Scaling
 from worker.trainer.data.sequence import padded
-from worker.trainer.data.tokenizer import Codec, load_codec
+from worker.trainer.data.tokenizer import load_codec
 
 
 @dataclass(frozen=True)
@@ -39,12 +40,21 @@ class Description:
     answers: tuple[Answer, ...] = ()
     """Of several tasks, in their order; their outputs lie side by side."""
     padded: bool = False
-    """Samples are texts of a table: the tokens of each, and then padding, the token after those of the codec."""
+    """Samples are texts of a table: the tokens of each, and then padding: that of the codec, or the token after all of its own."""
 
     @property
     def vocabulary(self) -> int | None:
         """Tokens that there are, where something is said of each text; None where the text is continued, or there is none."""
-        return self.codec.rows + 1 if self.codec is not None and self.padded else None
+        if self.codec is None or not self.padded:
+            return None
+        return self.codec.rows + (self.codec.pad is None)
+
+    @property
+    def padding(self) -> int | None:
+        """Id of what fills up texts of a table."""
+        if self.codec is None or not self.padded:
+            return None
+        return self.codec.rows if self.codec.pad is None else self.codec.pad
 
     def ids(self, texts: Sequence[str]) -> torch.Tensor:
         """(n, length) int32: what a model of texts in a table reads of them. Raises ValueError for another model."""

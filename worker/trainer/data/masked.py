@@ -27,7 +27,9 @@ class Masked(Samples):
 
     spec: MaskedLM
     vocabulary: int
-    """Tokens of the tokenizer; the one after them stands for what is hidden."""
+    """Tokens of the tokenizer."""
+    hiding: int
+    """The one that stands for what is hidden."""
     seed: int
 
     @property
@@ -55,7 +57,7 @@ class Masked(Samples):
         masked = chosen & (chance < self.spec.masked_share)
         replaced = chosen & ~masked & (chance < self.spec.masked_share + self.spec.random_share)
         random = torch.from_numpy((other % np.uint64(self.vocabulary)).astype(np.int32))
-        inputs = torch.where(masked, torch.tensor(self.vocabulary, dtype=torch.int32), torch.where(replaced, random, ids))
+        inputs = torch.where(masked, torch.tensor(self.hiding, dtype=torch.int32), torch.where(replaced, random, ids))
         return inputs, torch.where(chosen, ids, torch.tensor(UNSEEN, dtype=torch.int32))
 
 
@@ -73,12 +75,15 @@ def _scramble(words: Words) -> Words:
 
 
 def mask(spec: Task, data: Dataset, seed: int) -> Dataset:
-    """For a task that hides tokens: the same text to be filled in, with one token more in the vocabulary. For others, the data."""
+    """For a task that hides tokens: the same text to be filled in, with one token more in the vocabulary where it has none that
+    hides others. For others, the data."""
     if not isinstance(spec, MaskedLM):
         return data
-    vocabulary = data.about.outputs
+    vocabulary, codec = data.about.outputs, data.about.codec
+    own = None if codec is None else codec.mask
+    hiding = vocabulary if own is None else own
     train, validation, test = (
-        Masked(part.inputs, part.inputs, spec, vocabulary, seed + number)
+        Masked(part.inputs, part.inputs, spec, vocabulary, hiding, seed + number)
         for number, part in enumerate((data.train, data.validation, data.test))
     )
-    return Dataset(train, validation, test, replace(data.about, outputs=vocabulary + 1))
+    return Dataset(train, validation, test, replace(data.about, outputs=vocabulary + (own is None)))

@@ -8,8 +8,8 @@ import torch
 
 from stoker.spec.arithmetic import windows
 from stoker.spec.data.sequence import Sequence
+from worker.trainer.data.codec import Codec
 from worker.trainer.data.samples import Samples
-from worker.trainer.data.tokenizer import Codec
 
 
 def cut_windows(spec: Sequence, ids: npt.NDArray[np.int32]) -> Samples:
@@ -21,9 +21,8 @@ def cut_windows(spec: Sequence, ids: npt.NDArray[np.int32]) -> Samples:
 
 
 def padded(codec: Codec, texts: Many[str], length: int) -> torch.Tensor:
-    """(n, length) int32: the first tokens of each text, and where it is shorter the token after those of the codec."""
-    ids = torch.full((len(texts), length), codec.rows, dtype=torch.int32)
-    for row, tokens in zip(ids, codec.encode_each(texts), strict=True):
-        kept = tokens[:length]
-        row[: len(kept)].copy_(torch.from_numpy(kept.copy()))
+    """(n, length) int32: the first tokens of each text, and where it is shorter its padding, or the token after all of the codec."""
+    ids = torch.full((len(texts), length), codec.rows if codec.pad is None else codec.pad, dtype=torch.int32)
+    for row, tokens in zip(ids, codec.encode_each(texts, length), strict=True):
+        row[: len(tokens)].copy_(torch.from_numpy(tokens.copy()))
     return ids

@@ -4,7 +4,8 @@ from typing import assert_never
 
 from torch import nn
 
-from stoker.spec.model import CNN, GAN, GRU, LSTM, MLP, RNN, Layers, Model, TransformerDecoder, TransformerEncoder
+from stoker.spec.model import CNN, GAN, GRU, HF, LSTM, MLP, RNN, Layers, Model, TransformerDecoder, TransformerEncoder
+from worker.trainer.errors import SpecProblem
 from worker.trainer.model.cnn import build_cnn
 from worker.trainer.model.gan import Contestants, build_gan
 from worker.trainer.model.layers import build_layers
@@ -17,9 +18,17 @@ from worker.trainer.model.transformer_encoder import build_transformer_encoder
 __all__ = ["Contestants", "build_model"]
 
 
-def build_model(spec: Model, shape: tuple[int, ...], outputs: int, *, text: bool, vocabulary: int | None = None) -> nn.Module:
+def build_model(
+    spec: Model,
+    shape: tuple[int, ...],
+    outputs: int,
+    *,
+    text: bool,
+    vocabulary: int | None = None,
+    padding: int | None = None,
+) -> nn.Module:
     """The architecture for samples of a shape; for `text`, shape is (length,) and outputs the vocabulary,
-    unless `vocabulary` is given: then outputs are said of each text, and the last token of the vocabulary is padding.
+    unless `vocabulary` is given: then outputs are said of each text, and `padding`, by default the last token of the vocabulary, fills up short ones.
 
     Works under `torch.device("meta")`. Raises SpecProblem naming the field that does not fit.
     """
@@ -31,11 +40,15 @@ def build_model(spec: Model, shape: tuple[int, ...], outputs: int, *, text: bool
         case CNN():
             return share(build_cnn(spec, shape, outputs), spec.sharing)
         case RNN() | LSTM() | GRU():
-            return share(build_recurrent(spec, shape, outputs, text=text, vocabulary=vocabulary), spec.sharing)
+            return share(build_recurrent(spec, shape, outputs, text=text, vocabulary=vocabulary, padding=padding), spec.sharing)
         case TransformerDecoder():
             return share(build_transformer_decoder(spec, shape[0], outputs), spec.sharing)
         case TransformerEncoder():
-            return share(build_transformer_encoder(spec, shape, outputs, text=text, vocabulary=vocabulary), spec.sharing)
+            return share(
+                build_transformer_encoder(spec, shape, outputs, text=text, vocabulary=vocabulary, padding=padding), spec.sharing
+            )
+        case HF():
+            raise SpecProblem("model.type: hf becomes the fields of a transformer when a job is submitted; write those")
         case GAN():
             return build_gan(spec, shape)
         case _:

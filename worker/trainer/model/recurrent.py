@@ -37,17 +37,24 @@ class Course:
 class Recurrent(nn.Module):
     """(B, T) ids → (B, T, V) logits for text; (B, T, F) or (B, T) numbers → (B, outputs) from the end of the sequence.
 
-    With a `vocabulary`, (B, T) ids → (B, outputs) from the end of each text: what comes after is its last token, padding.
+    With a `vocabulary`, (B, T) ids → (B, outputs) from the end of each text: what comes after is `padding`, by default its last token.
     """
 
     def __init__(
-        self, spec: RNN | LSTM | GRU, shape: tuple[int, ...], outputs: int, *, text: bool, vocabulary: int | None = None
+        self,
+        spec: RNN | LSTM | GRU,
+        shape: tuple[int, ...],
+        outputs: int,
+        *,
+        text: bool,
+        vocabulary: int | None = None,
+        padding: int | None = None,
     ) -> None:
         super().__init__()
         self.width, self.bidirectional = spec.width, spec.bidirectional
         features = (spec.embedding_size or spec.hidden_size) if text else (shape[1] if len(shape) == 2 else 1)
         self.tokens = nn.Embedding(vocabulary or outputs, features) if text else None
-        self.padding = None if vocabulary is None else vocabulary - 1
+        self.padding = None if vocabulary is None else vocabulary - 1 if padding is None else padding
         self.layers = recurrent_layers(spec, features)
         tied = text and spec.tie_embeddings and vocabulary is None
         self.head = None if tied else nn.Linear(spec.width, outputs, bias=spec.bias and (not text or vocabulary is not None))
@@ -146,11 +153,17 @@ def recurrent_layers(spec: RNN | LSTM | GRU, features: int) -> nn.RNNBase:
 
 
 def build_recurrent(
-    spec: RNN | LSTM | GRU, shape: tuple[int, ...], outputs: int, *, text: bool, vocabulary: int | None = None
+    spec: RNN | LSTM | GRU,
+    shape: tuple[int, ...],
+    outputs: int,
+    *,
+    text: bool,
+    vocabulary: int | None = None,
+    padding: int | None = None,
 ) -> nn.Module:
     """For samples of (steps,) token ids, or of (steps, features) or (steps,) numbers. Raises SpecProblem naming what does not fit."""
     _check(spec, shape, text)
-    model = Recurrent(spec, shape, outputs, text=text, vocabulary=vocabulary)
+    model = Recurrent(spec, shape, outputs, text=text, vocabulary=vocabulary, padding=padding)
     initialize(model, spec.init)
     open_forget_gates(model.layers, spec)
     return model

@@ -84,12 +84,20 @@ class MaskedEncoder(Encoder):
 class PooledEncoder(Encoder):
     """(B, T) token ids or (B, T, F) numbers → (B, outputs): classes or numbers of the whole sequence.
 
-    The last token of a vocabulary is padding: it changes nothing that is said of a text.
+    A token of the vocabulary, by default the last, is padding: it changes nothing that is said of a text.
     """
 
-    def __init__(self, spec: TransformerEncoder, length: int, vocabulary: int | None, features: int, outputs: int) -> None:
+    def __init__(
+        self,
+        spec: TransformerEncoder,
+        length: int,
+        vocabulary: int | None,
+        features: int,
+        outputs: int,
+        padding: int | None = None,
+    ) -> None:
         super().__init__(spec, length, vocabulary, features)
-        self.padding = None if vocabulary is None else vocabulary - 1
+        self.padding = None if vocabulary is None else vocabulary - 1 if padding is None else padding
         self.first = spec.pooling == "first"
         self.pooler = nn.Linear(spec.hidden_size, spec.hidden_size, spec.bias) if spec.pooler else None
         self.head = nn.Linear(spec.hidden_size, outputs)
@@ -123,7 +131,13 @@ def pooled(x: torch.Tensor, hidden: torch.Tensor | None) -> torch.Tensor:
 
 
 def build_transformer_encoder(
-    spec: TransformerEncoder, shape: tuple[int, ...], outputs: int, *, text: bool, vocabulary: int | None = None
+    spec: TransformerEncoder,
+    shape: tuple[int, ...],
+    outputs: int,
+    *,
+    text: bool,
+    vocabulary: int | None = None,
+    padding: int | None = None,
 ) -> nn.Module:
     """For text that is to be filled in, `outputs` is the vocabulary; for text in classes, `vocabulary` is given beside them.
 
@@ -133,7 +147,7 @@ def build_transformer_encoder(
     if text and vocabulary is None:
         model = MaskedEncoder(spec, shape[0], outputs)
     elif text:
-        model = PooledEncoder(spec, shape[0], vocabulary, 0, outputs)
+        model = PooledEncoder(spec, shape[0], vocabulary, 0, outputs, padding)
     elif len(shape) == 2:
         model = PooledEncoder(spec, shape[0], None, shape[1], outputs)
     else:
