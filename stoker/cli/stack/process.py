@@ -62,17 +62,27 @@ def is_locked(files: StackFiles) -> bool:
     return False
 
 
-def free_port(preferred: int | None, host: str = "127.0.0.1") -> int:
-    """The preferred port when nothing listens there, else any free one."""
-    for port in (preferred, 0):
-        if port is None:
-            continue
+def free_port(preferred: int | None, host: str = "127.0.0.1") -> tuple[int, socket.socket]:
+    """The preferred port when nothing listens there and no other stack has chosen it, else any free one, and its claim.
+
+    The claim keeps other stacks of this machine away until the server listens: hold it as long as the port is used. Raises OSError.
+    """
+    for port in ([] if preferred is None else [preferred]) + [0] * 20:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        with socket.socket(family) as probe:
+        with contextlib.suppress(OSError), socket.socket(family) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((host, port))
-            except OSError:
-                continue
-            return int(probe.getsockname()[1])
+            probe.bind((host, port))
+            number = int(probe.getsockname()[1])
+            return number, _claim(number)
     raise OSError(f"no free port on {host}")
+
+
+def _claim(port: int) -> socket.socket:
+    """A name that one process of the machine can have, and loses when it ends. Raises OSError when another has it."""
+    claim = socket.socket(socket.AF_UNIX)
+    try:
+        claim.bind(f"\0stoker-port-{port}")
+    except OSError:
+        claim.close()
+        raise
+    return claim

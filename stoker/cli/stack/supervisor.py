@@ -7,6 +7,7 @@ asked to save, and the next start continues them.
 import asyncio
 import os
 import signal
+import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -45,6 +46,8 @@ class Supervisor:
         self.children: list[Child] = []
         self.tasks: list[asyncio.Task[None]] = []
         self.failed: asyncio.Future[str]
+        self.claims: list[socket.socket] = []
+        """Of the ports, held as long as the stack is up."""
         self.record = self._plan_record()
 
     def _plan_record(self) -> Record:
@@ -52,11 +55,16 @@ class Supervisor:
         for child in (last.children if last else {}).values():
             end(child, grace=10.0)  # left by a supervisor that was killed; its agents live in sessions of their own
         wanted = self.options.port or (last.port if last else PORT)
-        port = free_port(wanted, self.options.host)
+        port, claim = free_port(wanted, self.options.host)
+        self.claims = [claim]
         if self.options.port and port != self.options.port:
+            claim.close()
             raise Failure(f"port {self.options.port} is in use", "leave --port away and a free one is taken", code=2)
         embedded = not os.environ.get("STOKER_REDIS_URL")
-        broker_port = free_port(last.broker_port if last else None) if embedded else None
+        broker_port = None
+        if embedded:
+            broker_port, claim = free_port(last.broker_port if last else None)
+            self.claims.append(claim)
         password = last.broker_password if last else None
         pid = os.getpid()
         return Record("starting", pid, self.options.host, port, broker_port, password, self.options.worker)
@@ -164,6 +172,8 @@ class Supervisor:
         for task in self.tasks:
             task.cancel()
         await asyncio.gather(*self.tasks, return_exceptions=True)
+        for claim in self.claims:
+            claim.close()
         self.record.state, self.record.children = "stopped", {}
         write_record(self.files, self.record)
 
