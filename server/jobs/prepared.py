@@ -257,7 +257,19 @@ def _prepare(
             source.check(resolved.spec, predicted)
     except SpecError as error:
         raise spec_problem(error) from error
-    return Prepared(resolved.spec, _columns(project, submitted, resolved, predicted), resolved.warnings, pinned, source)
+    warnings = (*resolved.warnings, *_tight(resolved.spec, predicted))
+    return Prepared(resolved.spec, _columns(project, submitted, resolved, predicted), warnings, pinned, source)
+
+
+def _tight(spec: JobSpec, predicted: Plan) -> tuple[Finding, ...]:
+    """What a job reserves is what it is placed by, so it may be less than the plan says; whoever asks for that is told."""
+    reserved = spec.resources.memory_gb
+    if reserved is None or predicted.fits is not False:
+        return ()
+    each = predicted.memory.total_bytes / spec.distributed.nodes / 2**30
+    message = f"a node's part of the run is predicted to take {each:.2f} GiB, and {reserved:g} are reserved"
+    hint = "reserve more or leave it out; `stoker plan` shows what would take less"
+    return (Finding(pointer="/resources/memory_gb", code="reserves-too-little", message=message, hint=hint, severity="warning"),)
 
 
 def _no_dataset() -> Finding:

@@ -278,6 +278,14 @@ def test_absurd_specs_are_refused_by_arithmetic(served: Live, user: httpx.Client
             assert "/etc/passwd" not in answer.text
 
 
+@pytest.mark.parametrize(("gib", "told"), [(0.01, True), (64.0, False)])
+def test_a_reserve_below_the_plan_is_told(user: httpx.Client, gib: float, told: bool) -> None:
+    answer = user.post("/v1/plans", json=deep(resources={"memory_gb": gib})).json()
+    found = [finding for finding in answer["warnings"] if finding["code"] == "reserves-too-little"]
+    assert [(one["pointer"], one["severity"]) for one in found] == ([("/resources/memory_gb", "warning")] if told else [])
+    assert answer["plan"]["fits"] is not told
+
+
 @pytest.mark.parametrize(
     ("method", "path", "body"),
     [
