@@ -13,7 +13,7 @@ from server.blobs import service as blobs
 from server.checkpoints import store
 from server.checkpoints.manifest import manifest_of
 from server.checkpoints.retention import Kept, ranked, superfluous
-from server.checkpoints.tables import Checkpoint
+from server.checkpoints.tables import Checkpoint, CheckpointHold
 from server.db import new_id, utcnow
 from server.errors import not_found, problem
 from server.events.service import append_event
@@ -22,6 +22,7 @@ from server.metrics.lineage import lineage_of
 from stoker.frames import Frame
 from stoker.protocol import BlobFile
 from stoker.spec.checkpoint import Checkpoint as Policy
+from stoker.status import TERMINAL
 from stoker.views import CheckpointView, FileView
 
 BEFORE = 0
@@ -105,9 +106,21 @@ def _mode(job: Job, policy: Policy) -> str:
 
 
 def _pinned(session: Session, job: Job) -> frozenset[int]:
-    """Steps that a live attempt continues from."""
+    """Steps that a live attempt continues from, or another job that has not ended begins with."""
     live = select(col(Attempt.resumed_from)).where(col(Attempt.job_id) == job.id, col(Attempt.state) != "ended")
-    return frozenset(step for step in session.scalars(live) if step is not None)
+    held = (
+        select(col(Checkpoint.step))
+        .join(CheckpointHold, col(CheckpointHold.checkpoint_id) == col(Checkpoint.id))
+        .join(Job, col(Job.id) == col(CheckpointHold.job_id))
+        .where(col(Checkpoint.job_id) == job.id, col(Job.state).not_in(TERMINAL))
+    )
+    return frozenset(step for step in (*session.scalars(live), *session.scalars(held)) if step is not None)
+
+
+def hold(session: Session, held: Iterable[tuple[str, Checkpoint]]) -> None:
+    """Keep checkpoints for jobs, by id, that are to begin with their weights, until those have ended."""
+    session.add_all(CheckpointHold(job_id=job_id, checkpoint_id=row.id) for job_id, row in held)
+    session.flush()
 
 
 def _kept(row: Checkpoint, policy: Policy) -> Kept:

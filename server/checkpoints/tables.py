@@ -24,3 +24,13 @@ class Checkpoint(Row, table=True):
     files: list[dict[str, Any]] = Field(sa_column=Column(JsonValue, nullable=False))
     metrics: dict[str, Any] = Field(sa_column=Column(JsonValue, nullable=False))
     created_at: datetime = Field(sa_column=Column(UtcTime, nullable=False))
+
+
+class CheckpointHold(Row, table=True):
+    """A job that begins with the weights of another job's checkpoint, which therefore stays until that job has ended."""
+
+    __tablename__ = "checkpoint_holds"
+    __table_args__ = (Index("ix_checkpoint_holds_checkpoint", "checkpoint_id"),)
+
+    job_id: str = Field(primary_key=True, foreign_key="jobs.id")
+    checkpoint_id: str = Field(foreign_key="checkpoints.id")

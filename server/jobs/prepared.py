@@ -60,6 +60,8 @@ class Prepared:
     pinned: Pinned | None = None
     source: Source | None = None
     """The checkpoint that the job goes on from."""
+    start: str | None = None
+    """The id of the checkpoint whose weights it begins with."""
     lasting: bool = True
     """Whether the same document means the same for as long as its data set has no newer version."""
 
@@ -258,7 +260,7 @@ def _prepare(
     except SpecError as error:
         raise spec_problem(error) from error
     warnings = (*resolved.warnings, *_tight(resolved.spec, predicted))
-    return Prepared(resolved.spec, _columns(project, submitted, resolved, predicted), warnings, pinned, source)
+    return Prepared(resolved.spec, _columns(project, submitted, resolved, predicted), warnings, pinned, source, start.checkpoint)
 
 
 def _tight(spec: JobSpec, predicted: Plan) -> tuple[Finding, ...]:

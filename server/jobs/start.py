@@ -10,16 +10,18 @@ from sqlmodel import Session
 
 from server.auth import Principal
 from server.checkpoints import service as checkpoints
+from server.checkpoints.tables import Checkpoint
 from server.datasets import store as datasets
 from server.datasets.service import parse_ref
-from server.errors import Refusal
+from server.errors import Refusal, spec_problem
 from server.jobs import store
-from stoker.errors import Finding
+from stoker.errors import Finding, SpecError
 from stoker.protocol import BlobFile, DatasetFiles
 from stoker.spec import JobSpec
 from stoker.spec.problem import problem_of
 
 AT = "/initialization/start"
+GONE = "the job has no such checkpoint any more, or never had"
 FOLDER = "start"
 """Where a checkpoint lies in a workspace, beside the data sets."""
 
@@ -33,6 +35,8 @@ class Begun:
     findings: tuple[Finding, ...] = ()
     spec: JobSpec | None = None
     """Of the job whose checkpoint it is."""
+    checkpoint: str | None = None
+    """The id of its row."""
     found: bool = False
     """Whether it names something that may go or have a newer version, so that the answer is not to be remembered."""
 
@@ -81,10 +85,21 @@ def _warm(session: Session, who: Principal, project: str, value: dict[str, Any],
         row = checkpoints.readable(checkpoints.find(session, job, str(which)))
     except Refusal:
         hint = f"`stoker checkpoints ls {ref['job']}` shows which it has"
-        message = "the job has no such checkpoint any more, or never had"
-        return _refused(value, "checkpoint/checkpoint", "start-checkpoint-missing", message, hint)
+        return _refused(value, "checkpoint/checkpoint", "start-checkpoint-missing", GONE, hint)
     pinned = _pinned(value, checkpoint={**ref, "checkpoint": row.step})
-    return Begun(pinned, (), JobSpec.model_validate_json(job.spec), found=True)
+    return Begun(pinned, (), JobSpec.model_validate_json(job.spec), row.id, found=True)
+
+
+def still_there(session: Session, checkpoint: str) -> Checkpoint:
+    """The checkpoint's row in the transaction that holds it. Raises 422 when it was let go meanwhile."""
+    row = session.get(Checkpoint, checkpoint)
+    try:
+        if row is not None:
+            return checkpoints.readable(row)
+    except Refusal:
+        pass
+    finding = Finding(pointer=f"{AT}/checkpoint/checkpoint", code="start-checkpoint-missing", message=GONE, hint="name another")
+    raise spec_problem(SpecError([finding]))
 
 
 def _names_one(which: object) -> bool:

@@ -14,13 +14,14 @@ import orjson
 from sqlmodel import Session
 
 from server import idempotency
+from server.checkpoints.service import hold
 from server.checkpoints.tables import Checkpoint
 from server.db import Encoded, new_id, to_json, utcnow
 from server.errors import Refusal, problem
 from server.events import store as events
 from server.hub import work_appeared
 from server.idempotency import Answer, Claim, Kept
-from server.jobs import store
+from server.jobs import start, store
 from server.jobs.continued import still_there, take
 from server.jobs.prepared import Pinned, Prepared, newest
 from server.jobs.views import links
@@ -45,6 +46,8 @@ class Submission:
 
 Taken = tuple[str, str, Checkpoint]
 """A new job's id and project, and the checkpoint that it begins with."""
+Held = tuple[str, Checkpoint]
+"""A new job's id, and the checkpoint whose weights it begins with."""
 Outcome = tuple[Answer, bool] | Refusal | Moved
 """The answer, and whether it is a replay."""
 
@@ -55,9 +58,10 @@ def submit_all(session: Session, asked: Sequence[Submission]) -> list[Outcome]:
     moved = _moved(session, {each.prepared.pinned for each in asked if each.remembered and each.prepared.pinned is not None})
     rows: list[dict[str, Any]] = []
     taken: list[Taken] = []
+    held: list[Held] = []
     answered: list[tuple[Claim, Answer]] = []
-    outcomes = [_outcome(session, each, kept, moved, rows, taken, answered) for each in asked]
-    _store(session, rows, taken)
+    outcomes = [_outcome(session, each, kept, moved, rows, taken, held, answered) for each in asked]
+    _store(session, rows, taken, held)
     idempotency.keep(session, answered)
     return outcomes
 
@@ -69,6 +73,7 @@ def _outcome(
     moved: set[Pinned],
     rows: list[dict[str, Any]],
     taken: list[Taken],
+    held: list[Held],
     answered: list[tuple[Claim, Answer]],
 ) -> Outcome:
     """What becomes of one; adds to the rows, and to the kept answers for those that come after it under the same key."""
@@ -79,12 +84,15 @@ def _outcome(
         if asked.remembered and asked.prepared.pinned in moved:
             return Moved()
         source = None if asked.prepared.source is None else still_there(session, asked.prepared.source)
+        begins = None if asked.prepared.start is None else start.still_there(session, asked.prepared.start)
         row = _row(session, asked.prepared, asked.gates, asked.most_waiting)
     except Refusal as refusal:
         return refusal
     rows.append(row)
     if source is not None:
         taken.append((row["id"], row["project"], source))
+    if begins is not None:
+        held.append((row["id"], begins))
     answer = _created(asked.prepared, row)
     if claim is not None:
         kept[claim.scope, claim.key] = Kept(claim.fingerprint, answer)
@@ -106,7 +114,8 @@ def insert(
     """
     row = _row(session, prepared, gates, settings.max_queued_jobs) | {"unique_name": unique_name}
     taken = [] if prepared.source is None else [(row["id"], row["project"], still_there(session, prepared.source))]
-    _store(session, [row], taken)
+    held = [] if prepared.start is None else [(row["id"], start.still_there(session, prepared.start))]
+    _store(session, [row], taken, held)
     return SimpleNamespace(**row | prepared.columns | {"gates": list(gates), "metrics": {}})
 
 
@@ -120,11 +129,12 @@ def _row(session: Session, prepared: Prepared, gates: Sequence[str], most_waitin
     return prepared.row | fresh
 
 
-def _store(session: Session, rows: list[dict[str, Any]], taken: Sequence[Taken]) -> None:
+def _store(session: Session, rows: list[dict[str, Any]], taken: Sequence[Taken], held: Sequence[Held]) -> None:
     if not rows:
         return
     store.add(session, rows)
     take(session, taken)
+    hold(session, held)
     events.add_all(session, [_first_event(row["id"], row["created_at"]) for row in rows])
     work_appeared(session)
 

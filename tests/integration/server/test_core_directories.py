@@ -59,7 +59,7 @@ def test_a_directory_becomes_explicit_fields(
     agent = claim(served, worker)
     given = {files["ref"]: {f["path"] for f in files["files"]} for files in agent.claimed["datasets"]}
     assert given["gpt@1"] == gpt.keys()
-    agent.finish("user_error")
+    agent.finish()
 
 
 def test_a_resolved_spec_means_the_same(user: httpx.Client, gpt: dict[str, bytes]) -> None:
@@ -82,7 +82,7 @@ def test_the_architecture_alone_brings_the_tokenizer_alone(
     assert agent.claimed["spec"]["initialization"]["start"] == {"type": "cold"}
     given = {files["ref"]: {f["path"] for f in files["files"]} for files in agent.claimed["datasets"]}
     assert given["gpt@1"] == {"tokenizer.json", "tokenizer_config.json"}
-    agent.finish("user_error")
+    agent.finish()
 
 
 def test_what_a_directory_asks_that_is_not_computed_is_refused_by_its_field(user: httpx.Client, gpt: dict[str, bytes]) -> None:

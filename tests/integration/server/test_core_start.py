@@ -9,7 +9,7 @@ import pytest
 from safetensors.numpy import save
 
 from stoker.cli.show import lineage
-from tests.integration.server.test_core_continued import trained
+from tests.integration.server.test_core_continued import LONG, saved, trained
 from tests.support.live import JOB, Live, claim
 from tests.support.uploads import upload
 
@@ -36,7 +36,34 @@ def test_a_warm_start_is_pinned_to_a_step_and_handed_over(served: Live, user: ht
     assert given["start"] == user.get(f"/v1/jobs/{source}/checkpoints/10").json()["files"]
     spec = user.get(f"/v1/jobs/{made.json()['id']}/spec", params={"resolved": "true"}).json()["spec"]
     assert lineage(spec) == f"weights of step 10 of {source}"
-    agent.finish("user_error")
+    agent.finish()
+
+
+def test_a_start_stays_until_its_job_has_ended(served: Live, user: httpx.Client, worker: httpx.Client) -> None:
+    """The source still trains and keeps its newest two; what is held is handed over however long the other job waits."""
+    policy = {"checkpoint": {"keep_last": 2, "keep_best": 0}}
+    begun = user.post("/v1/jobs", json=JOB | LONG | policy)
+    assert begun.status_code == 202, begun.text
+    source = begun.json()["id"]
+    agent = claim(served, worker)
+    agent.started()
+    saved(agent, worker, 3)
+    made = user.post("/v1/jobs", json=starting({"type": "warm", "checkpoint": {"job": source, "checkpoint": 3}}))
+    assert made.status_code == 202, made.text
+
+    def states() -> dict[int, str]:
+        return {each["step"]: each["state"] for each in user.get(f"/v1/jobs/{source}/checkpoints").json()["data"]}
+
+    for step in (4, 5, 6):
+        saved(agent, worker, step)
+    assert states() == {3: "available", 4: "expired", 5: "available", 6: "available"}
+    other = claim(served, worker, agent_id="agent-00000002")
+    assert [files["ref"] for files in other.claimed["datasets"]] == ["toy@1", "start"]
+    ended = other.finish()
+    assert ended.json() == {"state": "succeeded"}
+    saved(agent, worker, 8)
+    assert states() == {3: "expired", 4: "expired", 5: "expired", 6: "available", 8: "available"}
+    agent.finish()
 
 
 def test_a_start_that_is_not_there_or_does_not_fit_is_refused(served: Live, user: httpx.Client, worker: httpx.Client) -> None:
@@ -63,7 +90,7 @@ def test_weights_are_a_data_set_of_their_own_kind(served: Live, user: httpx.Clie
     assert agent.claimed["spec"]["initialization"]["start"]["source"] == "weights@1"
     given = {files["ref"]: {f["path"] for f in files["files"]} for files in agent.claimed["datasets"]}
     assert given["weights@1"] == {"model.safetensors", "config.json"}
-    agent.finish("user_error")
+    agent.finish()
     wrong = starting({"type": "pretrained", "source": "weights", "sha256": "0" * 64})
     assert findings(user.post("/v1/jobs", json=wrong)) == {"/initialization/start/sha256": "start-other-bytes"}
     table = starting({"type": "pretrained", "source": "toy"})
@@ -97,13 +124,13 @@ def test_a_published_tokenizer_is_pinned_counted_and_handed_over(served: Live, u
     }
     given = {files["ref"]: {f["path"] for f in files["files"]} for files in agent.claimed["datasets"]}
     assert given["words@1"] == {"tokenizer.json"}
-    agent.finish("user_error")
+    agent.finish()
     both = reading({"source": "words", "vocab_size": 9}, initialization={"start": {"type": "pretrained", "source": "words@1"}})
     assert user.post("/v1/jobs", json=both).status_code == 202
     agent = claim(served, worker)
     given = [(files["ref"], len(files["files"])) for files in agent.claimed["datasets"]]
     assert given == [("texts@1", 1), ("words@1", 2)]
-    agent.finish("user_error")
+    agent.finish()
     for wrong, pointer, code in (
         ({"source": "nothing"}, "source", "tokenizer-not-found"),
         ({"source": "texts"}, "source", "tokenizer-no-file"),
