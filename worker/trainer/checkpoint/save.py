@@ -103,8 +103,11 @@ def save(run: Run, *, final: bool = False, wait: bool = False) -> None:
 
 
 def watch(run: Run) -> None:
-    """From now on, where only the optimizer changes weights, what is saved may be copied while gradients are computed: it waits."""
-    if stands_still(run.replica):
+    """From now on, where only the optimizer changes weights, what is saved may be copied while gradients are computed: it waits.
+
+    In host memory: devices copy in the order of their own queues, and some have no addresses to tell.
+    """
+    if run.world.device.type == "cpu" and stands_still(run.replica):
         run.optimizer.register_step_pre_hook(lambda *_: _take(run))
         run.staging.may_take_later = True
 
