@@ -45,7 +45,7 @@ class Copies:
                 home = taking.tensors[file][name] = self._home((file, name), tensor)
                 if tensor.is_cuda:
                     held[file, name] = home
-                if tensor.is_contiguous() and tensor.untyped_storage().data_ptr() in later:
+                if later and tensor.is_contiguous() and tensor.untyped_storage().data_ptr() in later:
                     taking.later.append(_itself(home, tensor))
                 else:
                     home.copy_(tensor.detach(), non_blocking=True)
