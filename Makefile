@@ -45,11 +45,12 @@ test: $(VENV)/.dev ## run every test
 scoreboard: $(VENV)/.dev ## what proves each promised parameter: run those tests and print id, title and verdict
 	$(BIN)/python -m pytest -n $(WORKERS) $(SPREAD) --scoreboard -q
 
-lint: $(VENV)/.dev ## style, types and import contracts
+lint: $(VENV)/.dev ## style, types, import contracts and words
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python tools/words.py
 
 format: $(VENV)/.dev ## rewrite the code in the house style
 	$(BIN)/ruff format .
