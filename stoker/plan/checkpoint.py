@@ -32,7 +32,11 @@ FILE_TOKEN_BYTES = 40
 
 def optimizer_bytes(spec: JobSpec, tape: Tape) -> int:
     """In memory."""
-    return sum(kept.size * kept.item for kept in remembered(spec, tape))
+    return _bytes(remembered(spec, tape))
+
+
+def _bytes(tensors: Iterable[Weight]) -> int:
+    return sum(tensor.size * tensor.item for tensor in tensors)
 
 
 def buffers_bytes(tape: Tape) -> int:
@@ -61,11 +65,13 @@ def averaged(spec: JobSpec, tape: Tape) -> tuple[list[Weight], list[Weight]]:
 
 
 def checkpoint_of(spec: JobSpec, facts: DatasetFacts, known: Known, tape: Tape, ranks: int) -> CheckpointSizeView:
+    """Without the text of the spec, which `CheckpointSizeView.with_spec` adds."""
     content = tape.weight_bytes + buffers_bytes(tape)
     model = content + _headers(spec, _entries((*tape.weights, *tape.buffers), ("",)), content, "model/")
     best = model if keeps_best(spec) else 0
-    optimizer = optimizer_bytes(spec, tape)
-    optimizer += _headers(spec, _entries(remembered(spec, tape), ("",)), optimizer, "optimizer/")
+    moments = remembered(spec, tape)
+    optimizer = _bytes(moments)
+    optimizer += _headers(spec, _entries(moments, ("",)), optimizer, "optimizer/")
     state = (
         _ranks(ranks, tape.gpu)
         + _apart(spec, tape)
@@ -203,9 +209,9 @@ def _recorded(spec: JobSpec, ranks: int) -> int:
 
 
 def _documents(spec: JobSpec, facts: DatasetFacts, known: Known) -> int:
-    """The JSON files, the fitted normalization and the manifest."""
+    """The JSON files but job.json, the fitted normalization and the manifest."""
     state = STATE_BYTES + METRIC_BYTES * (1 + len(spec.evaluation.metrics or ()))
-    sizes = [state, len(spec.model_dump_json(indent=1)), 60 + _names(spec, facts, known)]
+    sizes = [state, 60 + _names(spec, facts, known)]
     if spec.data.normalization is not None:
         features = 1
         if spec.data.normalization.per_channel:
@@ -214,7 +220,7 @@ def _documents(spec: JobSpec, facts: DatasetFacts, known: Known) -> int:
     if known.text:
         sizes.append(_tokenizer(spec, facts, known))
     tensors = 4 if keeps_best(spec) else 3
-    return sum(sizes) + FILE_BYTES * (tensors + len(sizes))
+    return sum(sizes) + FILE_BYTES * (tensors + len(sizes) + 1)
 
 
 def _names(spec: JobSpec, facts: DatasetFacts, known: Known) -> int:

@@ -36,6 +36,30 @@ def plan(
     Where the run does not fit in those, or in resources.memory_gb, the plan offers alternatives. Raises SpecError with code
     `estimate_exceeds_limit` for what no machine will ever hold; nothing is allocated before.
     """
+    made, chosen = plan_without_text(
+        spec, facts, worker_bytes=worker_bytes, device_bytes=device_bytes, limits=limits, teacher=teacher
+    )
+    return with_text(made, len(chosen.model_dump_json(indent=1)))
+
+
+def with_text(made: Plan, size: int) -> Plan:
+    """A plan with the bytes that the spec's text takes in each checkpoint."""
+    return made.model_copy(update={"checkpoint": made.checkpoint.with_spec(size)})
+
+
+def plan_without_text(
+    spec: JobSpec,
+    facts: DatasetFacts,
+    *,
+    worker_bytes: int | None = None,
+    device_bytes: int | None = None,
+    limits: Limits = LIMITS,
+    teacher: JobSpec | None = None,
+) -> tuple[Plan, JobSpec]:
+    """The plan without the bytes of the spec's text, and the spec with its strategy chosen.
+
+    Jobs whose specs differ in name or seed have it in common.
+    """
     known, batch, strategy = known_of(spec, facts), _batch(spec), None
     taught = teacher_bytes(teacher, known)
     if isinstance(spec.distributed, Auto):
@@ -54,7 +78,7 @@ def plan(
     limit = _smaller(_reserved(spec), worker_bytes)
     nodes = spec.distributed.nodes
     fits = _fits(memory, nodes, limit, device_bytes) if limit is not None or device_bytes is not None else None
-    return Plan(
+    made = Plan(
         model=spec.model.type,
         parameters=_parameters(tape),
         flops=_flops(tape, samples, batch, steps),
@@ -74,6 +98,7 @@ def plan(
             spec, batch, lambda changed: _memory(changed, known, taught), lambda then: _fits(then, nodes, limit, device_bytes)
         ),
     )
+    return made, spec
 
 
 def _batch(spec: JobSpec) -> Batch:

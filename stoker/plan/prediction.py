@@ -132,6 +132,13 @@ class CheckpointSizeView(View):
     """Checkpoints that retention keeps at most, and the one being written."""
     kept_bytes: int
 
+    def with_spec(self, size: int) -> "CheckpointSizeView":
+        """With the text of the spec, in bytes, which every checkpoint holds."""
+        total = self.total_bytes + size
+        return self.model_copy(
+            update={"state_bytes": self.state_bytes + size, "total_bytes": total, "kept_bytes": self.kept * total}
+        )
+
 
 class Alternative(View):
     """A change of the spec that needs less memory."""

@@ -35,7 +35,7 @@ def _remembered(optimizer: Optimizer, within: str, tape: Tape) -> list[Weight]:
     weights = each(own) if optimizer.asks_names else own
     treatments = optimizer.treatments((weight.name.removeprefix(within), weight.shape) for weight in weights)
     return [
-        replace(weight, name=f"{weight.name}.{kind}", shape=shape, item=weight.item if shape else FP32)
+        Weight(f"{weight.name}.{kind}", shape, weight.part, weight.copies, weight.item if shape else FP32, weight.places)
         for weight, treatment in zip(weights, treatments, strict=True)
         for kind, shape in optimizer.remembered(weight.shape, treatment).items()
     ]

@@ -1,5 +1,6 @@
 """Fills in every field that a spec leaves automatic, so that nobody after it has to guess. Filling in twice changes nothing."""
 
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 from stoker.facts import ArrayFacts, DatasetFacts, ImageFacts, TableFacts
@@ -28,21 +29,9 @@ MAX_CLASSES = 100_000
 
 def completed(spec: JobSpec, facts: DatasetFacts | None) -> JobSpec:
     """The spec with automatic fields set, as far as spec and facts say what they are. The result is not validated."""
-    spec = _with(spec, data=_data(spec, facts))
-    spec = _with(spec, task=_task(spec, facts))
-    spec = _with(spec, model=_model(spec), loss=_loss(spec))
-    ranks = spec.distributed.world_size
-    parts = spec.distributed.data_parts
-    spec = _with(spec, training=_batch(spec.training, parts), resources=_with(spec.resources, cpus=spec.resources.cpus or ranks))
-    spec = _with(spec, training=_truncation(spec.training))
-    spec = _with(spec, evaluation=_evaluation(spec), reproducibility=_seeds(spec))
-    return _with(
-        spec,
-        training=_stopping(spec),
-        checkpoint=_checkpoint(spec),
-        precision=_precision(spec.precision),
-        schedule=_schedule(spec),
-    )
+    for field, fill in FILLS:
+        spec = _with(spec, **{field: fill(spec, facts)})
+    return spec
 
 
 P = TypeVar("P", bound=Spec)
@@ -55,7 +44,7 @@ def _with(part: P, **changes: Any) -> P:
     return part.model_copy(update=changes)
 
 
-def _seeds(spec: JobSpec) -> Spec:
+def _seeds(spec: JobSpec, _: DatasetFacts | None) -> Spec:
     part = spec.reproducibility
     return part if part.data_seed is not None else _with(part, data_seed=part.seed)
 
@@ -155,7 +144,7 @@ def _output_count(spec: JobSpec, facts: DatasetFacts | None) -> int | None:
     return None
 
 
-def _loss(spec: JobSpec) -> Any:
+def _loss(spec: JobSpec, _: DatasetFacts | None) -> Any:
     """Several tasks have one each."""
     if isinstance(spec.task, MultiTask):
         return spec.loss
@@ -182,7 +171,7 @@ def usual_loss(task: SingleTask) -> Loss:
             return NonSaturating()
 
 
-def _model(spec: JobSpec) -> Any:
+def _model(spec: JobSpec, _: DatasetFacts | None) -> Any:
     match spec.model:
         case GAN(generator=generator, discriminator=discriminator) as model:
             networks = {"generator": _network(generator), "discriminator": _network(discriminator)}
@@ -251,14 +240,20 @@ def _layer(layer: Layer) -> Any:
             return layer
 
 
-def _batch(training: Training, ranks: int) -> Training:
+def _resources(spec: JobSpec, _: DatasetFacts | None) -> Any:
+    part = spec.resources
+    return _with(part, cpus=part.cpus or spec.distributed.world_size)
+
+
+def _batch(spec: JobSpec, _: DatasetFacts | None) -> Training:
+    training, ranks = spec.training, spec.distributed.data_parts
     batch = batch_of(training.batch_size, training.micro_batch_size, training.gradient_accumulation_steps, ranks)
     if batch is None:
         return training  # a rule says why
     return _with(training, micro_batch_size=batch.micro, gradient_accumulation_steps=batch.accumulation)
 
 
-def _schedule(spec: JobSpec) -> Any:
+def _schedule(spec: JobSpec, _: DatasetFacts | None) -> Any:
     part = spec.schedule
     match part:
         case Plateau(mode=None):
@@ -273,16 +268,17 @@ def _schedule(spec: JobSpec) -> Any:
             return part
 
 
-def _precision(part: Precision) -> Precision:
+def _precision(spec: JobSpec, _: DatasetFacts | None) -> Precision:
+    part = spec.precision
     return _with(part, loss_scale=part.loss_scale or part.usual_scale)
 
 
-def _truncation(training: Training) -> Training:
-    cut = training.tbptt
+def _truncation(spec: JobSpec, _: DatasetFacts | None) -> Training:
+    training, cut = spec.training, spec.training.tbptt
     return training if cut is None else _with(training, tbptt=_with(cut, stride=cut.stride or cut.steps))
 
 
-def _evaluation(spec: JobSpec) -> Evaluation:
+def _evaluation(spec: JobSpec, _: DatasetFacts | None) -> Evaluation:
     part = spec.evaluation
     metrics = part.metrics if part.metrics is not None else _metrics(spec)
     return _with(part, metrics=metrics, batch_size=part.batch_size or _judged_at_once(spec))
@@ -321,7 +317,7 @@ def better(spec: JobSpec, monitor: str) -> str | None:
     return next((metric.mode for metric in spec.evaluation.metrics or () if metric.key == key), None)
 
 
-def _stopping(spec: JobSpec) -> Training:
+def _stopping(spec: JobSpec, _: DatasetFacts | None) -> Training:
     stopping = spec.training.early_stopping
     if stopping is None or stopping.mode is not None:
         return spec.training
@@ -337,10 +333,30 @@ def _monitor(spec: JobSpec, part: EarlyStopping | Checkpoint) -> str:
     return part.monitor
 
 
-def _checkpoint(spec: JobSpec) -> Any:
+def _checkpoint(spec: JobSpec, _: DatasetFacts | None) -> Any:
     part = spec.checkpoint
     monitor = _monitor(spec, part)
     changes: dict[str, Any] = {"monitor": monitor, "mode": part.mode or better(spec, monitor)}
     if spec.data.split.validation == 0 and "keep_best" not in part.model_fields_set:
         changes["keep_best"] = 0  # nothing says which is best
     return _with(part, **changes)
+
+
+Fill = Callable[[JobSpec, DatasetFacts | None], Any]
+"""Makes one field of a spec complete (`Any`: a value of any family)."""
+FILLS: tuple[tuple[str, Fill], ...] = (
+    ("data", _data),
+    ("task", _task),
+    ("model", _model),
+    ("loss", _loss),
+    ("training", _batch),
+    ("resources", _resources),
+    ("training", _truncation),
+    ("evaluation", _evaluation),
+    ("reproducibility", _seeds),
+    ("training", _stopping),
+    ("checkpoint", _checkpoint),
+    ("precision", _precision),
+    ("schedule", _schedule),
+)
+"""Each field and what completes it, in order: a later function reads what earlier ones filled in."""
