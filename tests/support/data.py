@@ -5,9 +5,10 @@ import hashlib
 import io
 from typing import Any
 
-from sklearn.datasets import load_digits, load_wine
-
+from tests.support.late import Late
 from tests.support.stack import Stack
+
+datasets = Late("sklearn.datasets")
 
 PERFORMANCE = ("_per_second", "_seconds", "_seconds_min", "_seconds_max", "_wait_share", "memory_gb", "/mfu")
 """Ends of the metrics that tell speed and use, which differ between equal runs."""
@@ -15,7 +16,7 @@ PERFORMANCE = ("_per_second", "_seconds", "_seconds_min", "_seconds_max", "_wait
 
 def digits_csv() -> bytes:
     """1,797 handwritten digits of 8 x 8 pixels (scikit-learn), the class in column `label`."""
-    digits = load_digits()
+    digits = datasets.load_digits()
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow([f"p{i}" for i in range(64)] + ["label"])
@@ -25,7 +26,7 @@ def digits_csv() -> bytes:
 
 def wine_csv() -> bytes:
     """178 wines (scikit-learn) by their chemistry, three cultivars named in column `cultivar`."""
-    wine = load_wine()
+    wine = datasets.load_wine()
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow([*wine.feature_names, "cultivar"])

@@ -8,16 +8,18 @@ from typing import Any, get_args
 import numpy as np
 import pytest
 import torch
-from captum.attr import IntegratedGradients
 from safetensors.torch import load_file
-from sklearn.inspection import permutation_importance
 from torch import nn
 from torch.nn import functional as F
 
 from stoker.spec import interpretability as asked
+from tests.support.late import Late
 from tests.support.trainer_runs import Nursery, blobs, events, final_checkpoint, finished, log, series, workspace
 from worker.trainer.attribution import Subject, Target, explain
 from worker.trainer.predict import Predictor, load
+
+captum = Late("captum.attr")
+inspection = Late("sklearn.inspection")
 
 COLUMNS = ("noise", "weak", "signal", "other")
 
@@ -71,7 +73,7 @@ def test_integrated_gradients_are_complete_and_find_the_planted_feature(nursery:
     rise = (model(x) - model(kept["baseline"])).gather(1, classes[:, None]).squeeze(1)
     torch.testing.assert_close(values.sum(1), rise, rtol=0, atol=6e-8)
     assert said["targets"]["predicted"]["completeness_error"] < 6e-8
-    ours = IntegratedGradients(model).attribute(x, kept["baseline"].expand_as(x), target=classes, n_steps=64)
+    ours = captum.IntegratedGradients(model).attribute(x, kept["baseline"].expand_as(x), target=classes, n_steps=64)
     torch.testing.assert_close(values, ours.detach())
     ranking = said["targets"]["predicted"]["ranking"]
     assert [entry["feature"] for entry in ranking][:2] == ["signal", "weak"]
@@ -95,7 +97,7 @@ def test_permutation_importance_is_that_of_scikit_learn(nursery: Nursery, tmp_pa
         def score(self, x: np.ndarray[Any, Any], y: np.ndarray[Any, Any]) -> float:
             return -F.cross_entropy(model(torch.from_numpy(x)), torch.from_numpy(y)).item()
 
-    theirs = permutation_importance(Fitted(), x.numpy(), labels, n_repeats=40, random_state=0)
+    theirs = inspection.permutation_importance(Fitted(), x.numpy(), labels, n_repeats=40, random_state=0)
     ours = {entry["feature"]: entry["importance"] for entry in ranking}
     assert ranking[0]["feature"] == "signal" == COLUMNS[int(theirs.importances_mean.argmax())]
     for column, mean, spread in zip(COLUMNS, theirs.importances_mean, theirs.importances_std, strict=True):

@@ -6,13 +6,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from sklearn import metrics as reference
 
+from tests.support.late import Late
 from tests.support.same_runs import assert_same
 from tests.support.trainer_runs import Nursery, blobs, final_checkpoint, finished, series, trained
 from worker.trainer.data.split import split_rows
 from worker.trainer.predict import load
 from worker.trainer.reproducibility import build_seeds
+
+reference = Late("sklearn.metrics")
 
 SPEC: dict[str, Any] = {
     "task": {"type": "classification"},

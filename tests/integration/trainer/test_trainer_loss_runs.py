@@ -9,10 +9,12 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
-from scipy.special import expit, log_softmax, softmax
 
+from tests.support.late import Late
 from tests.support.trainer_runs import Nursery, final_checkpoint, log, series, tensors
 from worker.trainer.predict import load
+
+special = Late("scipy.special")
 
 ROWS, HELD = 61, 12
 """Rows of a table, and those of them that validate: the last ones."""
@@ -64,15 +66,15 @@ def columns(**more: npt.NDArray[Any]) -> dict[str, npt.NDArray[Any]]:
 
 
 def _right(outputs: Values, truth: npt.NDArray[np.int64]) -> Values:
-    return np.where(truth > 0, expit(outputs), expit(-outputs))
+    return np.where(truth > 0, special.expit(outputs), special.expit(-outputs))
 
 
 def nll(outputs: Values) -> float:
-    return float(-log_softmax(outputs, axis=1)[np.arange(HELD), kinds()[-HELD:]].mean())
+    return float(-special.log_softmax(outputs, axis=1)[np.arange(HELD), kinds()[-HELD:]].mean())
 
 
 def focal(outputs: Values) -> float:
-    chance = softmax(outputs, axis=1)[np.arange(HELD), kinds()[-HELD:]]
+    chance = special.softmax(outputs, axis=1)[np.arange(HELD), kinds()[-HELD:]]
     return float((np.array([1.0, 2.0, 0.5])[kinds()[-HELD:]] * (1 - chance) ** 1.5 * -np.log(chance)).mean())
 
 

@@ -7,11 +7,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from sklearn.datasets import load_digits
 
 from stoker.events import Phase, Started
+from tests.support.late import Late
 from tests.support.trainer_runs import Nursery, blobs, events, final_checkpoint, finished, log, same_bits, workspace
 from worker.trainer.predict import load
+
+datasets = Late("sklearn.datasets")
 
 DIGITS: dict[str, Any] = {
     "task": {"type": "classification"},
@@ -36,7 +38,7 @@ TEXT: dict[str, Any] = {
 
 
 def test_digits_are_told_apart_and_the_checkpoint_names_them(nursery: Nursery, tmp_path: Path) -> None:
-    x, y = load_digits(return_X_y=True)
+    x, y = datasets.load_digits(return_X_y=True)
     home = workspace(tmp_path / "run", DIGITS, x=x.astype(np.float32), y=y)
     assert nursery.run(home) == [0], log(home)
     assert finished(home).metrics["test/accuracy"] >= 0.97

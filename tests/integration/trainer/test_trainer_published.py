@@ -7,12 +7,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 from stoker.events import Notice
+from tests.support.late import Late
 from tests.support.trainer_runs import Nursery, events, final_checkpoint, log, workspace
 from tests.unit.trainer.test_trainer_published_tokenizer import word_pieces
 from worker.trainer.predict import load
+
+transformers = Late("transformers")
 
 ROWS = [("In the beginning", "a"), ("god created the heaven and the earth", "b"), ("it was good", "a"), ("and", "b")] * 4
 
@@ -58,7 +60,7 @@ def spec(rows: int) -> dict[str, Any]:
 def test_outputs_are_those_of_transformers(nursery: Nursery, tmp_path: Path, ranks: int) -> None:
     inner, weights = word_pieces(), tmp_path / "run" / "data" / "bert@1"
     torch.manual_seed(0)
-    config = BertConfig(
+    config = transformers.BertConfig(
         vocab_size=inner.get_vocab_size(),
         hidden_size=16,
         num_hidden_layers=2,
@@ -66,7 +68,7 @@ def test_outputs_are_those_of_transformers(nursery: Nursery, tmp_path: Path, ran
         intermediate_size=32,
         max_position_embeddings=40,
     )
-    bert = BertModel(config).eval()
+    bert = transformers.BertModel(config).eval()
     job = spec(config.vocab_size)
     if ranks > 1:
         job |= {"distributed": {"strategy": "ddp", "processes_per_node": 2}}
@@ -81,7 +83,7 @@ def test_outputs_are_those_of_transformers(nursery: Nursery, tmp_path: Path, ran
     assert (said.data["missing"], said.data["unexpected"]) == ([], [])
     assert sorted(said.data["fresh"]) == ["head.bias", "head.weight"]
     texts, model = [text for text, _ in ROWS[:4]], load(final_checkpoint(tmp_path / "run"))
-    tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(weights / "tokenizer.json"), pad_token="[UNK]")
+    tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_file=str(weights / "tokenizer.json"), pad_token="[UNK]")
     ready = tokenizer(texts, padding=True, truncation=False, return_tensors="pt", return_token_type_ids=False)
     with torch.no_grad():
         hidden, seen = bert(**ready).last_hidden_state, ready["attention_mask"][..., None]

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from sklearn.linear_model import Lasso, Ridge
 
 from stoker.events import Notice
+from tests.support.late import Late
 from tests.support.trainer_runs import (
     Nursery,
     blobs,
@@ -27,6 +27,8 @@ from tests.support.trainer_runs import (
     workspace,
 )
 from worker.trainer.checkpoint import load_model
+
+linear_model = Late("sklearn.linear_model")
 
 Json = dict[str, Any]
 Weights = dict[str, torch.Tensor]
@@ -209,7 +211,7 @@ def test_proximal_lasso_finds_what_scikit_learn_finds(strength: float, nursery: 
     asked = {"l1": {"strength": strength, "proximal": True}}
     ours = coefficients(train(nursery, tmp_path / "run", LINE | {"regularization": asked}, **data))
     theirs = (
-        Lasso(alpha=strength / 2, tol=1e-10, max_iter=100_000)
+        linear_model.Lasso(alpha=strength / 2, tol=1e-10, max_iter=100_000)
         .fit(data["x"].astype(np.float64), data["y"][:, 0].astype(np.float64))
         .coef_
     )
@@ -221,7 +223,7 @@ def test_proximal_lasso_finds_what_scikit_learn_finds(strength: float, nursery: 
 def test_ridge_is_the_closed_form(nursery: Nursery, tmp_path: Path) -> None:
     data = sparse_line()
     ours = coefficients(train(nursery, tmp_path / "run", LINE | {"regularization": {"l2": {"strength": 0.3}}}, **data))
-    theirs = Ridge(alpha=40 * 0.3).fit(data["x"].astype(np.float64), data["y"][:, 0].astype(np.float64)).coef_
+    theirs = linear_model.Ridge(alpha=40 * 0.3).fit(data["x"].astype(np.float64), data["y"][:, 0].astype(np.float64)).coef_
     np.testing.assert_allclose(ours, theirs, atol=1e-5)
 
 

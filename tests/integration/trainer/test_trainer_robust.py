@@ -7,11 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from sklearn.datasets import load_digits
 from torch.nn import functional as F
 
+from tests.support.late import Late
 from tests.support.trainer_runs import Nursery, blobs, final_checkpoint, log, same_bits, series, tensors, trained, workspace
 from worker.trainer.predict import load
+
+datasets = Late("sklearn.datasets")
 
 SPEC: dict[str, Any] = {
     "task": {"type": "classification"},
@@ -102,7 +104,7 @@ def _robust(home: Path, inputs: torch.Tensor, classes: torch.Tensor, epsilon: fl
 
 
 def test_adversarial_training_withstands_an_attack_that_plain_training_does_not(nursery: Nursery, tmp_path: Path) -> None:
-    digits = load_digits()
+    digits = datasets.load_digits()
     x, y = (digits.data / 16).astype(np.float32), digits.target
     held = np.arange(len(y)) % 5 == 0
     inputs, classes = torch.from_numpy(x[held]), torch.from_numpy(y[held])

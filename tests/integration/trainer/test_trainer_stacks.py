@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from scipy.special import log_softmax
 
 from stoker.events import Started
+from tests.support.late import Late
 from tests.support.trainer_runs import (
     Nursery,
     blobs,
@@ -23,6 +23,8 @@ from tests.support.trainer_runs import (
     workspace,
 )
 from worker.trainer.predict import load
+
+special = Late("scipy.special")
 
 BASE: dict[str, Any] = {
     "task": {"type": "classification"},
@@ -149,6 +151,6 @@ def test_what_pools_and_tanh_make_of_samples_is_what_numpy_does(ranks: int, nurs
         hidden = np.tanh(_pooled(data["x"], kind) @ w["2.weight"].T + w["2.bias"])
         outputs[kind] = hidden @ w["4.weight"].T + w["4.bias"]
         np.testing.assert_allclose(load(final_checkpoint(home)).outputs(data["x"]), outputs[kind], rtol=0, atol=2e-6)
-        surprise = -log_softmax(outputs[kind][40:], axis=1)[np.arange(10), data["y"][40:]]
+        surprise = -special.log_softmax(outputs[kind][40:], axis=1)[np.arange(10), data["y"][40:]]
         assert series(home)[4, "validation/loss"] == pytest.approx(surprise.mean(), rel=1e-5)
     assert np.abs(outputs["max"] - outputs["avg"]).max() > 0.01

@@ -10,10 +10,10 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
-from sklearn.model_selection import train_test_split
 
 from stoker.spec.arithmetic import split_sizes
 from stoker.spec.data import Bpe, ByteTokenizer, CharTokenizer, Data, MinMax, Split, Standard
+from tests.support.late import Late
 from worker.trainer.data import Dataset, Wanted, build_data
 from worker.trainer.data.description import Description
 from worker.trainer.data.normalization import fit_scaling
@@ -21,6 +21,8 @@ from worker.trainer.data.split import split_rows
 from worker.trainer.data.tokenizer import learn_codec, load_codec
 from worker.trainer.errors import DataProblem, SpecProblem
 from worker.trainer.world import World
+
+model_selection = Late("sklearn.model_selection")
 
 ALONE = World(0, 1, torch.device("cpu"), 0, 1)
 CLASSES = Wanted(classes=True, columns=("kind",))
@@ -137,7 +139,7 @@ def test_a_split_takes_every_row_once_and_the_planned_number(strategy: Any) -> N
 def test_stratified_counts_are_those_of_scikit_learn() -> None:
     classes = np.repeat([0, 1, 2], [70, 20, 10])
     parts = split_rows(Split(strategy="stratified", validation=0.0, test=0.2), 100, torch.from_numpy(classes), seed=0)
-    _, expected = train_test_split(classes, test_size=20, stratify=classes, random_state=0)
+    _, expected = model_selection.train_test_split(classes, test_size=20, stratify=classes, random_state=0)
     assert np.bincount(classes[parts.test.numpy()]).tolist() == np.bincount(expected).tolist()
 
 

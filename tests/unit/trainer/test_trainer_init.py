@@ -9,13 +9,15 @@ import numpy as np
 import pytest
 import torch
 from pydantic import TypeAdapter
-from scipy import stats  # type: ignore[import-untyped]  # it has no stubs
 from torch import nn
 
 from stoker.spec.model.init import Init, Scheme
 from stoker.spec.model.mlp import MLP
+from tests.support.late import Late
 from worker.trainer.model.init import draw, initialize
 from worker.trainer.model.mlp import build_mlp
+
+stats = Late("scipy.stats")
 
 INIT: TypeAdapter[Any] = TypeAdapter(Init)
 SCHEME: TypeAdapter[Any] = TypeAdapter(Scheme)

@@ -5,10 +5,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from scipy.special import expit, log_softmax, softmax
-from scipy.stats import norm
-from sklearn.metrics import log_loss
-from sklearn.utils.class_weight import compute_class_weight
 from torch import nn
 from torch.nn import functional as F
 
@@ -23,9 +19,15 @@ from stoker.spec.loss import (
     MeanSquaredError,
     NegativeLogLikelihood,
 )
+from tests.support.late import Late
 from worker.trainer.errors import SpecProblem
 from worker.trainer.loss import build_loss, build_weighted_loss, in_chunks, reading_of
 from worker.trainer.objective import Objective
+
+special = Late("scipy.special")
+stats = Late("scipy.stats")
+metrics = Late("sklearn.metrics")
+class_weight = Late("sklearn.utils.class_weight")
 
 N, CLASSES = 40, 5
 
@@ -92,7 +94,7 @@ def test_gaussian_nll_is_the_log_density_up_to_its_constant() -> None:
     _, truth = numbers()
     outputs = logits(N, 6)
     spread = np.logaddexp(0, outputs[:, 3:].numpy()) + 1e-3
-    expected = -norm.logpdf(truth.numpy(), outputs[:, :3].numpy(), np.sqrt(spread)).mean() - np.log(2 * np.pi) / 2
+    expected = -stats.norm.logpdf(truth.numpy(), outputs[:, :3].numpy(), np.sqrt(spread)).mean() - np.log(2 * np.pi) / 2
     assert mean_of(GaussianNLL(min_variance=1e-3), outputs, truth, 3).item() == pytest.approx(expected, 1e-5)
 
 
@@ -104,14 +106,14 @@ def test_of_means_and_variances_metrics_see_the_means() -> None:
 
 
 def test_cross_entropy_is_minus_the_log_softmax() -> None:
-    expected = -log_softmax(logits().numpy(), axis=1)[np.arange(N), classes().numpy()].mean()
+    expected = -special.log_softmax(logits().numpy(), axis=1)[np.arange(N), classes().numpy()].mean()
     assert mean_of(CrossEntropy(), logits(), classes()).item() == pytest.approx(expected, 1e-12)
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
 def test_the_gradient_of_a_tempered_softmax(temperature: float) -> None:
     wanted = np.eye(CLASSES)[classes().numpy()]
-    expected = (softmax(logits().numpy() / temperature, axis=1) - wanted) / temperature / N
+    expected = (special.softmax(logits().numpy() / temperature, axis=1) - wanted) / temperature / N
     found = gradient(CrossEntropy(temperature=temperature), logits(), classes())
     np.testing.assert_allclose(found, expected, atol=1e-16)
     if temperature == 1.0:
@@ -128,12 +130,12 @@ def test_z_loss_is_the_squared_log_of_the_denominator() -> None:
 def test_nll_of_log_softmax_is_cross_entropy() -> None:
     ours = mean_of(NegativeLogLikelihood(), logits(), classes())
     assert ours.item() == pytest.approx(F.nll_loss(F.log_softmax(logits(), -1), classes()).item(), rel=1e-6)
-    assert ours.item() == pytest.approx(log_loss(classes().numpy(), softmax(logits().numpy(), axis=1)), rel=1e-6)
+    assert ours.item() == pytest.approx(metrics.log_loss(classes().numpy(), special.softmax(logits().numpy(), axis=1)), rel=1e-6)
 
 
 def test_bce_on_logits_is_minus_the_log_probability() -> None:
     outputs, truth = logits(N, 3), (logits(N, 3).flip(0) > 0).double()
-    chances = expit(outputs.numpy())
+    chances = special.expit(outputs.numpy())
     expected = -np.where(truth.numpy() > 0, np.log(chances), np.log1p(-chances)).mean()
     assert mean_of(BinaryCrossEntropy(), outputs, truth, 3).item() == pytest.approx(expected, rel=1e-6)
     factors = (2.0, 0.5, 3.0)
@@ -144,18 +146,20 @@ def test_bce_on_logits_is_minus_the_log_probability() -> None:
 def test_focal_without_focus_is_cross_entropy() -> None:
     """The mean over samples, not over samples and classes: the loss by SciPy, and the gradient that of cross_entropy to the bit."""
     plain = Focal(gamma=0.0, alpha=1.0)
-    expected = -log_softmax(logits().numpy(), axis=1)[np.arange(N), classes().numpy()].mean()
+    expected = -special.log_softmax(logits().numpy(), axis=1)[np.arange(N), classes().numpy()].mean()
     assert mean_of(plain, logits(), classes()).item() == pytest.approx(expected, rel=2e-7)
     single = logits().float()
     assert torch.equal(gradient(plain, single, classes()), gradient(CrossEntropy(), single, classes()))
-    slope = (softmax(logits().numpy(), axis=1) - np.eye(CLASSES)[classes().numpy()]) / N
+    slope = (special.softmax(logits().numpy(), axis=1) - np.eye(CLASSES)[classes().numpy()]) / N
     np.testing.assert_allclose(gradient(plain, logits(), classes()).numpy(), slope, rtol=0, atol=1e-8)
 
 
 def test_focal_of_labels_without_focus_is_bce() -> None:
     outputs, truth = logits(N, 3), (logits(N, 3).flip(0) > 0).double()
     plain = Focal(gamma=0.0)
-    expected = -np.where(truth.numpy() > 0, np.log(expit(outputs.numpy())), np.log(expit(-outputs.numpy()))).mean()
+    expected = -np.where(
+        truth.numpy() > 0, np.log(special.expit(outputs.numpy())), np.log(special.expit(-outputs.numpy()))
+    ).mean()
     assert mean_of(plain, outputs, truth, 3).item() == pytest.approx(expected, rel=2e-7)
     assert torch.equal(gradient(plain, outputs, truth, 3), gradient(BinaryCrossEntropy(), outputs, truth, 3))
 
@@ -163,7 +167,7 @@ def test_focal_of_labels_without_focus_is_bce() -> None:
 @pytest.mark.parametrize("gamma", [0.5, 1.0, 2.0, 5.0])
 def test_focal_of_classes_by_its_formula(gamma: float) -> None:
     alpha = (1.0, 0.25, 2.0, 0.5, 3.0)
-    chance = softmax(logits().numpy(), axis=1)[np.arange(N), classes().numpy()]
+    chance = special.softmax(logits().numpy(), axis=1)[np.arange(N), classes().numpy()]
     expected = (np.asarray(alpha)[classes().numpy()] * (1 - chance) ** gamma * -np.log(chance)).mean()
     assert mean_of(Focal(alpha=alpha, gamma=gamma), logits(), classes()).item() == pytest.approx(expected, rel=1e-5)
 
@@ -172,7 +176,7 @@ def test_focal_of_classes_by_its_formula(gamma: float) -> None:
 def test_focal_of_labels_by_its_formula(alpha: Any) -> None:
     """As published for detection: alpha for what is there, 1 - alpha for what is not (Lin et al. 2017, equation 5)."""
     outputs, truth = logits(N, 3), (logits(N, 3).flip(0) > 0).double()
-    right = np.where(truth.numpy() > 0, expit(outputs.numpy()), expit(-outputs.numpy()))
+    right = np.where(truth.numpy() > 0, special.expit(outputs.numpy()), special.expit(-outputs.numpy()))
     share = 1.0 if alpha is None else np.where(truth.numpy() > 0, alpha, 1 - np.asarray(alpha))
     expected = (share * (1 - right) ** 2 * -np.log(right)).mean()
     assert mean_of(Focal(alpha=alpha, gamma=2.0), outputs, truth, 3).item() == pytest.approx(expected, rel=1e-5)
@@ -206,7 +210,7 @@ def test_a_certain_sample_gives_no_nan() -> None:
 @pytest.mark.parametrize("make", [CrossEntropy, NegativeLogLikelihood], ids=["cross_entropy", "nll"])
 def test_class_weights_weigh_the_mean(make: Any) -> None:
     weights = (0.5, 2.0, 1.0, 0.0, 3.0)
-    each = -log_softmax(logits().numpy(), axis=1)[np.arange(N), classes().numpy()]
+    each = -special.log_softmax(logits().numpy(), axis=1)[np.arange(N), classes().numpy()]
     share = np.asarray(weights)[classes().numpy()]
     found = mean_of(make(class_weights=weights), logits().float(), classes()).item()
     assert found == pytest.approx((share * each).sum() / share.sum(), rel=1e-6)
@@ -215,7 +219,7 @@ def test_class_weights_weigh_the_mean(make: Any) -> None:
 @pytest.mark.parametrize("make", [CrossEntropy, NegativeLogLikelihood], ids=["cross_entropy", "nll"])
 def test_balanced_weights_are_scikit_learns(make: Any) -> None:
     present = torch.tensor([0] * 17 + [1] * 9 + [2] * 7 + [3] * 4 + [4] * 3)
-    expected = compute_class_weight("balanced", classes=np.arange(CLASSES), y=present.numpy())
+    expected = class_weight.compute_class_weight("balanced", classes=np.arange(CLASSES), y=present.numpy())
     found = build_loss(make(class_weights="balanced"), CLASSES, present)
     np.testing.assert_allclose(found.weights.numpy(), expected, rtol=1e-6)
 

@@ -7,16 +7,18 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from sklearn.utils.class_weight import compute_class_weight
 from torch import nn
 from torch.nn import functional as F
 
 from stoker.spec.loss import CrossEntropy, MeanSquaredError
 from stoker.spec.training import ClipByNorm, ClipByValue, EarlyStopping, Training
+from tests.support.late import Late
 from worker.trainer.__main__ import judge
 from worker.trainer.errors import Diverged, SpecProblem
 from worker.trainer.loss import build_loss
 from worker.trainer.training import build_clip, build_judge, micro_size, total_steps
+
+class_weight = Late("sklearn.utils.class_weight")
 
 
 @pytest.mark.parametrize(
@@ -34,7 +36,7 @@ def test_summed_loss_over_summed_weights_is_torchs_mean(spec: CrossEntropy) -> N
     loss = build_loss(spec, 4, targets)
     weights = None
     if spec.class_weights == "balanced":
-        balanced = compute_class_weight("balanced", classes=np.arange(4), y=targets.numpy())
+        balanced = class_weight.compute_class_weight("balanced", classes=np.arange(4), y=targets.numpy())
         weights = torch.tensor(balanced, dtype=torch.float32)
     elif spec.class_weights is not None:
         weights = torch.tensor(spec.class_weights)
