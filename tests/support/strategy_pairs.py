@@ -89,7 +89,7 @@ FEATURES: dict[str, tuple[Json, Json]] = {
     "skipped steps": (GPT, {"debug": {"nan_policy": {"type": "skip_step"}}}),
     "rollback": (GPT, {"debug": {"nan_policy": {"type": "rollback"}}}),
     "mlp": (MLP, {}),
-    "batch normalisation": (MLP, {"model": {"normalization": {"type": "batch"}}, "data": {"loader": {"drop_last": True}}}),
+    "batch normalization": (MLP, {"model": {"normalization": {"type": "batch"}}, "data": {"loader": {"drop_last": True}}}),
     "adversarial training": (MLP, {"training": {"adversarial": {"method": "fgsm"}}}),
     "probes": (MLP, {"debug": {"probes": [{"module": "0"}]}}),
     "recurrent": (GPT, {"model": LSTM}),

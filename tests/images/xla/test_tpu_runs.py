@@ -36,7 +36,7 @@ from tests.support.trainer_runs import (
 TABLE = published()
 REFUSED = ("fp16_mixed", "activation checkpointing")
 """A TPU has no fp16, and its compiler keeps what is to be computed again."""
-STEADY = {"batch normalisation": {"optimizer": {"type": "sgd", "lr": 0.05}}}
+STEADY = {"batch normalization": {"optimizer": {"type": "sgd", "lr": 0.05}}}
 """The bias before a normalisation has no gradient but rounding, which AdamW makes steps of its full length of."""
 EXAMPLE = Path(__file__).parents[3] / "examples" / "images" / "tpu.yaml"
 TPU = {"resources": {"device": "tpu"}}
@@ -96,7 +96,7 @@ def test_a_tpu_computes_what_eager_pytorch_computes(feature: str, nursery: Nurse
     lazy = trained(nursery, tmp_path / "lazy", job | TPU)
     started = next(event for event in events(lazy) if isinstance(event, Started))
     assert started.device.startswith("xla")
-    if (cell := TABLE[feature, "ddp"]) == "runs" and feature != "batch normalisation":
+    if (cell := TABLE[feature, "ddp"]) == "runs" and feature != "batch normalization":
         return
     tolerance = 1e-6 if cell == "runs" else float(cell)
     one, other = (tensors(final_checkpoint(home) / "model.safetensors") for home in (eager, lazy))
