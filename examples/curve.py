@@ -1,4 +1,4 @@
-"""Draw a language model's curves beside its unigram baseline: `python examples/curve.py JOB TEXT_FILE OUT.png` (needs matplotlib)."""
+"""Draw a language model's loss curves with its unigram baseline: `python examples/curve.py JOB TEXT_FILE OUT.png` (needs matplotlib)."""
 
 import sys
 from collections import Counter

