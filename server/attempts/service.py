@@ -18,17 +18,14 @@ from server.attempts.tables import Attempt
 from server.auth import AttemptPrincipal, attempt_token, digest
 from server.blobs.service import MissingBlob
 from server.checkpoints import service as checkpoints
-from server.datasets import service as datasets
 from server.db import utcnow
 from server.errors import Refusal, not_found, problem
 from server.events.service import append_event
 from server.jobs import store as jobs
-from server.jobs.start import start_of
 from server.jobs.tables import Job
-from server.jobs.teacher import teacher_of
-from server.jobs.vocabulary import tokenizer_of
+from server.references.catalog import files_of
 from stoker.frames import Frame
-from stoker.protocol import BlobFile, Claim, ClaimReply, DatasetFiles, Finish, FinishReply, Meeting, ReportReply, Resume, Timers
+from stoker.protocol import Claim, ClaimReply, Finish, FinishReply, Meeting, ReportReply, Resume, Timers
 from stoker.status import Desired
 from stoker.timers import TimerSettings
 from stoker.views import AttemptView, NodeView
@@ -74,9 +71,7 @@ def claim(session: Session, attempt_id: str, asked: Claim, pepper: bytes, timers
 
 def _claimed(session: Session, job: Job, attempt: Attempt, token: str, timers: TimerSettings) -> ClaimReply:
     spec: dict[str, Any] = json.loads(job.spec)
-    ref: str = spec["data"]["source"]["dataset"]
-    files = tuple(_blob(f) for f in datasets.files_of(session, job.project, ref))
-    resumable = tuple(Resume(step=step, files=tuple(_blob(f) for f in its)) for step, its in checkpoints.resumable(session, job))
+    resumable = tuple(Resume(step=step, files=files) for step, files in checkpoints.resumable(session, job))
     return ClaimReply(
         job_id=job.id,
         attempt_id=attempt.id,
@@ -87,7 +82,7 @@ def _claimed(session: Session, job: Job, attempt: Attempt, token: str, timers: T
         token=token,
         spec=applied(spec, attempt.remedy),
         devices=attempt.devices,
-        datasets=(DatasetFiles(ref=ref, files=files), *_beside(session, job.project, spec)),
+        datasets=files_of(session, job.project, spec),
         resume=resumable,
         desired=_wish(job, attempt)[0],
         timers=Timers(
@@ -98,28 +93,6 @@ def _claimed(session: Session, job: Job, attempt: Attempt, token: str, timers: T
             stop_grace=timers.stop_grace,
         ),
     )
-
-
-def _beside(session: Session, project: str, spec: dict[str, Any]) -> tuple[DatasetFiles, ...]:
-    """What a run reads beside its data; a tokenizer may lie in the data set of the weights that it starts from."""
-    start = start_of(session, project, spec)
-    have = {files.ref for files in start}
-    return (*_teacher(session, spec), *start, *(words for words in tokenizer_of(session, project, spec) if words.ref not in have))
-
-
-def _teacher(session: Session, spec: dict[str, Any]) -> tuple[DatasetFiles, ...]:
-    """The checkpoint of a distillation's teacher, which the trainer finds beside its data."""
-    files = teacher_of(session, spec)
-    return (DatasetFiles(ref="teacher", files=tuple(_blob(f) for f in files)),) if files else ()
-
-
-def _blob(file: Any) -> BlobFile:
-    return file if isinstance(file, BlobFile) else BlobFile.model_validate(_plain(file))
-
-
-def _plain(file: Any) -> dict[str, Any]:
-    found = file if isinstance(file, dict) else {name: getattr(file, name) for name in ("path", "bytes", "sha256")}
-    return {name: found[name] for name in ("path", "bytes", "sha256")}
 
 
 def report(session: Session, who: AttemptPrincipal, epoch: int, frames: list[Frame], timers: TimerSettings) -> ReportReply:

@@ -117,10 +117,26 @@ def _pinned(session: Session, job: Job) -> frozenset[int]:
     return frozenset(step for step in (*session.scalars(live), *session.scalars(held)) if step is not None)
 
 
-def hold(session: Session, held: Iterable[tuple[str, Checkpoint]]) -> None:
-    """Keep checkpoints for jobs, by id, that are to begin with their weights, until those have ended."""
-    session.add_all(CheckpointHold(job_id=job_id, checkpoint_id=row.id) for job_id, row in held)
-    session.flush()
+def hold(session: Session, job_id: str, checkpoint_id: str) -> None:
+    """Keep a checkpoint until a job has ended, which starts from its weights."""
+    session.add(CheckpointHold(job_id=job_id, checkpoint_id=checkpoint_id))
+
+
+def give(session: Session, job_id: str, project: str, checkpoint_id: str) -> None:
+    """Give a new job a checkpoint to continue from: a manifest of the same files, which outlives the job that made them."""
+    made = session.get_one(Checkpoint, checkpoint_id)
+    row = Checkpoint(
+        id=new_id("ckp"),
+        job_id=job_id,
+        step=made.step,
+        epoch=BEFORE,
+        bytes=made.bytes,
+        files=made.files,
+        metrics=made.metrics,
+        created_at=utcnow(),
+    )
+    blobs.refer(session, project, _owner(row), [(f["sha256"], f["bytes"]) for f in row.files])
+    session.add(row)
 
 
 def _kept(row: Checkpoint, policy: Policy) -> Kept:

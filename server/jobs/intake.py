@@ -6,8 +6,9 @@ from collections import OrderedDict
 from server.auth import Principal
 from server.deps import Runtime
 from server.idempotency import Answer, Claim
-from server.jobs.prepared import Asked, Prepared, prepare, prepare_all
+from server.jobs.prepared import Prepared, prepare, prepare_all
 from server.jobs.submit import Moved, Submission, submit_all
+from server.references.reference import Asked
 from stoker.spec.document import Document
 
 Mark = tuple[str | None, str, bool, bytes]

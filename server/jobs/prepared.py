@@ -11,43 +11,24 @@ from types import SimpleNamespace
 from typing import Any
 
 import orjson
-from sqlalchemy import Row, bindparam, select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlmodel import Session
 
 from server.auth import Principal
-from server.datasets.service import facts_of, parse_ref
-from server.datasets.tables import Dataset
 from server.db import Encoded, to_json, utcnow
 from server.errors import Refusal, problem, spec_problem
 from server.jobs import store
-from server.jobs.continued import Source, source_of
-from server.jobs.directories import without_directory
-from server.jobs.start import Begun, begun, unfit
-from server.jobs.teacher import Lesson, bound, misfits
 from server.jobs.views import whole_view
-from server.jobs.vocabulary import spoken
+from server.references.catalog import Referred, find_all
+from server.references.dataset import FoundDataset
+from server.references.reference import Asked, Found
+from server.references.teacher import FoundTeacher
 from stoker.errors import Finding, SpecError
-from stoker.facts import DatasetFacts
 from stoker.plan import Plan, needs, plan
 from stoker.spec import JobSpec
 from stoker.spec.document import Document
 from stoker.spec.load import compose
-from stoker.spec.opened import Opened, unread
-from stoker.spec.problem import problem_of
 from stoker.spec.resolve import Resolved, resolve
-
-
-@dataclass(frozen=True)
-class Pinned:
-    """The version of a data set that a document's reference stood for."""
-
-    project: str
-    name: str
-    asked: int | None
-    """The version that the document names; None: the newest."""
-    id: str
-    """Of the version's row."""
 
 
 @dataclass(frozen=True)
@@ -57,13 +38,13 @@ class Prepared:
     spec: JobSpec
     columns: dict[str, Any]
     warnings: tuple[Finding, ...]
-    pinned: Pinned | None = None
-    source: Source | None = None
-    """The checkpoint that the job goes on from."""
-    start: str | None = None
-    """The id of the checkpoint whose weights it begins with."""
-    lasting: bool = True
-    """Whether the same document means the same for as long as its data set has no newer version."""
+    found: tuple[Found, ...] = ()
+    """What it refers to."""
+
+    @property
+    def lasting(self) -> bool:
+        """Whether the same document makes the same job until something that it refers to has `moved`."""
+        return all(each.lasting for each in self.found)
 
     def renamed(self, name: str) -> "Prepared":
         """The same, filed under a name unless the document has one."""
@@ -98,28 +79,11 @@ FRESH: dict[str, Any] = {c.name: None for c in store.JOBS.c} | {
 """What the row of every new job holds."""
 _UNBORN = {"id": "", "created_at": utcnow(), "queued_at": utcnow()}
 
-_cache: OrderedDict[tuple[str, str, str], Prepared] = OrderedDict()
-_facts_cache: OrderedDict[str, DatasetFacts] = OrderedDict()
-"""By the id of a data set's version, which never changes."""
+Key = tuple[str, ...]
+"""Project, digest of the document, digests of what it refers to."""
+_cache: OrderedDict[Key, Prepared] = OrderedDict()
 _cache_lock = Lock()
-_DATASETS = Dataset.metadata.tables["datasets"]
-_NEWEST = (
-    select(_DATASETS.c.id, _DATASETS.c.version)
-    .where(_DATASETS.c.project == bindparam("project"), _DATASETS.c.name == bindparam("name"))
-    .order_by(_DATASETS.c.version.desc())
-    .limit(1)
-)
-_EXACT = _NEWEST.where(_DATASETS.c.version == bindparam("version"))
 _CACHED = 256
-
-
-@dataclass(frozen=True)
-class Asked:
-    """A document, who sent it, and for which project."""
-
-    who: Principal
-    project: str
-    document: Document
 
 
 def prepare_all(session: Session, asked: Sequence[Asked]) -> list[Prepared | Exception]:
@@ -142,36 +106,33 @@ def _tried(session: Session, asked: Asked) -> Prepared | Exception:
 def prepare(session: Session, who: Principal, project: str, document: Document) -> Prepared:
     """Resolve and plan a document for a project.
 
-    The facts of its data set are part of the key under which the result is remembered, so a new version of the data set
-    gives a new answer. Raises 422 with every finding, 403 `wrong_project`.
+    The digests of what it refers to are part of the key under which the result is remembered, so a new version of its data
+    set gives a new answer. Raises 422 with every finding, 403 `wrong_project`.
     """
-    document = _composed(session, who, document)
-    value = document.value
-    project = _project(who, project, value)
-    if project != "default" and "project" not in value:
-        document = replace(document, value={**value, "project": project}, origins={**document.origins, "/project": "auto"})
-    document, directory = without_directory(session, project, document)
-    facts, pinned = found if (found := _facts(session, project, value)) else (None, None)
+    try:
+        document = _composed(session, who, document)
+        project = _project(who, project, document.value)
+        referred = find_all(session, Asked(who, project, _in_project(document, project)))
+        if referred.missing or not all(each.lasting for each in referred.found):
+            return _work_out(project, document.value, referred)
+        key = _key(project, document, referred.found)
+        return _known(key) or _remember(key, _work_out(project, document.value, referred))
+    except SpecError as error:
+        raise spec_problem(error) from error
+
+
+def _key(project: str, document: Document, found: Sequence[Found]) -> Key:
     text = orjson.dumps(document.value, option=orjson.OPT_SORT_KEYS)
     text += orjson.dumps(dict(document.origins), option=orjson.OPT_SORT_KEYS)
-    lesson = bound(session, who, project, document.value)
-    document = replace(document, value=lesson.value)
-    text += orjson.dumps(lesson.value["training"]) if lesson.spec is not None else b""
-    start = begun(session, who, project, document.value)
-    words = spoken(session, project, start.value)
-    start = replace(start, value=words.value, findings=(*start.findings, *words.findings), found=start.found or words.found)
-    document = replace(document, value=start.value)
-    document, source = source_of(session, who, project, document)
-    if source is not None or start.found or directory.origins:  # it may be let go any moment, so nothing is remembered
-        return replace(
-            _prepare(project, value, document, lesson, start, facts, pinned, source, directory=directory), lasting=False
-        )
-    key = (project, hashlib.sha256(text).hexdigest(), f"{pinned}:{facts.digest}" if facts else "")
+    return (project, hashlib.sha256(text).hexdigest(), *(each.digest for each in found))
+
+
+def _known(key: Key) -> Prepared | None:
     with _cache_lock:
-        known = _cache.get(key)
-    if known is not None:
-        return known
-    prepared = _prepare(project, value, document, lesson, start, facts, pinned, directory=directory)
+        return _cache.get(key)
+
+
+def _remember(key: Key, prepared: Prepared) -> Prepared:
     with _cache_lock:
         _cache[key] = prepared
         if len(_cache) > _CACHED:
@@ -189,10 +150,7 @@ def _composed(session: Session, who: Principal, document: Document) -> Document:
             return None
         return submitted
 
-    try:
-        return compose(document, fetch=fetch) if "extends" in document.value else document
-    except SpecError as error:
-        raise spec_problem(error) from error
+    return compose(document, fetch=fetch) if "extends" in document.value else document
 
 
 def _project(who: Principal, project: str, value: dict[str, Any]) -> str:
@@ -204,63 +162,31 @@ def _project(who: Principal, project: str, value: dict[str, Any]) -> str:
     return named
 
 
-def _facts(session: Session, project: str, value: dict[str, Any]) -> tuple[DatasetFacts, Pinned] | None:
-    """The data set that the document names; None when it names none that could exist, which `resolve` reports."""
-    data = value.get("data")
-    source = data.get("source") if isinstance(data, dict) else None
-    ref = source.get("dataset") if isinstance(source, dict) else None
-    if not isinstance(ref, str) or len(ref) > 200:
-        return None
-    name, version = parse_ref(ref)
-    row = newest(session, project, name, version)
-    if row is None:
-        return None
-    pinned = Pinned(project, name, version, row.id)
-    with _cache_lock:
-        known = _facts_cache.get(row.id)
-    if known is None:
-        known = facts_of(session, project, f"{name}@{row.version}")
-        with _cache_lock:
-            _facts_cache[row.id] = known
-            if len(_facts_cache) > _CACHED:
-                _facts_cache.popitem(last=False)
-    return known, pinned
+def _in_project(document: Document, project: str) -> Document:
+    """The document with its project written in, where that is not the default."""
+    if project == "default" or "project" in document.value:
+        return document
+    value, origins = {**document.value, "project": project}, {**document.origins, "/project": "auto"}
+    return replace(document, value=value, origins=origins)
 
 
-def newest(session: Session, project: str, name: str, version: int | None) -> Row[Any, Any] | None:
-    """Id and version of a data set's version, by default the newest."""
-    wanted = {"project": project, "name": name, "version": version}
-    return session.connection().execute(_NEWEST if version is None else _EXACT, wanted).first()
+def _work_out(project: str, submitted: dict[str, Any], referred: Referred) -> Prepared:
+    """Raises SpecError with every finding that can be made: of the document, else of what it refers to, else of the plan."""
+    data, teacher = referred.one(FoundDataset), referred.one(FoundTeacher)
+    resolved = resolve(referred.document, None if data is None else data.facts)
+    if data is None:
+        raise SpecError(referred.missing)
+    spec, facts = resolved.spec, data.facts
+    _refuse([*referred.missing, *(finding for each in referred.found for finding in each.check(spec, facts))])
+    predicted = plan(spec, facts, teacher=None if teacher is None else teacher.spec)
+    _refuse([finding for each in referred.found for finding in each.check_plan(spec, predicted)])
+    warnings = (*resolved.warnings, *_tight(spec, predicted))
+    return Prepared(spec, _columns(project, submitted, resolved, predicted), warnings, referred.found)
 
 
-def _prepare(
-    project: str,
-    submitted: dict[str, Any],
-    document: Document,
-    lesson: Lesson,
-    start: Begun,
-    facts: DatasetFacts | None,
-    pinned: Pinned | None,
-    source: Source | None = None,
-    *,
-    directory: Opened,
-) -> Prepared:
-    try:
-        resolved = resolve(document, facts)
-        if facts is None:
-            raise SpecError([_no_dataset(), *lesson.findings, *start.findings])
-        found = [*lesson.findings, *start.findings, *unread(directory, problem_of(resolved.spec, facts).vocab_size)]
-        found += misfits(resolved.spec, lesson.spec) if lesson.spec is not None else []
-        found += unfit(resolved.spec, start.spec) if start.spec is not None else []
-        if found:
-            raise SpecError(found)
-        predicted = plan(resolved.spec, facts, teacher=lesson.spec)
-        if source is not None:
-            source.check(resolved.spec, predicted)
-    except SpecError as error:
-        raise spec_problem(error) from error
-    warnings = (*resolved.warnings, *_tight(resolved.spec, predicted))
-    return Prepared(resolved.spec, _columns(project, submitted, resolved, predicted), warnings, pinned, source, start.checkpoint)
+def _refuse(findings: Sequence[Finding]) -> None:
+    if findings:
+        raise SpecError(findings)
 
 
 def _tight(spec: JobSpec, predicted: Plan) -> tuple[Finding, ...]:
@@ -272,15 +198,6 @@ def _tight(spec: JobSpec, predicted: Plan) -> tuple[Finding, ...]:
     message = f"a node's part of the run is predicted to take {each:.2f} GiB, and {reserved:g} are reserved"
     hint = "reserve more or leave it out; `stoker plan` shows what would take less"
     return (Finding(pointer="/resources/memory_gb", code="reserves-too-little", message=message, hint=hint, severity="warning"),)
-
-
-def _no_dataset() -> Finding:
-    return Finding(
-        pointer="/data/source/dataset",
-        code="dataset-not-found",
-        message="this project has no such data set, or not in that version",
-        hint="`stoker datasets ls` shows what there is; `stoker datasets upload` adds one",
-    )
 
 
 def _columns(project: str, submitted: dict[str, Any], resolved: Resolved, predicted: Plan) -> dict[str, Any]:

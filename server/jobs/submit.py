@@ -14,22 +14,20 @@ import orjson
 from sqlmodel import Session
 
 from server import idempotency
-from server.checkpoints.service import hold
-from server.checkpoints.tables import Checkpoint
 from server.db import Encoded, new_id, to_json, utcnow
 from server.errors import Refusal, problem
 from server.events import store as events
 from server.hub import work_appeared
 from server.idempotency import Answer, Claim, Kept
-from server.jobs import start, store
-from server.jobs.continued import still_there, take
-from server.jobs.prepared import Pinned, Prepared, newest
+from server.jobs import store
+from server.jobs.prepared import Prepared
 from server.jobs.views import links
+from server.references.reference import Found
 from server.settings import Settings
 
 
 class Moved(Exception):
-    """The data set that a document names has another version now than when the document was prepared."""
+    """What a document refers to is another thing now than when the document was prepared: its data set has a newer version."""
 
 
 @dataclass(frozen=True)
@@ -40,14 +38,12 @@ class Submission:
     gates: tuple[str, ...]
     claim: Claim | None
     remembered: bool
-    """Prepared for an earlier request: it still has to be seen that its data set has no newer version."""
+    """Prepared for an earlier request: whether what it refers to has moved is still to be seen."""
     most_waiting: int
 
 
-Taken = tuple[str, str, Checkpoint]
-"""A new job's id and project, and the checkpoint that it begins with."""
-Held = tuple[str, Checkpoint]
-"""A new job's id, and the checkpoint whose weights it begins with."""
+Stored = tuple[dict[str, Any], tuple[Found, ...]]
+"""A new job's row, and what its document refers to."""
 Outcome = tuple[Answer, bool] | Refusal | Moved
 """The answer, and whether it is a replay."""
 
@@ -55,13 +51,12 @@ Outcome = tuple[Answer, bool] | Refusal | Moved
 def submit_all(session: Session, asked: Sequence[Submission]) -> list[Outcome]:
     """Store what is asked for, all or nothing but for those that are refused one by one; for `Database.write_together`."""
     kept = idempotency.recall(session, [each.claim for each in asked if each.claim is not None])
-    moved = _moved(session, {each.prepared.pinned for each in asked if each.remembered and each.prepared.pinned is not None})
-    rows: list[dict[str, Any]] = []
-    taken: list[Taken] = []
-    held: list[Held] = []
+    moved = {found for each in asked if each.remembered for found in each.prepared.found}
+    moved = {found for found in moved if found.moved(session)}
+    stored: list[Stored] = []
     answered: list[tuple[Claim, Answer]] = []
-    outcomes = [_outcome(session, each, kept, moved, rows, taken, held, answered) for each in asked]
-    _store(session, rows, taken, held)
+    outcomes = [_outcome(session, each, kept, moved, stored, answered) for each in asked]
+    _store(session, stored)
     idempotency.keep(session, answered)
     return outcomes
 
@@ -70,39 +65,28 @@ def _outcome(
     session: Session,
     asked: Submission,
     kept: dict[tuple[str, str], Kept],
-    moved: set[Pinned],
-    rows: list[dict[str, Any]],
-    taken: list[Taken],
-    held: list[Held],
+    moved: set[Found],
+    stored: list[Stored],
     answered: list[tuple[Claim, Answer]],
 ) -> Outcome:
-    """What becomes of one; adds to the rows, and to the kept answers for those that come after it under the same key."""
+    """What becomes of one; adds to what is stored, and to the kept answers for those that come after it under the same key."""
     claim = asked.claim
     try:
         if claim is not None and (known := kept.get((claim.scope, claim.key))) is not None:
             return idempotency.replay(known, claim), True
-        if asked.remembered and asked.prepared.pinned in moved:
+        if asked.remembered and not moved.isdisjoint(asked.prepared.found):
             return Moved()
-        source = None if asked.prepared.source is None else still_there(session, asked.prepared.source)
-        begins = None if asked.prepared.start is None else start.still_there(session, asked.prepared.start)
+        for found in asked.prepared.found:
+            found.confirm(session)
         row = _row(session, asked.prepared, asked.gates, asked.most_waiting)
     except Refusal as refusal:
         return refusal
-    rows.append(row)
-    if source is not None:
-        taken.append((row["id"], row["project"], source))
-    if begins is not None:
-        held.append((row["id"], begins))
+    stored.append((row, asked.prepared.found))
     answer = _created(asked.prepared, row)
     if claim is not None:
         kept[claim.scope, claim.key] = Kept(claim.fingerprint, answer)
         answered.append((claim, answer))
     return answer, False
-
-
-def _moved(session: Session, pinned: set[Pinned]) -> set[Pinned]:
-    rows = {each: newest(session, each.project, each.name, each.asked) for each in pinned}
-    return {each for each, row in rows.items() if row is None or row.id != each.id}
 
 
 def insert(
@@ -113,9 +97,9 @@ def insert(
     Raises 429 `queue_full` when the project has as many waiting jobs as it may.
     """
     row = _row(session, prepared, gates, settings.max_queued_jobs) | {"unique_name": unique_name}
-    taken = [] if prepared.source is None else [(row["id"], row["project"], still_there(session, prepared.source))]
-    held = [] if prepared.start is None else [(row["id"], start.still_there(session, prepared.start))]
-    _store(session, [row], taken, held)
+    for found in prepared.found:
+        found.confirm(session)
+    _store(session, [(row, prepared.found)])
     return SimpleNamespace(**row | prepared.columns | {"gates": list(gates), "metrics": {}})
 
 
@@ -129,12 +113,15 @@ def _row(session: Session, prepared: Prepared, gates: Sequence[str], most_waitin
     return prepared.row | fresh
 
 
-def _store(session: Session, rows: list[dict[str, Any]], taken: Sequence[Taken], held: Sequence[Held]) -> None:
-    if not rows:
+def _store(session: Session, stored: Sequence[Stored]) -> None:
+    if not stored:
         return
+    rows = [row for row, _ in stored]
     store.add(session, rows)
-    take(session, taken)
-    hold(session, held)
+    for row, found in stored:
+        for each in found:
+            each.hold(session, row["id"], row["project"])
+    session.flush()
     events.add_all(session, [_first_event(row["id"], row["created_at"]) for row in rows])
     work_appeared(session)
 
