@@ -44,7 +44,7 @@ class Referred:
     missing: tuple[Finding, ...]
 
     def one(self, kind: type[F]) -> F | None:
-        """The thing of a kind, of which a document has at most one."""
+        """The thing of one kind; a document has at most one."""
         return next((each for each in self.found if isinstance(each, kind)), None)
 
 

@@ -16,7 +16,7 @@ from stoker.protocol import BlobFile
 from stoker.spec.strict_json import JsonValue
 
 MOST_CHARACTERS = 100
-"""Of a job id in a document; no id is longer."""
+"""Longest job id in a document."""
 
 
 def is_named(named: JsonValue) -> TypeGuard[Fields]:

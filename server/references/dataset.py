@@ -19,7 +19,7 @@ from stoker.protocol import DatasetFiles
 from stoker.spec.strict_json import JsonValue
 
 MOST_CHARACTERS = 200
-"""Of a reference in a document; no name and version are longer."""
+"""Longest name and version in a document."""
 _TABLE = Dataset.metadata.tables["datasets"]
 _NEWEST = (
     select(_TABLE.c.id, _TABLE.c.version)
@@ -43,7 +43,7 @@ class FoundDataset(Found):
     asked: int | None
     """The version that the document names; None: the newest."""
     id: str
-    """Of the version's row."""
+    """The id of the version's row."""
     facts: DatasetFacts = field(compare=False, repr=False)
 
     def moved(self, session: Session) -> bool:

@@ -34,10 +34,10 @@ class FoundStart(Found):
 
     lasting: ClassVar[bool] = False
     id: str
-    """Of the checkpoint's row."""
+    """The id of the checkpoint's row."""
     step: int
     spec: JobSpec = field(compare=False, repr=False)
-    """Of the job that made it."""
+    """The spec of the job that saved it."""
 
     def pin(self, document: Document) -> Document:
         return CHECKPOINT.updated(document, {"checkpoint": self.step})
