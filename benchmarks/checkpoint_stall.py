@@ -35,12 +35,12 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from stoker.spec import JobSpec
 from worker.trainer import checkpoint, loop
-from worker.trainer.assemble import Run, assemble
-from worker.trainer.control import StopSignal
+from worker.trainer.assembly import Run, assemble
 from worker.trainer.debug import patience
-from worker.trainer.journal import Journal
+from worker.trainer.runtime.control import StopSignal
+from worker.trainer.runtime.journal import Journal
+from worker.trainer.runtime.world import join_world
 from worker.trainer.staging import Staging
-from worker.trainer.world import join_world
 
 FEATURES = 256
 

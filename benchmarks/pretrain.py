@@ -35,12 +35,12 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from stoker.spec import JobSpec
 from worker.trainer import loop
-from worker.trainer.assemble import Run, assemble
-from worker.trainer.control import StopSignal
+from worker.trainer.assembly import Run, assemble
 from worker.trainer.data import Description
 from worker.trainer.debug import patience
-from worker.trainer.journal import Journal
-from worker.trainer.world import join_world
+from worker.trainer.runtime.control import StopSignal
+from worker.trainer.runtime.journal import Journal
+from worker.trainer.runtime.world import join_world
 
 NO_GPU = 3
 PEAKS = {"H200": 989e12, "H100": 989e12, "GH200": 989e12, "A100": 312e12, "4090": 165e12, "L40S": 362e12}

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from stoker.spec.arithmetic import split_sizes
+from stoker.spec.derived.arithmetic import split_sizes
 from worker.trainer.data.split import split_rows
 from worker.trainer.predict import Predictor, load
 from worker.trainer.reproducibility import build_seeds

@@ -36,10 +36,10 @@ from safetensors.torch import load_file
 from examples.local_stack import stack
 from examples.minilm import DATASET, MODEL, START, TOKENIZER, minilm
 from stoker.client import Client
-from worker.trainer.adapter import Adapted
 from worker.trainer.checkpoint import load_model
 from worker.trainer.checkpoint.from_hugging_face import read_hugging_face
-from worker.trainer.finetune import finetuned
+from worker.trainer.initialization.adapter import Adapted
+from worker.trainer.initialization.finetune import finetuned
 from worker.trainer.model import build_model
 
 BOOKS = {3: "Leviticus", 9: "1 Samuel", 13: "1 Chronicles", 19: "Psalms", 20: "Proverbs", 26: "Ezekiel"}

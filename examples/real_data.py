@@ -44,7 +44,7 @@ from sklearn.svm import SVC
 from examples.local_stack import stack
 from examples.minilm import DATASET, minilm
 from stoker.client import Client
-from stoker.spec.load import load_file
+from stoker.document.load import load_file
 from worker.trainer.data.split import split_rows
 from worker.trainer.predict import load
 from worker.trainer.reproducibility import build_seeds

@@ -17,7 +17,7 @@ from server.hub import Hub
 from server.queue import Hints
 from server.settings import Settings
 from server.telemetry import Telemetry
-from stoker.spec._base import NAME_PATTERN
+from stoker.spec.base import NAME_PATTERN
 
 
 @dataclass

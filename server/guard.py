@@ -19,8 +19,8 @@ from server.auth import Credential, unauthenticated
 from server.errors import Refusal, from_exception, problem, to_response, unavailable
 from server.settings import Settings
 from server.telemetry import Telemetry
+from stoker.document.strict_json import JsonRejected, strict_json
 from stoker.frames import MEDIA_TYPE as FRAMES
-from stoker.spec.strict_json import JsonRejected, strict_json
 
 log = logging.getLogger("stoker.server")
 access = logging.getLogger("stoker.access")

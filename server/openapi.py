@@ -75,7 +75,7 @@ def document(app: "FastAPI") -> dict[str, Any]:
 
 def write(app: "FastAPI", folder: Path) -> list[Path]:
     """Write openapi.json and job.schema.json; returns their paths."""
-    from stoker.spec.schema import job_schema
+    from stoker.document.schema import job_schema
 
     folder.mkdir(exist_ok=True)
     files = {folder / "openapi.json": document(app), folder / "job.schema.json": job_schema()}

@@ -119,7 +119,7 @@ class Resume(Message):
     files: tuple[BlobFile, ...]
 
 
-class Meeting(Message):
+class Rendezvous(Message):
     """Where the ranks of an attempt on several nodes find each other: node 0's address and a free port there."""
 
     address: Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[A-Za-z0-9.:_-]+$")]
@@ -169,7 +169,7 @@ class ReportReply(Message):
     stop_reason: Literal["paused_by_user", "cancelled_by_user", "drained", "time_limit", "peer_lost"] | None = None
     """Why to stop, when it is to stop: end the ranks at a checkpoint (a cancel may skip it) and finish with this reason.
     peer_lost: another node of the attempt is gone, and no rank can go on without it: kill them at once."""
-    meeting: Meeting | None = None
+    meeting: Rendezvous | None = None
     """Of an attempt on several nodes, once each has sent its `prepared` frame: start the ranks, they meet there."""
 
 

@@ -8,9 +8,9 @@ import threading
 from pydantic import ValidationError
 
 from stoker.timers import timers_from_environment
-from worker.heartbeat import Heart
+from worker.node.heartbeat import NodeHeartbeat
+from worker.node.warm_keeper import WarmKeeper
 from worker.settings import WorkerSettings, load_settings
-from worker.warm_keeper import WarmKeeper
 
 log = logging.getLogger("worker")
 
@@ -27,15 +27,15 @@ def main() -> int:
         sys.stderr.write(f"stoker worker: {error}\n")
         return 2
     settings.runs.mkdir(mode=0o700, parents=True, exist_ok=True)
-    heart = Heart(settings, timers, WarmKeeper(settings))
-    heart.start()
+    heartbeat = NodeHeartbeat(settings, timers, WarmKeeper(settings))
+    heartbeat.start()
     try:
-        return _serve(settings, heart)
+        return _serve(settings, heartbeat)
     finally:
-        heart.stop()
+        heartbeat.stop()
 
 
-def _serve(settings: WorkerSettings, heart: Heart) -> int:
+def _serve(settings: WorkerSettings, heartbeat: NodeHeartbeat) -> int:
     if settings.redis_url is None:
         log.info("no STOKER_REDIS_URL: work arrives with heartbeats")
         leave = threading.Event()
@@ -44,9 +44,9 @@ def _serve(settings: WorkerSettings, heart: Heart) -> int:
         leave.wait()
         return 0
     # Imported here: without a broker there is no need for Celery.
-    from worker.app import consume, make_app
+    from worker.node.app import consume, make_app
 
-    return consume(make_app(settings, heart.launcher.launch), settings)
+    return consume(make_app(settings, heartbeat.launcher.launch), settings)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""`python -m worker.warm`: imports torch and the trainer, then forks agents on request (`worker.warm_server`).
+"""`python -m worker.warm`: imports torch and the trainer, then forks agents on request (`worker.node.warm_server`).
 
 The one module of the worker, beside the trainer itself, that may import torch.
 """
@@ -9,12 +9,12 @@ import os
 import sys
 from pathlib import Path
 
-from worker.detached import close_inherited
-from worker.fingerprint import fingerprint
+from worker.host.detached import close_inherited
+from worker.node.fingerprint import fingerprint
+from worker.node.warm_server import WarmServer
+from worker.node.warm_socket import warm_directory
 from worker.settings import load_settings
 from worker.trainer import warm_imports
-from worker.warm_server import WarmServer
-from worker.warm_socket import warm_directory
 
 
 def main() -> int:

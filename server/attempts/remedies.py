@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict
 
 from stoker.facts import DatasetFacts
 from stoker.spec import JobSpec
-from stoker.spec.arithmetic import batch_of
+from stoker.spec.derived.arithmetic import batch_of
 from stoker.spec.rules import check
 
 OUT_OF_MEMORY = ("cuda_oom", "host_oom")

@@ -25,7 +25,7 @@ from server.jobs import store as jobs
 from server.jobs.tables import Job
 from server.references.catalog import files_of
 from stoker.frames import Frame
-from stoker.protocol import Claim, ClaimReply, Finish, FinishReply, Meeting, ReportReply, Resume, Timers
+from stoker.protocol import Claim, ClaimReply, Finish, FinishReply, Rendezvous, ReportReply, Resume, Timers
 from stoker.status import Desired
 from stoker.timers import TimerSettings
 from stoker.views import AttemptView, NodeView
@@ -111,13 +111,13 @@ def report(session: Session, who: AttemptPrincipal, epoch: int, frames: list[Fra
     )
 
 
-def _meeting(session: Session, job: Job, attempt: Attempt) -> Meeting | None:
+def _meeting(session: Session, job: Job, attempt: Attempt) -> Rendezvous | None:
     """Node 0's, once every node is prepared: then all start their ranks at once, and none waits for one that never comes."""
     if attempt.nodes == 1 or attempt.meeting is None:
         return None
     session.flush()
     places = store.meetings(session, job.id, attempt.epoch)
-    return Meeting.model_validate(places[0]) if places and all(p is not None for p in places) else None
+    return Rendezvous.model_validate(places[0]) if places and all(p is not None for p in places) else None
 
 
 def _renew(attempt: Attempt, timers: TimerSettings) -> None:

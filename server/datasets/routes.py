@@ -16,7 +16,7 @@ from server.errors import not_found
 from server.idempotency import Answer, once
 from server.openapi import refusals
 from server.paging import After, Limit, page
-from stoker.spec._base import NAME_PATTERN
+from stoker.spec.base import NAME_PATTERN
 from stoker.views import DatasetView, Page
 
 router = APIRouter(prefix="/v1/datasets", tags=["datasets"])

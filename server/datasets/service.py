@@ -18,7 +18,7 @@ from server.errors import not_found, problem
 from stoker.errors import Finding
 from stoker.facts import ArrayFacts, DatasetFacts, ImageFacts, TableFacts, TextFacts, WeightFacts
 from stoker.protocol import BlobFile
-from stoker.spec._base import Name
+from stoker.spec.base import Name
 from stoker.views import DatasetView, FileView
 
 Content = TableFacts | TextFacts | ImageFacts | ArrayFacts | WeightFacts

@@ -10,13 +10,13 @@ from pydantic import BaseModel, ConfigDict
 from server.deps import Reader
 from server.errors import problem
 from server.openapi import refusals
+from stoker.document.explain import Explanation, explain
+from stoker.document.schema import job_schema
 from stoker.errors import SpecError
+from stoker.i18n import Lang, translated
 from stoker.problems import PROBLEMS, ProblemKind
 from stoker.reasons import REASONS
-from stoker.spec.explain import Explanation, explain
-from stoker.spec.i18n import Lang, translated
 from stoker.spec.rules import RULES
-from stoker.spec.schema import job_schema
 
 router = APIRouter(prefix="/v1", tags=["families"])
 

@@ -5,9 +5,9 @@ import asyncio
 from fastapi import Request
 
 from server.errors import problem, spec_problem
+from stoker.document.document import Document
+from stoker.document.load import load_text
 from stoker.errors import Finding, SpecError
-from stoker.spec.document import Document
-from stoker.spec.load import load_text
 
 BODY = {
     "requestBody": {

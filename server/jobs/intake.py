@@ -9,7 +9,7 @@ from server.idempotency import Answer, Claim
 from server.jobs.prepared import Prepared, prepare, prepare_all
 from server.jobs.submit import Moved, Submission, submit_all
 from server.references.reference import Asked
-from stoker.spec.document import Document
+from stoker.document.document import Document
 
 Mark = tuple[str | None, str, bool, bytes]
 """The key's project, the project acted in, whether the document came as YAML, the digest of the body."""

@@ -23,12 +23,12 @@ from server.references.catalog import Referred, find_all
 from server.references.dataset import FoundDataset
 from server.references.reference import Asked, Found
 from server.references.teacher import FoundTeacher
+from stoker.document.document import Document
+from stoker.document.load import compose
+from stoker.document.resolve import Resolved, resolve
 from stoker.errors import Finding, SpecError
 from stoker.plan import Plan, needs, plan
 from stoker.spec import JobSpec
-from stoker.spec.document import Document
-from stoker.spec.load import compose
-from stoker.spec.resolve import Resolved, resolve
 
 
 @dataclass(frozen=True)

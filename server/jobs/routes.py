@@ -27,8 +27,8 @@ from server.jobs.waiting import until_terminal
 from server.openapi import refusals
 from server.paging import After, Limit, page
 from server.scheduler import why as why_of
-from stoker.spec._base import Name
-from stoker.spec.document import Document
+from stoker.document.document import Document
+from stoker.spec.base import Name
 from stoker.spec.job import LabelKey, LabelValue
 from stoker.views import AttemptView, JobView, Page, VerdictView, WhyView
 

@@ -11,7 +11,7 @@ from server.auth import Principal
 from server.errors import Refusal, problem
 from server.jobs.store import JOBS, LABELS, METRICS, SUMMARY
 from stoker.errors import Finding
-from stoker.spec._base import NAME_PATTERN
+from stoker.spec.base import NAME_PATTERN
 from stoker.status import TRANSITIONS
 
 _METRIC = re.compile(r"metric\.([a-z]+/[A-Za-z0-9_@.-]{1,96})(>=|<=|==|!=|>|<|)", re.ASCII)

@@ -14,7 +14,7 @@ from server.deps import Runtime
 from server.idempotency import Claim, fingerprint, valid
 from server.jobs.intake import submit
 from server.jobs.routes import create_job, router
-from stoker.spec.document import Document
+from stoker.document.document import Document
 
 _PATH = "/v1/jobs"
 _ROUTE = next(route for route in router.routes if getattr(route, "endpoint", None) is create_job)

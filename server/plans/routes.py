@@ -10,7 +10,7 @@ from server.deps import Db, ProjectName, Reader
 from server.jobs.document import BODY, read_document
 from server.openapi import refusals
 from server.plans import service
-from stoker.spec.document import Document
+from stoker.document.document import Document
 from stoker.views import PlanView
 
 router = APIRouter(prefix="/v1/plans", tags=["plans"])

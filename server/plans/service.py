@@ -7,7 +7,7 @@ from sqlmodel import Session
 
 from server.auth import Principal
 from server.jobs.prepared import prepare
-from stoker.spec.document import Document
+from stoker.document.document import Document
 
 
 def predict(session: Session, who: Principal, project: str, document: Document) -> dict[str, Any]:

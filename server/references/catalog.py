@@ -15,9 +15,9 @@ from server.references.reference import Asked, Found, Missing, Reference
 from server.references.teacher import TeacherReference
 from server.references.tokenizer import TokenizerReference
 from server.references.warm import WarmReference
+from stoker.document.document import Document
 from stoker.errors import Finding, SpecError
 from stoker.protocol import DatasetFiles
-from stoker.spec.document import Document
 
 REFERENCES: tuple[Reference, ...] = (
     DirectoryReference(),

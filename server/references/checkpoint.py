@@ -12,8 +12,8 @@ from server.errors import Refusal
 from server.jobs import store
 from server.references.pointer import Fields
 from server.references.reference import Asked
+from stoker.document.strict_json import JsonValue
 from stoker.protocol import BlobFile
-from stoker.spec.strict_json import JsonValue
 
 MOST_CHARACTERS = 100
 """Longest job id in a document."""

@@ -12,13 +12,13 @@ from server.errors import Refusal, spec_problem
 from server.references.checkpoint import checkpoint_of, job_of
 from server.references.pointer import Pointer
 from server.references.reference import Asked, Found, Missing
+from stoker.document.document import Document
+from stoker.document.strict_json import JsonValue
 from stoker.errors import Finding, SpecError
 from stoker.plan import Plan
 from stoker.protocol import DatasetFiles
 from stoker.spec import JobSpec
-from stoker.spec.continued import differences
-from stoker.spec.document import Document
-from stoker.spec.strict_json import JsonValue
+from stoker.spec.derived.continued import differences
 
 AT = Pointer("/checkpoint/resume_from")
 

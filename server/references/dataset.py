@@ -13,10 +13,10 @@ from server.datasets.service import facts_of, files_of, parse_ref
 from server.datasets.tables import Dataset
 from server.references.pointer import Pointer
 from server.references.reference import Asked, Found, Missing
+from stoker.document.strict_json import JsonValue
 from stoker.errors import Finding
 from stoker.facts import DatasetFacts
 from stoker.protocol import DatasetFiles
-from stoker.spec.strict_json import JsonValue
 
 MOST_CHARACTERS = 200
 """Longest name and version in a document."""

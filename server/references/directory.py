@@ -11,14 +11,14 @@ from server.datasets.service import facts_of, parse_ref
 from server.references.dataset import not_found
 from server.references.pointer import Pointer
 from server.references.reference import Asked, Found, Missing
+from stoker.document.document import Document
+from stoker.document.opened import WHOLE, Opened, opened, source_of, unread
+from stoker.document.strict_json import JsonValue
 from stoker.errors import Finding
 from stoker.facts import DatasetFacts
 from stoker.protocol import DatasetFiles
 from stoker.spec import JobSpec
-from stoker.spec.document import Document
-from stoker.spec.opened import WHOLE, Opened, opened, source_of, unread
-from stoker.spec.problem import problem_of
-from stoker.spec.strict_json import JsonValue
+from stoker.spec.derived.problem import problem_of
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass, field, replace
 
-from stoker.spec.document import Document, steps
-from stoker.spec.strict_json import JsonValue
+from stoker.document.document import Document, steps
+from stoker.document.strict_json import JsonValue
 
 Fields = dict[str, JsonValue]
 

@@ -8,13 +8,13 @@ from sqlmodel import Session
 
 from server.auth import Principal
 from server.references.pointer import Pointer
+from stoker.document.document import Document
+from stoker.document.strict_json import JsonValue
 from stoker.errors import Finding
 from stoker.facts import DatasetFacts
 from stoker.plan import Plan
 from stoker.protocol import DatasetFiles
 from stoker.spec import JobSpec
-from stoker.spec.document import Document
-from stoker.spec.strict_json import JsonValue
 
 
 @dataclass(frozen=True)

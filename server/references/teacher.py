@@ -10,13 +10,13 @@ from server.errors import Refusal
 from server.references.checkpoint import checkpoint_of, files_of, is_named, job_of
 from server.references.pointer import Pointer
 from server.references.reference import Asked, Found, Missing
+from stoker.document.document import Document
+from stoker.document.strict_json import JsonValue
 from stoker.errors import Finding
 from stoker.facts import DatasetFacts
 from stoker.protocol import DatasetFiles
 from stoker.spec import JobSpec
-from stoker.spec.document import Document
-from stoker.spec.problem import problem_of
-from stoker.spec.strict_json import JsonValue
+from stoker.spec.derived.problem import problem_of
 
 AT = Pointer("/training/distillation/teacher")
 FOLDER = "teacher"

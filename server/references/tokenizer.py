@@ -12,10 +12,10 @@ from server.references.checkpoint import blob_files
 from server.references.dataset import is_name, not_found
 from server.references.pointer import Fields, Pointer
 from server.references.reference import Asked, Found, Missing
+from stoker.document.document import Document
+from stoker.document.strict_json import JsonValue
 from stoker.errors import Finding
 from stoker.protocol import DatasetFiles
-from stoker.spec.document import Document
-from stoker.spec.strict_json import JsonValue
 
 AT = Pointer("/data/tokenizer")
 FILE = "tokenizer.json"

@@ -14,7 +14,7 @@ from server.idempotency import Answer, once
 from server.openapi import refusals
 from server.paging import After, Limit, page
 from server.tokens import service
-from stoker.spec._base import Name
+from stoker.spec.base import Name
 from stoker.views import KeyView, Page
 
 router = APIRouter(tags=["keys"])

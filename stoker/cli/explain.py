@@ -9,9 +9,9 @@ import typer
 from stoker.cli import emit, source
 from stoker.cli.failure import Failure
 from stoker.cli.terminal import out
+from stoker.document.explain import Explanation
+from stoker.document.explain import explain as explained
 from stoker.errors import SpecError
-from stoker.spec.explain import Explanation
-from stoker.spec.explain import explain as explained
 
 
 def explain(

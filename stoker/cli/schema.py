@@ -2,7 +2,7 @@
 
 import json
 
-from stoker.spec.schema import job_schema
+from stoker.document.schema import job_schema
 
 
 def schema() -> None:

@@ -10,11 +10,11 @@ import typer
 
 from stoker.cli.terminal import language, say, wants_color
 from stoker.client import Client, load_config
+from stoker.document.document import Place, Source, Span, escaped
+from stoker.document.load import Document, compose, load_file, load_text, render
+from stoker.document.resolve import resolve
 from stoker.errors import ApiError, ConfigError, Finding, NotFound, SpecError
-from stoker.spec.document import Place, Source, Span, escaped
-from stoker.spec.i18n import Lang
-from stoker.spec.load import Document, compose, load_file, load_text, render
-from stoker.spec.resolve import resolve
+from stoker.i18n import Lang
 
 JobFile = Annotated[Path, typer.Argument(metavar="FILE", help="Job file (.yaml, .json, .toml); - for YAML on stdin.")]
 Overrides = Annotated[

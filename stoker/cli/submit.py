@@ -13,8 +13,8 @@ from stoker.cli.ls import pairs
 from stoker.cli.outcome import exit_code, label, next_step, sentence
 from stoker.cli.terminal import Progress, say, wants_table
 from stoker.client import Client
+from stoker.document.load import Document
 from stoker.errors import Invalid, StokerError
-from stoker.spec.load import Document
 from stoker.views import JobView
 
 

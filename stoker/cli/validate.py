@@ -7,8 +7,8 @@ import typer
 from stoker.cli import source
 from stoker.cli.terminal import say, wants_color
 from stoker.client import Client, load_config
+from stoker.document.load import Document, report
 from stoker.errors import AuthError, Finding, Invalid, ServerFault, ServerUnreachable, SpecError
-from stoker.spec.load import Document, report
 
 
 def validate(

@@ -5,7 +5,7 @@ from typing import Any
 
 from stoker.plan.prediction import Alternative, MemoryView
 from stoker.spec import JobSpec
-from stoker.spec.arithmetic import Batch
+from stoker.spec.derived.arithmetic import Batch
 from stoker.spec.distributed import DDP, Single
 from stoker.spec.precision import Precision
 

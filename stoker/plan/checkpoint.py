@@ -11,10 +11,10 @@ from stoker.plan.remembered import remembered
 from stoker.plan.spread import shards
 from stoker.plan.tape import FP32, INT64, Shape, Tape, Weight
 from stoker.spec import JobSpec
-from stoker.spec.adversarial import FreeAttack
 from stoker.spec.data import Arrays, Bpe, ByteTokenizer, CharTokenizer, Csv, FileTokenizer, ImageFolder, Parquet
 from stoker.spec.distributed import DDP, Cuttable, LocalSGD
 from stoker.spec.model import GAN
+from stoker.spec.training.adversarial import FreeAttack
 
 RNG_BYTES = 5056
 """State of PyTorch's generator on a CPU; that on a GPU is 16 bytes beside it."""

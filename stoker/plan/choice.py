@@ -9,7 +9,7 @@ from stoker.plan.memory import memory_of
 from stoker.plan.prediction import MemoryView
 from stoker.spec import JobSpec
 from stoker.spec.activation_checkpointing import Full, KeepAll
-from stoker.spec.arithmetic import batch_of
+from stoker.spec.derived.arithmetic import batch_of
 from stoker.spec.distributed import DDP, FSDP, Auto, Single
 from stoker.spec.distributed._ranks import Ranks
 from stoker.spec.model import TransformerDecoder

@@ -18,13 +18,13 @@ from stoker.plan.sharing import share
 from stoker.plan.spectral import bound
 from stoker.plan.tape import Tape, Value
 from stoker.spec import JobSpec
-from stoker.spec.arithmetic import hidden_tokens
-from stoker.spec.automatic import usual_loss
+from stoker.spec.derived.arithmetic import hidden_tokens
+from stoker.spec.derived.automatic import usual_loss
 from stoker.spec.loss import Contested, CrossEntropy, NonSaturating
 from stoker.spec.model import CNN, GAN, GRU, HF, LSTM, MLP, RNN, Layers, TransformerDecoder, TransformerEncoder
 from stoker.spec.model.shapes import Misfit
-from stoker.spec.multi_task import MultiTask
 from stoker.spec.task import Generation, MaskedLM, Multilabel
+from stoker.spec.task.multi_task import MultiTask
 
 
 def draw(spec: JobSpec, known: Known, batch: int) -> Tape:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from stoker.errors import Finding, SpecError
 from stoker.plan.tape import Tape, Weight
-from stoker.spec.finetune import Finetune, Lora, matches
+from stoker.spec.initialization.finetune import Finetune, Lora, matches
 
 
 def finetune(tape: Tape, spec: Finetune | None) -> None:

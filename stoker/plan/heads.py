@@ -1,10 +1,10 @@
-"""Several tasks on paper, as `worker.trainer.multi_task` builds them: the model's last layer as a head per task, and their losses."""
+"""Several tasks on paper, as `worker.trainer.task.multi_task` builds them: the model's last layer as a head per task, and their losses."""
 
 from stoker.errors import Finding, SpecError
 from stoker.plan.loss import play_loss
 from stoker.plan.tape import FP32, Tape, Value, Weight
 from stoker.spec.loss import Huber, MeanSquaredError
-from stoker.spec.multi_task import MultiTask, UncertaintyWeighting
+from stoker.spec.task.multi_task import MultiTask, UncertaintyWeighting
 
 SCALARS = 3
 """Kept of each learned weight: the inverse of its variance, the same as the loss is multiplied by it, and the loss."""

@@ -7,9 +7,9 @@ from typing import TypeVar
 from stoker.errors import Finding, SpecError
 from stoker.facts import DatasetFacts, TextFacts
 from stoker.spec import JobSpec
-from stoker.spec.arithmetic import Sizes, split_sizes, windows
 from stoker.spec.data import text_column
-from stoker.spec.problem import Problem, problem_of
+from stoker.spec.derived.arithmetic import Sizes, split_sizes, windows
+from stoker.spec.derived.problem import Problem, problem_of
 
 T = TypeVar("T")
 

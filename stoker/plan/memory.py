@@ -10,9 +10,9 @@ from stoker.plan.prediction import MemoryView
 from stoker.plan.spread import activation_bytes, apart_bytes, backward_bytes, communication_bytes, gradient_shards, shards
 from stoker.plan.tape import FP32, INT64, Tape
 from stoker.spec import JobSpec
-from stoker.spec.arithmetic import Batch
+from stoker.spec.derived.arithmetic import Batch
 from stoker.spec.distributed import FSDP, Distributed
-from stoker.spec.dynamic_batch import BatchSchedule, OnPlateau
+from stoker.spec.training.dynamic_batch import BatchSchedule, OnPlateau
 
 MIB = 1 << 20
 RUNTIME_BYTES = 385 * MIB

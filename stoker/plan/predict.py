@@ -17,7 +17,7 @@ from stoker.plan.spread import ranks_saved
 from stoker.plan.steps import samples_of, steps_of
 from stoker.plan.tape import Tape
 from stoker.spec import JobSpec
-from stoker.spec.arithmetic import Batch, batch_of
+from stoker.spec.derived.arithmetic import Batch, batch_of
 from stoker.spec.distributed import Auto, Single
 
 

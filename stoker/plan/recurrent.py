@@ -11,7 +11,7 @@ from typing import assert_never
 from stoker.plan.tape import BF16, FP32, INT64, Tape, Value
 from stoker.spec import JobSpec
 from stoker.spec.model.recurrent import GRU, LSTM, RNN
-from stoker.spec.truncation import TBPTT
+from stoker.spec.training.truncation import TBPTT
 
 Cell = RNN | LSTM | GRU
 HEADER_BYTES = 400

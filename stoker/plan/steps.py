@@ -3,9 +3,9 @@
 from stoker.plan.known import Known
 from stoker.plan.prediction import SamplesView, StepsView
 from stoker.spec import Duration, JobSpec
-from stoker.spec.arithmetic import Batch, steps_per_epoch
-from stoker.spec.dynamic_batch import BatchSchedule, OnPlateau
-from stoker.spec.timeline import Timeline
+from stoker.spec.derived.arithmetic import Batch, steps_per_epoch
+from stoker.spec.derived.timeline import Timeline
+from stoker.spec.training.dynamic_batch import BatchSchedule, OnPlateau
 
 
 def samples_of(known: Known) -> SamplesView:

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from stoker.spec._base import Duration, Knob, MetricKey, Natural, Spec
+from stoker.spec.base import Duration, Knob, MetricKey, Natural, Spec
 from stoker.spec.checkpoint_ref import CheckpointRef
 
 Export = Literal["safetensors", "huggingface"]

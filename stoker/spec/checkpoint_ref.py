@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from stoker.spec._base import Count, Knob, Spec
+from stoker.spec.base import Count, Knob, Spec
 
 JobId = Annotated[str, Field(pattern=r"^job_[0-9a-z]{26}$")]
 

@@ -4,7 +4,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field
 
-from stoker.spec._base import Count, Duration, Fraction, Knob, NonNegative, Positive, Spec
+from stoker.spec.base import Count, Duration, Fraction, Knob, NonNegative, Positive, Spec
 
 Average = Literal["macro", "micro", "weighted"]
 Mode = Literal["min", "max"]

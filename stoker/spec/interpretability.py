@@ -4,8 +4,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
-from stoker.spec._base import Count, Knob, NonNegative, Spec
-from stoker.spec.inspection import ModulePath
+from stoker.spec.base import Count, Knob, NonNegative, Spec
+from stoker.spec.debug.inspection import ModulePath
 
 ROWS = ("XAI-01",)
 

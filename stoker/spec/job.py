@@ -4,8 +4,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from stoker.spec._base import Knob, Name, Spec
 from stoker.spec.activation_checkpointing import ActivationCheckpointing, KeepAll
+from stoker.spec.base import Knob, Name, Spec
 from stoker.spec.checkpoint import Checkpoint
 from stoker.spec.data import Data
 from stoker.spec.debug import Debug

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
-from stoker.spec._base import Duration, Knob, Positive, Spec
+from stoker.spec.base import Duration, Knob, Positive, Spec
 
 
 class JsonLines(Spec):

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from stoker.spec._base import Count, Fraction, Knob, Positive, Spec
+from stoker.spec.base import Count, Fraction, Knob, Positive, Spec
 
 Mode = Literal["fp32", "tf32", "bf16_mixed", "fp16_mixed", "bf16_pure", "fp16_pure", "fp8"]
 Factor = Annotated[float, Field(ge=1, le=1024)]

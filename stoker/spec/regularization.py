@@ -8,8 +8,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from stoker.spec._base import Fraction, Knob, Positive, Spec
-from stoker.spec.param_groups import Pattern
+from stoker.spec.base import Fraction, Knob, Positive, Spec
+from stoker.spec.optimizer.param_groups import Pattern
 
 
 class Penalty(Spec):

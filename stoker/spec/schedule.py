@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from stoker.spec._base import Count, Decay, Duration, Fraction, Knob, MetricKey, Natural, NonNegative, Positive, Spec
+from stoker.spec.base import Count, Decay, Duration, Fraction, Knob, MetricKey, Natural, NonNegative, Positive, Spec
 
 
 class Warmup(Spec):

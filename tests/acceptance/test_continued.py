@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from stoker.spec.load import load_file
+from stoker.document.load import load_file
 from tests.support.data import digits_csv, upload
 from tests.support.stack import Stack
 

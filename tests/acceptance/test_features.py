@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from safetensors import safe_open
 
-from stoker.spec.load import load_file
+from stoker.document.load import load_file
 from tests.support.data import digits_csv, upload, wine_csv
 from tests.support.directories import gpt2_directory
 from tests.support.stack import Stack

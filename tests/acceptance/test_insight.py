@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from stoker.spec.load import load_file
+from stoker.document.load import load_file
 from tests.support.data import PERFORMANCE, digits_csv, upload
 from tests.support.stack import Stack
 

@@ -9,25 +9,24 @@ from pathlib import Path
 import pytest
 
 import stoker.spec
-from stoker.spec._base import Spec
+from stoker.spec.base import Spec
 
 ROOT = Path(__file__).parents[2]
 MADE_OF = (
     "stoker/spec/model/cnn.py",
     "stoker/spec/model/layers.py",
     "stoker/spec/model/transformer.py",
-    "stoker/spec/optimizer.py",
-    "stoker/spec/param_groups.py",
+    "stoker/spec/optimizer",
 )
 """Families that say themselves which layers they consist of, how wide those are, and who is treated how."""
-ACTORS = ("worker", "server", "stoker/plan/needs.py", "stoker/spec/arithmetic.py", "stoker/spec/distributed", *MADE_OF)
+ACTORS = ("worker", "server", "stoker/plan/needs.py", "stoker/spec/derived/arithmetic.py", "stoker/spec/distributed", *MADE_OF)
 """Where a field must be read: the trainer, the agent, the scheduler with what it places, the server's retention and retries,
 and what they share: arithmetic, and the size of a world."""
 BY_KEY = {
     "Resources.max_retries": "server/attempts/ending.py reads it from the stored document, which it need not parse",
-    "CNN.preset": "stoker/spec/sizes.py writes it out before there is a spec",
-    "TransformerDecoder.preset": "stoker/spec/sizes.py writes it out before there is a spec",
-    "TransformerEncoder.preset": "stoker/spec/sizes.py writes it out before there is a spec",
+    "CNN.preset": "stoker/document/sizes.py writes it out before there is a spec",
+    "TransformerDecoder.preset": "stoker/document/sizes.py writes it out before there is a spec",
+    "TransformerEncoder.preset": "stoker/document/sizes.py writes it out before there is a spec",
 }
 """Fields that are read as a key of the document, and why."""
 CHOICES = ("type", "strategy", "api_version")

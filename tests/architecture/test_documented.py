@@ -10,7 +10,7 @@ import pytest
 from pydantic import Field
 
 import stoker.spec
-from stoker.spec._base import Duration, Knob, Spec
+from stoker.spec.base import Duration, Knob, Spec
 
 
 def every_spec(root: type[Spec] = Spec) -> Iterator[type[Spec]]:

@@ -14,12 +14,12 @@ from typing import Literal, get_args, get_origin
 
 import pytest
 
+from stoker.document.document import Document
+from stoker.document.opened import Opened, opened, source_of
+from stoker.document.resolve import Resolved, resolve
 from stoker.spec import JobSpec
-from stoker.spec._base import Spec
-from stoker.spec.document import Document
+from stoker.spec.base import Spec
 from stoker.spec.initialization import Warm
-from stoker.spec.opened import Opened, opened, source_of
-from stoker.spec.resolve import Resolved, resolve
 from tests.support.members import ADVICE, held, offered, written_out
 from tests.support.stack import free_port
 from tests.support.tiny import AFTER, JOBS
@@ -61,7 +61,7 @@ ELSEWHERE = {
 SPY = """
 import json, os, sys
 from pathlib import Path
-from stoker.spec._base import Spec
+from stoker.spec.base import Spec
 
 reads = set()
 

@@ -25,7 +25,7 @@ def loaded(code: str, heavy: tuple[str, ...]) -> list[str]:
         pytest.param(HELP, (*SERVER, *TENSORS, "pydantic", "httpx", "ruamel.yaml"), id="help"),
         pytest.param("import stoker", (*SERVER, *TENSORS), id="stoker"),
         pytest.param("import stoker.spec, stoker.plan, stoker.events, stoker.views", (*SERVER, *TENSORS), id="contracts"),
-        pytest.param("import worker.tasks", TENSORS, id="tasks"),
+        pytest.param("import worker.node.tasks", TENSORS, id="tasks"),
         pytest.param("import worker.agent.__main__", (*TENSORS, *SERVER), id="agent"),
         pytest.param("import server.app", ("torch", "worker", "transformers"), id="server"),
     ],

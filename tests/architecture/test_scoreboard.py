@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from stoker.spec.explain import explain
+from stoker.document.explain import explain
 
 ROOT = Path(__file__).parents[2]
 KEPT: dict[str, Any] = tomllib.loads((ROOT / "tests" / "scoreboard.toml").read_text())

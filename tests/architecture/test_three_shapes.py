@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 TRAINER = Path(__file__).parents[2] / "worker" / "trainer"
-LOOP, ASSEMBLE = (TRAINER / "loop.py").read_text(), (TRAINER / "assemble.py").read_text()
+LOOP, ASSEMBLE = (TRAINER / "loop.py").read_text(), (TRAINER / "assembly.py").read_text()
 PAGE = 170
 """Lines of the loop file at most."""
 SPECS = {"spec", "training", "debug", "precision", "distributed", "checkpoint"}

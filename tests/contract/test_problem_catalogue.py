@@ -10,7 +10,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "reference" / "problems.md"
 CALLS: dict[str, int] = {"problem": 1, "Refusal": 1, "unavailable": 0, "_refuse": 1, "JsonRejected": 0}
 """Functions that make a refusal, and which argument is its code."""
-FOLDERS = ("server", "stoker/spec/strict_json.py")
+FOLDERS = ("server", "stoker/document/strict_json.py")
 ELSEWHERE = {
     "bad_request",
     "not_found",

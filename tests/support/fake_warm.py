@@ -3,10 +3,10 @@
 import logging
 
 from tests.support import fake_trainer
-from worker.detached import close_inherited
-from worker.fingerprint import fingerprint
+from worker.host.detached import close_inherited
+from worker.node.fingerprint import fingerprint
+from worker.node.warm_server import WarmServer
 from worker.settings import load_settings
-from worker.warm_server import WarmServer
 
 if __name__ == "__main__":
     close_inherited()

@@ -6,8 +6,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from stoker.document.grammar import Choice, Either, Items, Object, Shape, Table, fields_of, walk
 from stoker.spec import JobSpec
-from stoker.spec.grammar import Choice, Either, Items, Object, Shape, Table, fields_of, walk
 
 ADVICE = (
     "no job of tests/support/tiny holds these: add each to a job there that it is independent of, or a job of a few steps, "

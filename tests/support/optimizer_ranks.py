@@ -15,9 +15,9 @@ from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import fully_shard
 
 from stoker.spec.optimizer import Optimizer
-from worker.trainer.names import weights_of
 from worker.trainer.optimizer import build_optimizer
-from worker.trainer.shards import placed, whole
+from worker.trainer.runtime.names import weights_of
+from worker.trainer.runtime.shards import placed, whole
 
 STEPS = 4
 OPTIMIZERS: list[dict[str, Any]] = [

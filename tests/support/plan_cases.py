@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from stoker.facts import ArrayFacts, ArrayFile, ColumnFacts, DatasetFacts, ImageFacts, TableFacts, TextFacts
 from stoker.spec import JobSpec
-from stoker.spec.automatic import completed
+from stoker.spec.derived.automatic import completed
 from stoker.spec.model.parts import Activation
 
 Json = dict[str, Any]

@@ -14,7 +14,7 @@ from stoker.facts import DatasetFacts
 from stoker.plan import plan
 from stoker.plan.known import Known, known_of
 from stoker.spec import JobSpec
-from stoker.spec.arithmetic import hidden_tokens
+from stoker.spec.derived.arithmetic import hidden_tokens
 from stoker.spec.loss import MeanSquaredError
 from stoker.spec.task import MaskedLM
 from worker.trainer.activation_checkpointing import recomputing

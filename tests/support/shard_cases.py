@@ -30,8 +30,8 @@ from worker.trainer.checkpoint.places import INDEX, building, directory, shard
 from worker.trainer.checkpoint.read import Stored
 from worker.trainer.checkpoint.restore import like
 from worker.trainer.checkpoint.save import _files
+from worker.trainer.runtime.world import World
 from worker.trainer.staging import Staging
-from worker.trainer.world import World
 
 SHAPES = {"uneven": (5, 7), "thin": (3, 4), "bias": (6,), "cube": (4, 2, 6), "single": (1, 8)}
 """Rows that do not divide, fewer rows than ranks, one dimension and three."""

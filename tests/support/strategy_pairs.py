@@ -9,7 +9,7 @@ import numpy as np
 
 from stoker.facts import ArrayFacts, ArrayFile, DatasetFacts, TextFacts
 from stoker.spec import JobSpec
-from stoker.spec.automatic import completed
+from stoker.spec.derived.automatic import completed
 from stoker.spec.rules import check
 from tests.support.trainer_runs import TEXT, blobs
 

@@ -5,8 +5,8 @@ import sys
 
 from worker.agent.run import run_agent
 from worker.agent.spawn import FreshSpawner
-from worker.detached import close_inherited
-from worker.hint import parse_hint
+from worker.host.detached import close_inherited
+from worker.host.hint import parse_hint
 from worker.settings import load_settings
 
 

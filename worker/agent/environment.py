@@ -6,7 +6,7 @@ Keys and addresses of the server and the broker are left out: a trainer has no u
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from stoker.protocol import Meeting
+from stoker.protocol import Rendezvous
 
 _KEEP = frozenset(
     {"PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "VIRTUAL_ENV"}
@@ -38,7 +38,7 @@ class Share:
 
     ranks: int
     """Of this node."""
-    meeting: Meeting
+    meeting: Rendezvous
     """Where all ranks find each other."""
     node: int = 0
     nodes: int = 1

@@ -12,7 +12,7 @@ from stoker.events import Finished
 from worker.agent.clock import now
 from worker.agent.spawn import Spawner
 from worker.agent.verdict import RankEnd
-from worker.processes import session_members
+from worker.host.processes import session_members
 
 _STDERR = 4096
 

@@ -4,7 +4,7 @@ import logging
 import threading
 from dataclasses import dataclass
 
-from stoker.protocol import Finish, FinishReply, Meeting, ReportReply, Timers
+from stoker.protocol import Finish, FinishReply, Rendezvous, ReportReply, Timers
 from stoker.status import Desired
 from worker.agent.api import ApiFailure, Behind, Refused, ServerApi, Stale, Unreachable
 from worker.agent.backoff import Backoff
@@ -44,7 +44,7 @@ class Reporter:
         self.last_contact = claimed
         """When the last request that was answered had been sent: the lease is at least that young."""
         self.orders = Orders(desired)
-        self.meeting: Meeting | None = None
+        self.meeting: Rendezvous | None = None
         """Where the ranks of all nodes meet, once every node is prepared."""
         self.stale = False
         """The attempt is another's; nothing may be reported any more."""

@@ -14,11 +14,10 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from stoker.protocol import Claim, ClaimReply, Finish, Meeting
+from stoker.protocol import Claim, ClaimReply, Finish, Rendezvous
 from stoker.spec.debug import Debug
 from stoker.spec.distributed import Distributed
 from stoker.timers import TimerSettings, scaled_seconds, timers_from_environment
-from worker.address import advertised, interface_of, meeting_at
 from worker.agent.api import ApiFailure, ServerApi, Stale, Unreachable
 from worker.agent.backoff import Backoff
 from worker.agent.cache import BlobCache, Damaged
@@ -35,9 +34,10 @@ from worker.agent.upload import Uploader
 from worker.agent.verdict import Verdict
 from worker.agent.watchdog import Watchdog
 from worker.agent.workspace import NoCheckpoint, Occupied, Workspace, prune
+from worker.host.address import advertised, interface_of, rendezvous_at
 from worker.settings import WorkerSettings
 
-MEETING = 3600.0
+RENDEZVOUS = 3600.0
 """Seconds a node that is prepared waits for the others, which may have much to download."""
 PATIENCE = 86_400.0
 """Seconds an agent whose ranks are gone waits for a server that is away."""
@@ -134,7 +134,7 @@ class _Attempt:
         self._ranks = Ranks(workspace.home)
         self._uploader: Uploader | None = None
         self._address = advertised(settings) if claim.nodes > 1 else ""
-        self._meeting: Meeting | None = None
+        self._meeting: Rendezvous | None = None
         self._numbers = range(0)
 
     def run(self, spawner: Spawner) -> str | None:
@@ -208,14 +208,14 @@ class _Attempt:
     def _meet(self, reporter: Reporter, beat: Callable[[], None]) -> None:
         """Says that this node is prepared, and waits until all are. Raises Stale, NobodyCame, or what `beat` raises."""
         try:
-            offered = meeting_at(self._address)
+            offered = rendezvous_at(self._address)
         except OSError as error:
             raise NobodyCame(f"this node offers no place to meet: {error}") from error
         self._spool.append("prepared", offered.model_dump())
         first = now()
         while reporter.meeting is None:
-            if now() - first > MEETING:
-                raise NobodyCame(f"the other nodes were not prepared within {MEETING:.0f} s")
+            if now() - first > RENDEZVOUS:
+                raise NobodyCame(f"the other nodes were not prepared within {RENDEZVOUS:.0f} s")
             reporter.ask()
             beat()
             time.sleep(min(0.25, self._timers.report_interval / 4))
@@ -241,7 +241,7 @@ class _Attempt:
         """This node's ranks among all. Raises OSError when no port is free."""
         claim = self._claim
         if self._meeting is None:
-            return Share(ranks, meeting_at("127.0.0.1"))
+            return Share(ranks, rendezvous_at("127.0.0.1"))
         return Share(ranks, self._meeting, claim.node, claim.nodes, interface_of(self._address))
 
     def _supervise(self, reporter: Reporter) -> Verdict:

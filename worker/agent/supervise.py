@@ -152,7 +152,7 @@ class Supervisor:
         if not stuck:
             return
         self._hang = self._watchdog.judge(stuck, states)
-        steps = {str(rank): None if pulse is None else pulse.step for rank, pulse in self._hang.pulses.items()}
+        steps = {str(rank): None if liveness is None else liveness.step for rank, liveness in self._hang.liveness_by_rank.items()}
         data = {"first": list(self._hang.first), "steps": steps, "states": {str(r): s for r, s in states.items()}}
         self._follower.tell(Notice(level="error", code="hang", message=self._hang.message, step=self._hang.step, data=data))
         self._reporter.hurry()

@@ -1,4 +1,4 @@
-"""Notices ranks that make no progress, from the pulse that each leaves in the workspace.
+"""Notices ranks that make no progress, from the liveness that each leaves in the workspace.
 
 Ranks go in step, so one that stands still holds up all, whoever it is. What is counted is the time in which the watchdog was
 awake itself: after the machine slept, or the agent was stopped, nobody is accused.
@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from stoker.pulse import Pulse, name_of, parse
+from stoker.liveness import Liveness, name_of, parse
 
 STEPS = "training"
 """The phase in which steps are made, each as long as the others; all others take as long as they take."""
@@ -23,7 +23,7 @@ class Hang:
     """Who stood still first, and where everybody was."""
 
     first: tuple[int, ...]
-    pulses: Mapping[int, Pulse | None]
+    liveness_by_rank: Mapping[int, Liveness | None]
     states: Mapping[int, str]
     seconds: float
     """Without any progress of the rank that was found."""
@@ -31,39 +31,39 @@ class Hang:
     @property
     def step(self) -> int:
         """The last step that every rank made."""
-        return min((pulse.step for pulse in self.pulses.values() if pulse is not None), default=0)
+        return min((liveness.step for liveness in self.liveness_by_rank.values() if liveness is not None), default=0)
 
     @property
     def message(self) -> str:
-        who = ", ".join(f"rank {rank}{_doing(self.pulses[rank], self.states.get(rank, ''))}" for rank in self.first)
+        who = ", ".join(f"rank {rank}{_doing(self.liveness_by_rank[rank], self.states.get(rank, ''))}" for rank in self.first)
         return f"no progress for {self.seconds:.0f} s after step {self.step}; first to stand still: {who}"
 
 
-def _doing(pulse: Pulse | None, state: str) -> str:
-    said = [f"in phase {pulse.phase}" if pulse is not None else "before it began", *filter(None, [STATES.get(state)])]
+def _doing(liveness: Liveness | None, state: str) -> str:
+    said = [f"in phase {liveness.phase}" if liveness is not None else "before it began", *filter(None, [STATES.get(state)])]
     return f" ({', '.join(said)})"
 
 
 @dataclass
 class _Watched:
-    pulse: Pulse | None = None
+    liveness: Liveness | None = None
     idle: float = 0.0
     first_step: int | None = None
     """Steps made when steps began; the first one of an attempt may compile and is given more time."""
 
-    def see(self, pulse: Pulse | None, passed: float) -> None:
-        self.idle = self.idle + passed if pulse == self.pulse else 0.0
-        self.pulse = pulse
-        if self.first_step is None and pulse is not None and pulse.phase == STEPS:
-            self.first_step = pulse.step
+    def see(self, liveness: Liveness | None, passed: float) -> None:
+        self.idle = self.idle + passed if liveness == self.liveness else 0.0
+        self.liveness = liveness
+        if self.first_step is None and liveness is not None and liveness.phase == STEPS:
+            self.first_step = liveness.step
 
     @property
     def stepping(self) -> bool:
         return (
-            self.pulse is not None
-            and self.pulse.phase == STEPS
+            self.liveness is not None
+            and self.liveness.phase == STEPS
             and self.first_step is not None
-            and self.pulse.step > self.first_step
+            and self.liveness.step > self.first_step
         )
 
 
@@ -91,20 +91,20 @@ class Watchdog:
         assert self.timeout is not None
         return self.timeout if watched.stepping else max(self.timeout, self.grace)
 
-    def _read(self, rank: int) -> Pulse | None:
+    def _read(self, rank: int) -> Liveness | None:
         try:
             return parse((self.home / name_of(rank)).read_bytes())
         except OSError:
             return None
 
     def judge(self, stuck: Collection[int], states: Mapping[int, str]) -> Hang:
-        """Who was first: a process that is stopped, else the one with the oldest pulse. `states`: letters by rank."""
-        pulses = {rank: watched.pulse for rank, watched in self._ranks.items() if rank in states}
+        """Who was first: a process that is stopped, else the one with the oldest liveness. `states`: letters by rank."""
+        liveness_by_rank = {rank: watched.liveness for rank, watched in self._ranks.items() if rank in states}
         stopped = tuple(sorted(rank for rank, state in states.items() if state in "Tt"))
-        first = stopped or (min(pulses, key=lambda rank: _age(pulses[rank])),)
-        return Hang(first, pulses, states, max(self._ranks[rank].idle for rank in stuck))
+        first = stopped or (min(liveness_by_rank, key=lambda rank: _age(liveness_by_rank[rank])),)
+        return Hang(first, liveness_by_rank, states, max(self._ranks[rank].idle for rank in stuck))
 
 
-def _age(pulse: Pulse | None) -> tuple[int, int]:
+def _age(liveness: Liveness | None) -> tuple[int, int]:
     """Sorts the oldest first."""
-    return (-1, 0) if pulse is None else (pulse.step, pulse.nanoseconds)
+    return (-1, 0) if liveness is None else (liveness.step, liveness.nanoseconds)

@@ -12,8 +12,8 @@ from stoker.protocol import BlobFile, ClaimReply, Resume
 from worker.agent.api import ServerApi
 from worker.agent.cache import BlobCache, Damaged, confined
 from worker.agent.spool import Spool
-from worker.processes import boot_id, myself
-from worker.records import AGENT, AgentRecord, mark_ended, read_agent, write_whole
+from worker.host.processes import boot_id, myself
+from worker.host.records import AGENT, AgentRecord, mark_ended, read_agent, write_whole
 
 CLAIM = "claim.json"
 

@@ -21,18 +21,18 @@ from pydantic import ValidationError
 from stoker.events import Finished
 from stoker.spec import JobSpec
 from worker.trainer import checkpoint
-from worker.trainer.assemble import Run, assemble
-from worker.trainer.control import StopSignal
+from worker.trainer.assembly import Run, assemble
 from worker.trainer.data import Description
 from worker.trainer.debug import patience
-from worker.trainer.distillation import FOLDER, Taught
 from worker.trainer.distributed import offloads
 from worker.trainer.distributed.parameter_server import farewell, reach_servers, servers_of
 from worker.trainer.errors import NO_GPU_MEMORY, NO_HOST_MEMORY, RunError, SpecProblem
-from worker.trainer.journal import Journal
 from worker.trainer.loop import train
+from worker.trainer.runtime.control import StopSignal
+from worker.trainer.runtime.journal import Journal
+from worker.trainer.runtime.world import join_world, limit_memory, rank_from_environment, ranks_from_environment
 from worker.trainer.serve import serve
-from worker.trainer.world import join_world, limit_memory, rank_from_environment, ranks_from_environment
+from worker.trainer.training.distillation import FOLDER, Taught
 
 EXIT_CODES = {"completed": 0, "early_stopped": 0, "preempted": 75}
 _KEPT: list[object] = []

@@ -1,7 +1,7 @@
 """The training loop. Read this file first.
 
 A step is: forward and backward (accumulated), update, average. Between steps things happen on their own rhythm: log, evaluate,
-save, and habits. Whatever a job did not ask for arrives here as a no-op, so nothing below is conditional on a feature, and no
+save, and step_hooks. Whatever a job did not ask for arrives here as a no-op, so nothing below is conditional on a feature, and no
 step waits for a number from the device.
 """
 
@@ -11,9 +11,9 @@ from typing import Literal
 
 from stoker.events import Metrics, Notice, Progress, Started
 from worker.trainer import checkpoint
-from worker.trainer.assemble import Run
+from worker.trainer.assembly import Run
 from worker.trainer.errors import Diverged
-from worker.trainer.remedy import prepare, recover
+from worker.trainer.recovery import prepare, recover
 
 
 def train(run: Run) -> str:
@@ -42,11 +42,11 @@ def repeat(run: Run) -> str:
 
 def between(run: Run) -> None:
     """What is due after a step."""
-    run.journal.heart.beat(run.step)
+    run.journal.heartbeat.beat(run.step)
     stop, seconds = run.control.exchange()
-    for habit in run.habits:
-        if habit.rhythm.due(run.step, seconds):
-            habit.act(run.step)
+    for hook in run.step_hooks:
+        if hook.rhythm.due(run.step, seconds):
+            hook.act(run.step)
     if run.log.rhythm.due(run.step, seconds):
         log(run)
     if run.examiner.rhythm.due(run.step, seconds):
@@ -60,7 +60,7 @@ def step(run: Run) -> None:
     """One optimizer step over one global batch, each sample weighing the same on whatever rank and in whatever micro-batch."""
     with run.log.watch.during("data"):
         batch = run.feed.batch(run.step)
-    run.journal.heart.beat(run.step)
+    run.journal.heartbeat.beat(run.step)
     run.course.steer(run.optimizer.param_groups, run.lr(run.step), run.step)
     for param in run.params:
         param.grad = None
@@ -144,7 +144,7 @@ def _report(run: Run, split: Literal["validation", "test"]) -> None:
         return
     run.journal.phase("evaluating")
     run.replica.settle()
-    says = run.journal.heart.around(run.replica.outputs)
+    says = run.journal.heartbeat.around(run.replica.outputs)
     with run.average.used():
         values = {f"{split}/{key}": value for key, value in run.examiner.judge(run.model, says, samples, limit).items()}
     run.metrics = {**(run.metrics if split == "test" else {}), **values}

@@ -11,9 +11,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from stoker.spec.precision import DynamicScale, LossScale, Precision, StaticScale
 from worker.trainer.errors import Diverged, SpecProblem
-from worker.trainer.state import Stateful
-from worker.trainer.tpu import exact_products, is_tpu
-from worker.trainer.world import World
+from worker.trainer.runtime.state import Stateful
+from worker.trainer.runtime.tpu import exact_products, is_tpu
+from worker.trainer.runtime.world import World
 
 LEAST_SCALE = 2.0**-40
 """A scale that fell so far was not what made gradients overflow."""

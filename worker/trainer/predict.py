@@ -19,13 +19,13 @@ from torch import nn
 from stoker.spec import JobSpec
 from stoker.spec.loss import GaussianNLL
 from stoker.spec.model import GAN
-from stoker.spec.multi_task import MultiTask
+from stoker.spec.task.multi_task import MultiTask
 from worker.trainer.checkpoint.model import load_model
 from worker.trainer.data import Answer, Description
-from worker.trainer.gallery import draw
-from worker.trainer.model import Contestants
-from worker.trainer.multi_task import bounds, widths_of
+from worker.trainer.gan.samples import draw
+from worker.trainer.model import GanModel
 from worker.trainer.task import build_task
+from worker.trainer.task.multi_task import bounds, widths_of
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Predictor:
 
         Raises ValueError when the shape of a sample is not the one the model was trained on, and for a gan.
         """
-        if isinstance(self.model, Contestants):
+        if isinstance(self.model, GanModel):
             raise ValueError("a gan says nothing of samples, it makes them: use samples(count)")
         if self.about.padded:
             ids = self.about.ids([str(text) for text in np.asarray(inputs).ravel()]).long()
@@ -108,7 +108,7 @@ class Predictor:
 
         Raises ValueError for a model that is no gan.
         """
-        if not isinstance(self.model, Contestants) or not isinstance(self.spec.model, GAN):
+        if not isinstance(self.model, GanModel) or not isinstance(self.spec.model, GAN):
             raise ValueError("only a gan makes samples; text is continued with generate(prompt)")
         return draw(self.model, self.spec.model, self.about, count, seed)[1].numpy()
 

@@ -9,8 +9,8 @@ from typing import Any, Literal, Protocol, assert_never
 import torch
 
 from stoker.events import Notice
-from stoker.spec._base import Duration
-from stoker.spec.arithmetic import in_steps, share_of
+from stoker.spec.base import Duration
+from stoker.spec.derived.arithmetic import in_steps, share_of
 from stoker.spec.schedule import (
     WSD,
     Constant,
@@ -26,7 +26,7 @@ from stoker.spec.schedule import (
     Step,
 )
 from worker.trainer.errors import SpecProblem
-from worker.trainer.journal import Journal
+from worker.trainer.runtime.journal import Journal
 
 DECAY = 0.2
 """Share of a run that wsd decays over, where nothing says otherwise."""

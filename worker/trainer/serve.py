@@ -8,8 +8,8 @@ from stoker.events import Finished
 from stoker.spec import JobSpec
 from stoker.spec.distributed import ParameterServer
 from worker.trainer.distributed.parameter_server import Server, open_server
-from worker.trainer.journal import Journal
 from worker.trainer.optimizer import optimizer_of
+from worker.trainer.runtime.journal import Journal
 
 BEAT_SECONDS = 1.0
 
@@ -22,7 +22,7 @@ def serve(spec: JobSpec, home: Path, journal: Journal, place: tuple[int, int], p
     journal.phase("training")
     server = open_server(strategy, rank, ranks, lambda groups: optimizer_of(spec.optimizer, groups), patience)
     while not server.wait(BEAT_SECONDS):
-        journal.heart.beat(server.version)
+        journal.heartbeat.beat(server.version)
     assert server.ended is not None
     reason, code = server.ended
     _trace(server, home / "artifacts" / f"staleness-rank{rank}.json")

@@ -18,7 +18,7 @@ MODULES = (
     "pyarrow.parquet",
     "PIL.Image",
     "worker.trainer.__main__",
-    "worker.trainer.metrics",  # and torchmetrics
+    "worker.trainer.evaluation.metrics",  # and torchmetrics
 )
 
 QUIET = {"OPENBLAS_NUM_THREADS": "1", "JE_ARROW_MALLOC_CONF": "background_thread:false"}

@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 
 from server.datasets.measure.reject import reject
-from stoker.spec.strict_json import JsonRejected, strict_json
+from stoker.document.strict_json import JsonRejected, strict_json
 
 MAX_CONFIG_BYTES = 1 << 20
 MAX_KEPT_BYTES = 1 << 16

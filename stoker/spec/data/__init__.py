@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from stoker.spec._base import Knob, Spec
+from stoker.spec.base import Knob, Spec
 from stoker.spec.data.loader import Loader
 from stoker.spec.data.normalization import MinMax, Normalization, Standard
 from stoker.spec.data.sequence import Sequence

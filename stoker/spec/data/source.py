@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from stoker.spec._base import DatasetRef, Knob, Size, Spec
+from stoker.spec.base import DatasetRef, Knob, Size, Spec
 
 Column = Annotated[str, Field(min_length=1, max_length=256)]
 FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from stoker.spec._base import Knob, Spec
+from stoker.spec.base import Knob, Spec
 
 Share = Annotated[float, Field(ge=0, le=0.9)]
 

@@ -5,7 +5,7 @@ from typing import Annotated, Self
 
 from pydantic import Field
 
-from stoker.spec._base import Knob, Spec
+from stoker.spec.base import Knob, Spec
 
 PerNode = Annotated[
     Annotated[int, Field(ge=1, le=64)], Knob("ranks", ("memory", "speed"), ("DIST-01", "DIST-02", "DIST-04", "DIST-08"))

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from stoker.spec._base import Knob
+from stoker.spec.base import Knob
 from stoker.spec.distributed.tensor_parallel import Cuttable
 
 

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from stoker.spec._base import Count, Knob
+from stoker.spec.base import Count, Knob
 from stoker.spec.distributed._ranks import Ranks
 
 

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from stoker.spec._base import Spec
+from stoker.spec.base import Spec
 
 
 class Single(Spec):

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from stoker.spec._base import Knob, Spec
+from stoker.spec.base import Knob, Spec
 
 
 class SampleWeighted(Spec):

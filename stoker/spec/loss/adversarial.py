@@ -4,7 +4,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from stoker.spec._base import Knob, NonNegative, Spec
+from stoker.spec.base import Knob, NonNegative, Spec
 
 
 class Contested(Spec):

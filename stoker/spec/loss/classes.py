@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from stoker.spec._base import Count, Decay, Knob, NonNegative, Positive
+from stoker.spec.base import Count, Decay, Knob, NonNegative, Positive
 from stoker.spec.loss._weighted import SampleWeighted
 
 ClassWeights = Literal["balanced"] | Annotated[tuple[NonNegative, ...], Field(min_length=2, max_length=100_000)] | None

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from stoker.spec._base import Knob, NonNegative
+from stoker.spec.base import Knob, NonNegative
 from stoker.spec.loss._weighted import SampleWeighted
 
 

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, assert_never
 
 from pydantic import Field
 
-from stoker.spec._base import Count, Knob, Positive, Rate, Size, Spec
+from stoker.spec.base import Count, Knob, Positive, Rate, Size, Spec
 from stoker.spec.model.layers import Activate, Conv, Dropout, Extent, Layer, Linear, Norm, Pool, Reshape, Residual
 from stoker.spec.model.parts import Activation, BatchNorm, Init, TorchInit
 from stoker.spec.model.sharing import Share

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from stoker.spec._base import Knob, Size, Spec
+from stoker.spec.base import Knob, Size, Spec
 from stoker.spec.model.cnn import CNN
 from stoker.spec.model.layers import Layers
 from stoker.spec.model.mlp import MLP

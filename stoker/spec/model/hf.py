@@ -1,8 +1,8 @@
-"""The model of a Hugging Face directory. `stoker.spec.opened` writes it out before there is a run, as a decoder or an encoder."""
+"""The model of a Hugging Face directory. `stoker.document.opened` writes it out before there is a run, as a decoder or an encoder."""
 
 from typing import Annotated, Literal
 
-from stoker.spec._base import DatasetRef, Knob, Rate, Spec
+from stoker.spec.base import DatasetRef, Knob, Rate, Spec
 from stoker.spec.model.parts import Init
 from stoker.spec.model.sharing import Share
 

@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Union, assert_never
 
 from pydantic import Field
 
-from stoker.spec._base import Count, Depth, Knob, Natural, Positive, Rate, Size, Spec
+from stoker.spec.base import Count, Depth, Knob, Natural, Positive, Rate, Size, Spec
 from stoker.spec.model.parts import Activation, Init, TorchInit
 from stoker.spec.model.recurrent import GRU, LSTM, RNN, Bias
 from stoker.spec.model.sharing import Share

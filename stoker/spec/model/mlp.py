@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from stoker.spec._base import Knob, Rate, Size, Spec
+from stoker.spec.base import Knob, Rate, Size, Spec
 from stoker.spec.model.parts import Activation, Init, Normalization, TorchInit
 from stoker.spec.model.sharing import Share
 

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from stoker.spec._base import Fraction, Knob, Positive, Spec
+from stoker.spec.base import Fraction, Knob, Positive, Spec
 from stoker.spec.model.init import Init as Init
 from stoker.spec.model.init import NormalInit as NormalInit
 from stoker.spec.model.init import TorchInit as TorchInit

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from stoker.spec._base import Depth, Knob, Rate, Size, Spec
+from stoker.spec.base import Depth, Knob, Rate, Size, Spec
 from stoker.spec.model.parts import Init, TorchInit
 from stoker.spec.model.sharing import Share
 

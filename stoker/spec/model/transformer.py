@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from stoker.spec._base import Depth, Knob, Positive, Rate, Size, Spec
+from stoker.spec.base import Depth, Knob, Positive, Rate, Size, Spec
 from stoker.spec.model.parts import Activation, Init, LayerNorm, NormalInit, Normalization
 from stoker.spec.model.sharing import Share
 

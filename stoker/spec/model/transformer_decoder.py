@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from stoker.spec._base import Knob
+from stoker.spec.base import Knob
 from stoker.spec.model.transformer import Cap, LearnedPosition, RotaryPosition, SinusoidalPosition, Transformer
 
 __all__ = ["LearnedPosition", "RotaryPosition", "SinusoidalPosition", "TransformerDecoder"]

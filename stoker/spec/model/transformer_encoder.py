@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from stoker.spec._base import Knob, Natural
+from stoker.spec.base import Knob, Natural
 from stoker.spec.model.parts import Init, NormalInit
 from stoker.spec.model.transformer import Transformer
 

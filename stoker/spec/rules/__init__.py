@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from stoker.errors import Finding
 from stoker.facts import DatasetFacts
-from stoker.spec.i18n import Lang
+from stoker.i18n import Lang
 from stoker.spec.job import JobSpec
 from stoker.spec.rules._rule import Case, Hit, Level, Rule
 from stoker.spec.rules.architecture import ARCHITECTURE_RULES

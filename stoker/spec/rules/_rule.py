@@ -7,9 +7,9 @@ from typing import Any, Literal
 
 from stoker.errors import Finding
 from stoker.facts import ArrayFacts, DatasetFacts, ImageFacts, TableFacts, TextFacts, WeightFacts
-from stoker.spec.i18n import Lang, translated
+from stoker.i18n import Lang, translated
+from stoker.spec.derived.problem import Problem, problem_of
 from stoker.spec.job import JobSpec
-from stoker.spec.problem import Problem, problem_of
 
 Level = Literal["R", "W", "A"]
 """R rejects, W warns, A is put right without asking and documented."""

@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator
 
-from stoker.spec.adversarial import PGD, FreeAttack
 from stoker.spec.data import reads_text
 from stoker.spec.distributed import DDP, Horovod, LocalSGD, Single
 from stoker.spec.rules._rule import Case, Hit, Rule, hit
 from stoker.spec.rules.batches import batch_norm
+from stoker.spec.training.adversarial import PGD, FreeAttack
 
 
 def attack_needs_numbers(case: Case) -> Iterator[Hit]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from stoker.spec.arithmetic import batch_of
+from stoker.spec.derived.arithmetic import batch_of
 from stoker.spec.model import CNN, GRU, LSTM, MLP, RNN, Layers, TransformerDecoder, TransformerEncoder
 from stoker.spec.model.layers import Layer, Norm, Residual
 from stoker.spec.model.parts import BatchNorm

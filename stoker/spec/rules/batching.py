@@ -2,15 +2,14 @@
 
 from collections.abc import Iterator
 
-from stoker.spec.automatic import better
+from stoker.spec.derived.automatic import better
 from stoker.spec.distributed import DDP, Single
-from stoker.spec.dynamic_batch import BatchSchedule, FitMemory, OnPlateau
-from stoker.spec.messages import shown
 from stoker.spec.rules._rule import Case, Hit, Rule, hit
 from stoker.spec.rules.batches import batch_norm
 from stoker.spec.rules.goals import monitored
 from stoker.spec.rules.lengths import durations, steps_of
-from stoker.spec.suggest import nearest
+from stoker.spec.training.dynamic_batch import BatchSchedule, FitMemory, OnPlateau
+from stoker.text import nearest, shown
 
 MODE = "/training/dynamic_batch/mode"
 

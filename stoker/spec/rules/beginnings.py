@@ -2,12 +2,12 @@
 
 from collections.abc import Iterator
 
+from stoker.spec.derived.hugging_face import trunk_of
 from stoker.spec.distributed import DDP, FSDP, Single
-from stoker.spec.hugging_face import trunk_of
 from stoker.spec.initialization import Cold, Pretrained
 from stoker.spec.model import HF, Transformer
-from stoker.spec.multi_task import MultiTask
 from stoker.spec.rules._rule import Case, Hit, Rule, hit
+from stoker.spec.task.multi_task import MultiTask
 
 START, TUNE = "/initialization/start", "/initialization/finetune"
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from stoker.spec.data import Text
-from stoker.spec.hugging_face import nearest
+from stoker.spec.derived.hugging_face import nearest
 from stoker.spec.model import Transformer
 from stoker.spec.rules._rule import Case, Hit, Rule, hit
 

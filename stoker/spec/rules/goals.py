@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import assert_never
 
-from stoker.spec.automatic import better
+from stoker.spec.derived.automatic import better
 from stoker.spec.evaluation import (
     F1,
     R2,
@@ -20,13 +20,12 @@ from stoker.spec.evaluation import (
     Rmse,
 )
 from stoker.spec.loss import CrossEntropy, NegativeLogLikelihood
-from stoker.spec.messages import shown
-from stoker.spec.multi_task import MultiTask, metrics_of
 from stoker.spec.optimizer import SGD
 from stoker.spec.rules._rule import Case, Hit, Rule, hit
 from stoker.spec.schedule import Plateau
-from stoker.spec.suggest import nearest
 from stoker.spec.task import CausalLM, Classification, Generation, MaskedLM, Multilabel, Regression, Task
+from stoker.spec.task.multi_task import MultiTask, metrics_of
+from stoker.text import nearest, shown
 
 
 def loss_fits_task(case: Case) -> Iterator[Hit]:

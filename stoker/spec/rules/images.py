@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 from stoker.spec.activation_checkpointing import KeepAll
 from stoker.spec.distributed import Horovod, Single
-from stoker.spec.dynamic_batch import FitMemory
 from stoker.spec.rules._rule import Case, Hit, Rule, hit
+from stoker.spec.training.dynamic_batch import FitMemory
 
 
 def horovod_elsewhere(case: Case) -> Iterator[Hit]:

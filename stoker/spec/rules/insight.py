@@ -15,10 +15,10 @@ from stoker.spec.interpretability import (
 )
 from stoker.spec.model import CNN, MLP, Layers
 from stoker.spec.model.layers import AttentionLayer, Conv, EmbeddingLayer, Layer, RecurrentLayer, Residual
-from stoker.spec.multi_task import MultiTask
 from stoker.spec.rules._rule import Case, Hit, Rule, hit
 from stoker.spec.rules.lengths import RUN_READS, total_steps
 from stoker.spec.task import CausalLM, MaskedLM, Multilabel, Regression
+from stoker.spec.task.multi_task import MultiTask
 
 
 def whole_on_each_rank(spec: Distributed) -> bool:

@@ -2,16 +2,15 @@
 
 from collections.abc import Iterator
 
-from stoker.spec._base import Duration
-from stoker.spec.arithmetic import in_steps, share_of, steps_per_epoch
+from stoker.spec.base import Duration
 from stoker.spec.data import reads_text
 from stoker.spec.debug import Debug
-from stoker.spec.dynamic_batch import BatchSchedule, OnPlateau
-from stoker.spec.merge import LENGTHS
+from stoker.spec.derived.arithmetic import in_steps, share_of, steps_per_epoch
+from stoker.spec.derived.timeline import Timeline
 from stoker.spec.rules._rule import Case, Hit, Rule, hit
 from stoker.spec.schedule import WSD, Step
-from stoker.spec.timeline import Timeline
-from stoker.spec.training import Training
+from stoker.spec.training import LENGTHS, Training
+from stoker.spec.training.dynamic_batch import BatchSchedule, OnPlateau
 
 DURATION_READS = tuple(f"/training/{key}" for key in LENGTHS)
 RUN_READS = (*DURATION_READS, "/training/batch_size", "/data", "/task")

@@ -3,15 +3,15 @@
 from collections.abc import Iterator
 
 from stoker.facts import TableFacts
-from stoker.spec.automatic import targets_of
 from stoker.spec.data import Csv, ImageFolder, Parquet
+from stoker.spec.derived.automatic import targets_of
 from stoker.spec.distributed import DDP, FSDP
 from stoker.spec.evaluation import Accuracy
 from stoker.spec.loss import BinaryCrossEntropy, CrossEntropy, Focal
-from stoker.spec.messages import shown
 from stoker.spec.model import TransformerDecoder
 from stoker.spec.rules._rule import Case, Hit, Rule, hit
 from stoker.spec.task import CausalLM, Classification, Multilabel
+from stoker.text import shown
 
 SMALLEST, LARGEST = 0.0, 1.0
 

@@ -8,8 +8,8 @@ from stoker.spec.evaluation import Accuracy
 from stoker.spec.loss import CrossEntropy, NegativeLogLikelihood
 from stoker.spec.model import MLP, Layers
 from stoker.spec.model.layers import Linear
-from stoker.spec.multi_task import ClassHead, Head, MultiTask, NumberHead
 from stoker.spec.rules._rule import Case, Hit, Rule, hit
+from stoker.spec.task.multi_task import ClassHead, Head, MultiTask, NumberHead
 
 LOSSES = {ClassHead: ("cross_entropy", "nll", "focal"), NumberHead: ("mse", "mae", "huber", "gaussian_nll")}
 

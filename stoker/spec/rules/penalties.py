@@ -6,10 +6,10 @@ from stoker.spec.distributed import LocalSGD, ParameterServer
 from stoker.spec.loss import GaussianNLL
 from stoker.spec.model import CNN, GAN, MLP, Layers
 from stoker.spec.model.layers import Layer, RecurrentLayer, Residual
-from stoker.spec.multi_task import MultiTask, UncertaintyWeighting
 from stoker.spec.rules._networks import networks
 from stoker.spec.rules._rule import Case, Hit, Rule, hit
 from stoker.spec.rules.insight import whole_on_each_rank
+from stoker.spec.task.multi_task import MultiTask, UncertaintyWeighting
 
 PROXIMAL = ("l1", "elastic_net", "group_lasso")
 

@@ -3,14 +3,13 @@
 from collections.abc import Iterator, Sequence
 
 from stoker.facts import ArrayFacts, ArrayFile, ColumnFacts, ImageFacts, TableFacts, TextFacts, WeightFacts
-from stoker.spec.automatic import targets_of
 from stoker.spec.data import Arrays, Csv, ImageFolder, Parquet, Text, reads_text, text_column
-from stoker.spec.messages import shown
-from stoker.spec.multi_task import MultiTask, NumberHead
-from stoker.spec.problem import class_counts, class_total
+from stoker.spec.derived.automatic import targets_of
+from stoker.spec.derived.problem import class_counts, class_total
 from stoker.spec.rules._rule import Case, Hit, Rule, hit
-from stoker.spec.suggest import nearest
 from stoker.spec.task import CausalLM, Classification, Generation, MaskedLM, Multilabel, Regression
+from stoker.spec.task.multi_task import MultiTask, NumberHead
+from stoker.text import nearest, shown
 
 
 def dataset_mismatch(case: Case) -> Iterator[Hit]:

@@ -3,12 +3,12 @@
 from collections.abc import Iterator
 
 from stoker.spec.data import CharTokenizer, FileTokenizer, text_column
-from stoker.spec.messages import shown
 from stoker.spec.model import CNN, GRU, LSTM, MLP, RNN, Transformer, TransformerDecoder
 from stoker.spec.model.parts import BatchNorm
 from stoker.spec.model.transformer import AlibiPosition
-from stoker.spec.multi_task import MultiTask
 from stoker.spec.rules._rule import Case, Hit, Rule, hit
+from stoker.spec.task.multi_task import MultiTask
+from stoker.text import shown
 
 READERS = ("transformer_encoder", "rnn", "lstm", "gru", "layers")
 """Models that read texts in a table."""

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from stoker.document.load import load_file
 from stoker.events import Started
-from stoker.spec.load import load_file
 from tests.support.data import digits_csv, upload
 from tests.support.same_runs import Alone, assert_near, assert_same_bits, differences, killed_twice
 from tests.support.stack import Stack

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 import torch
 
+from stoker.document.load import load_file
 from stoker.events import Started
-from stoker.spec.load import load_file
 from tests.support.data import digits_csv, upload
 from tests.support.same_runs import assert_same_bits, killed_twice
 from tests.support.stack import Stack

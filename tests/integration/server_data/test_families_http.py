@@ -3,9 +3,9 @@
 import httpx
 import pytest
 
+from stoker.document.schema import job_schema
 from stoker.reasons import REASONS
 from stoker.spec.rules import RULES
-from stoker.spec.schema import job_schema
 
 
 def test_schema_rules_and_reasons_are_those_of_the_code(user: httpx.Client) -> None:

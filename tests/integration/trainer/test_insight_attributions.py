@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from stoker.spec import interpretability as asked
 from tests.support.late import Late
 from tests.support.trainer_runs import Nursery, blobs, events, final_checkpoint, finished, log, series, workspace
-from worker.trainer.attribution import Subject, Target, explain
+from worker.trainer.interpretability.attribution import Subject, Target, explain
 from worker.trainer.predict import Predictor, load
 
 captum = Late("captum.attr")

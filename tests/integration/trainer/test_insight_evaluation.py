@@ -14,8 +14,8 @@ from tests.support.trainer_runs import Nursery, final_checkpoint, finished, log,
 from worker.trainer.evaluation import build_examiner
 from worker.trainer.loss import SummedSquares
 from worker.trainer.predict import load
-from worker.trainer.rhythm import EverySteps
-from worker.trainer.world import World
+from worker.trainer.runtime.rhythm import EverySteps
+from worker.trainer.runtime.world import World
 
 reference = Late("sklearn.metrics")
 

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from tensorboardX.proto.event_pb2 import Event
 
+from stoker.document.canonical import digest
 from stoker.events import Artifact, Metrics
 from stoker.spec import JobSpec
-from stoker.spec.canonical import digest
 from tests.support.trainer_runs import Nursery, blobs, events, final_checkpoint, log, same_bits, series, workspace
 
 SPEC: dict[str, Any] = {

@@ -17,7 +17,7 @@ from stoker.events import Metrics, Notice, Saved, Started
 from stoker.facts import ArrayFacts, ArrayFile, DatasetFacts, TextFacts
 from stoker.plan import plan
 from stoker.spec import JobSpec
-from stoker.spec.automatic import completed
+from stoker.spec.derived.automatic import completed
 from tests.support.same_runs import differences
 from tests.support.trainer_runs import (
     Nursery,

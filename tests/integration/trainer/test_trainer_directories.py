@@ -17,12 +17,12 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from server.datasets.measure.__main__ import measure
+from stoker.document.document import Document
+from stoker.document.opened import opened
+from stoker.document.resolve import resolve
 from stoker.events import Notice
 from stoker.facts import DatasetFacts
 from stoker.spec import JobSpec
-from stoker.spec.document import Document
-from stoker.spec.opened import opened
-from stoker.spec.resolve import resolve
 from tests.support.directories import TEXT, gpt2_directory
 from tests.support.trainer_runs import Nursery, events, final_checkpoint, finished, log
 from worker.trainer.checkpoint import given

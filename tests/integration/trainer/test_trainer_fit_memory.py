@@ -32,7 +32,7 @@ SPEC: dict[str, Any] = {
 }
 NO_ROOM = """
 import os, torch
-from worker.trainer.objective import Objective
+from worker.trainer.runtime.objective import Objective
 whole, calls = Objective.forward, [0]
 
 def forward(self, inputs, targets):

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from stoker.facts import ArrayFacts, ArrayFile, DatasetFacts
 from stoker.plan import plan
 from stoker.spec import JobSpec
-from stoker.spec.automatic import completed
+from stoker.spec.derived.automatic import completed
 from stoker.spec.model import MLP
 from stoker.spec.reproducibility import Reproducibility
 from tests.support.same_runs import assert_same_bits, killed_twice

@@ -12,7 +12,7 @@ from stoker.events import Finished, Metrics
 from stoker.facts import ColumnFacts, DatasetFacts, TableFacts
 from stoker.plan import plan
 from stoker.spec import JobSpec
-from stoker.spec.automatic import completed
+from stoker.spec.derived.automatic import completed
 from tests.support.trainer_runs import Nursery, events, final_checkpoint, finished, log, same_bits, series, tensors
 from worker.trainer.data.split import split_rows
 from worker.trainer.predict import load

@@ -66,7 +66,7 @@ def test_memory_of_gpus_falls_and_the_result_is_equal(nursery: Nursery, tmp_path
         wide = SPEC | {"distributed": how, "resources": {"device": "cuda"}, "model": {"type": "mlp", "hidden_sizes": [2048] * 8}}
         home = workspace(tmp_path / offload, wide, **blobs())
         inject = (
-            "import os, pathlib, torch\nfrom worker.trainer.journal import Journal\n"
+            "import os, pathlib, torch\nfrom worker.trainer.runtime.journal import Journal\n"
             "def close(self, close=Journal.close):\n"
             f"    pathlib.Path({str(home)!r}, 'peak-' + os.environ['RANK']).write_text(str(torch.cuda.max_memory_allocated()))\n"
             "    close(self)\nJournal.close = close\n"

@@ -23,7 +23,7 @@ from worker.trainer.errors import Diverged, SpecProblem
 from worker.trainer.model.parts import BatchNormAny
 from worker.trainer.precision import Arithmetic, LossScaler, NoScaler, narrowed
 from worker.trainer.predict import load
-from worker.trainer.world import World
+from worker.trainer.runtime.world import World
 
 ALONE = World(0, 1, torch.device("cpu"), data_index=0, data_parts=1)
 SPEC: dict[str, Any] = {

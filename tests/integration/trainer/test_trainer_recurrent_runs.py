@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import torch
 
+from stoker.document.load import load_file
 from stoker.events import Started
 from stoker.plan import plan
 from stoker.spec import JobSpec
-from stoker.spec.load import load_file
 from tests.support.plan_cases import resolved, text
 from tests.support.trainer_runs import Nursery, events, final_checkpoint, finished, log, same_bits, series
 from worker.trainer.predict import load

@@ -16,7 +16,7 @@ LINE = "the quick brown fox jumps over the lazy dog; "
 PEAK = """
 import os, re
 from pathlib import Path
-from worker.trainer.journal import Journal
+from worker.trainer.runtime.journal import Journal
 def close(self, close=Journal.close):
     status = Path("/proc/self/status").read_text()
     Path({home!r}, f"peak-{{os.environ['RANK']}}").write_text(re.search(r"VmHWM:\\s+(\\d+) kB", status)[1])

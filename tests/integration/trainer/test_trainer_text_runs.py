@@ -14,7 +14,7 @@ import torch
 from stoker.events import Notice
 from stoker.facts import ColumnFacts, DatasetFacts, TableFacts
 from stoker.spec import JobSpec
-from stoker.spec.automatic import completed
+from stoker.spec.derived.automatic import completed
 from tests.support.trainer_runs import Nursery, events, final_checkpoint, finished, log, series, workspace
 from worker.trainer.data.split import split_rows
 from worker.trainer.predict import load

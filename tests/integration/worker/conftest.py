@@ -11,7 +11,7 @@ import pytest
 
 from stoker.protocol import Timers
 from tests.support.fake_server import FakeAttempt, FakeServer
-from worker.processes import ProcessId, identify, kill_session
+from worker.host.processes import ProcessId, identify, kill_session
 
 SCALE = 0.01
 QUICK = Timers(report_interval=0.05, lease=60, self_fence=40, gone=50, stop_grace=5)

@@ -11,8 +11,8 @@ import pytest
 from stoker.protocol import Timers
 from tests.integration.worker.conftest import Agents
 from tests.support.fake_server import FakeServer, Fault, until
-from worker.processes import ProcessId, session_members
-from worker.records import unfinished
+from worker.host.processes import ProcessId, session_members
+from worker.host.records import unfinished
 
 FENCED = Timers(report_interval=0.05, lease=4.0, self_fence=1.5, gone=2.5, stop_grace=1.0)
 

@@ -15,8 +15,8 @@ from celery import Celery
 from stoker.protocol import Assignment
 from tests.integration.worker.conftest import Agents
 from tests.support.fake_server import FakeServer, until
-from worker.processes import kill_session
-from worker.records import read_agent
+from worker.host.processes import kill_session
+from worker.host.records import read_agent
 
 
 def free_port() -> int:

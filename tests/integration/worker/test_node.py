@@ -14,24 +14,24 @@ from stoker.protocol import Assignment
 from stoker.timers import TimerSettings
 from tests.integration.worker.conftest import SCALE, Agents
 from tests.support.fake_server import FakeAttempt, FakeServer, until
-from worker.heartbeat import Heart
-from worker.hint import Hint
-from worker.processes import ProcessId, kill_session, session_members
-from worker.records import read_agent
+from worker.host.hint import Hint
+from worker.host.processes import ProcessId, kill_session, session_members
+from worker.host.records import read_agent
+from worker.node.heartbeat import NodeHeartbeat
+from worker.node.warm_keeper import WarmKeeper
+from worker.node.warm_socket import WarmConnection
 from worker.settings import WorkerSettings, load_settings
-from worker.warm_keeper import WarmKeeper
-from worker.warm_socket import WarmConnection
 
 FAKE_WARM = (sys.executable, "-m", "tests.support.fake_warm")
 
 
 class Node:
-    """A heart in this process, with a warm interpreter in another."""
+    """A heartbeat in this process, with a warm interpreter in another."""
 
     def __init__(self, settings: WorkerSettings) -> None:
         self.settings = settings
         self.keeper = WarmKeeper(settings, FAKE_WARM)
-        self.heart = Heart(settings, TimerSettings().scaled(SCALE), self.keeper)
+        self.heartbeat = NodeHeartbeat(settings, TimerSettings().scaled(SCALE), self.keeper)
         self._met: set[ProcessId] = set()
 
     def agent(self, attempt: FakeAttempt) -> ProcessId:
@@ -42,7 +42,7 @@ class Node:
         return record.process
 
     def close(self) -> None:
-        self.heart.stop()
+        self.heartbeat.stop()
         for process in self._met:
             kill_session(process)
         with suppress(OSError):
@@ -63,7 +63,7 @@ def node(agents: Agents, server: FakeServer, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def warmed(node: Node, server: FakeServer) -> Node:
-    node.heart.start()
+    node.heartbeat.start()
     server.wait_for(lambda: server.heartbeats and server.heartbeats[-1].warm)
     return node
 
@@ -74,13 +74,13 @@ def test_an_assignment_in_a_heartbeats_answer_is_launched_once(node: Node, agent
     warmed(node, server)
     server.wait_for(lambda: attempt.finish)
     assert server.requests["claim"] == 1
-    assert not node.heart.launcher.launch(Hint(attempt.id, 1))
+    assert not node.heartbeat.launcher.launch(Hint(attempt.id, 1))
 
 
 def test_many_hints_start_one_agent(node: Node, agents: Agents, server: FakeServer) -> None:
     warmed(node, server)
     attempt = agents.attempt(steps=10_000, step_seconds=0.01)
-    assert [node.heart.launcher.launch(Hint(attempt.id, 1)) for _ in range(20)] == [True] + [False] * 19
+    assert [node.heartbeat.launcher.launch(Hint(attempt.id, 1)) for _ in range(20)] == [True] + [False] * 19
     server.wait_for(lambda: attempt.of("metrics"))
     leader = node.agent(attempt)
     assert server.requests["claim"] == 1
@@ -90,13 +90,13 @@ def test_many_hints_start_one_agent(node: Node, agents: Agents, server: FakeServ
 def test_an_agent_outlives_the_warm_interpreter_and_the_node(node: Node, agents: Agents, server: FakeServer) -> None:
     warmed(node, server)
     attempt = agents.attempt(steps=300, step_seconds=0.01)
-    node.heart.launcher.launch(Hint(attempt.id, 1))
+    node.heartbeat.launcher.launch(Hint(attempt.id, 1))
     server.wait_for(lambda: attempt.of("metrics"))
     agent = node.agent(attempt)
     connection = WarmConnection(node.settings)
     os.kill(connection.ask("attach").pid, signal.SIGKILL)
     connection.close()
-    node.heart.stop()
+    node.heartbeat.stop()
     server.wait_for(lambda: attempt.finish)
     assert attempt.finish is not None
     assert attempt.finish.reason == "completed"
@@ -106,7 +106,7 @@ def test_an_agent_outlives_the_warm_interpreter_and_the_node(node: Node, agents:
 def test_a_dead_agent_is_told_once_with_its_last_words_sent(node: Node, agents: Agents, server: FakeServer) -> None:
     warmed(node, server)
     attempt = agents.attempt(steps=10_000, step_seconds=0.01, ranks=2, ignore_sigterm=True)
-    node.heart.launcher.launch(Hint(attempt.id, 1))
+    node.heartbeat.launcher.launch(Hint(attempt.id, 1))
     server.wait_for(lambda: attempt.of("metrics"))
     agent = node.agent(attempt)
     server.interval = 30.0
@@ -117,7 +117,7 @@ def test_a_dead_agent_is_told_once_with_its_last_words_sent(node: Node, agents: 
     assert not session_members(agent.pid)
     until(lambda: (node.settings.runs / attempt.id / "ended.json").exists())
     server.interval = 0.1
-    node.heart.stop()
+    node.heartbeat.stop()
     told = [held for beat in server.heartbeats for held in beat.held if not held.alive]
     assert [(held.attempt_id, held.epoch) for held in told] == [(attempt.id, 1)]
 
@@ -125,7 +125,7 @@ def test_a_dead_agent_is_told_once_with_its_last_words_sent(node: Node, agents: 
 def test_what_is_no_longer_ours_is_killed(node: Node, agents: Agents, server: FakeServer) -> None:
     warmed(node, server)
     attempt = agents.attempt(steps=10_000, step_seconds=0.01, ranks=2, ignore_sigterm=True)
-    node.heart.launcher.launch(Hint(attempt.id, 1))
+    node.heartbeat.launcher.launch(Hint(attempt.id, 1))
     server.wait_for(lambda: attempt.of("metrics"))
     agent = node.agent(attempt)
     os.kill(agent.pid, signal.SIGSTOP)
@@ -158,7 +158,7 @@ def test_a_warm_interpreter_of_other_code_is_replaced(node: Node, agents: Agents
 def test_forks_hold_no_file_of_the_interpreter_they_came_from(node: Node, agents: Agents, server: FakeServer) -> None:
     warmed(node, server)
     attempt = agents.attempt(steps=10_000, step_seconds=0.01)
-    node.heart.launcher.launch(Hint(attempt.id, 1))
+    node.heartbeat.launcher.launch(Hint(attempt.id, 1))
     server.wait_for(lambda: attempt.of("metrics"))
     agent = node.agent(attempt)
     (rank,) = [member for member in session_members(agent.pid) if member != agent]

@@ -18,13 +18,13 @@ from stoker.timers import TimerSettings
 from tests.integration.worker.conftest import QUICK, SCALE, Agents
 from tests.support.data import PERFORMANCE
 from tests.support.fake_server import FakeAttempt, FakeServer, until
-from worker.heartbeat import Heart
-from worker.hint import Hint
-from worker.processes import kill_session, session_members
-from worker.records import read_agent
+from worker.host.hint import Hint
+from worker.host.processes import kill_session, session_members
+from worker.host.records import read_agent
+from worker.node.heartbeat import NodeHeartbeat
+from worker.node.warm_keeper import WarmKeeper
+from worker.node.warm_socket import WarmConnection
 from worker.settings import load_settings
-from worker.warm_keeper import WarmKeeper
-from worker.warm_socket import WarmConnection
 
 pytestmark = pytest.mark.slow
 SPEC: dict[str, Any] = {
@@ -40,18 +40,18 @@ SPEC: dict[str, Any] = {
 
 
 @pytest.fixture
-def heart(agents: Agents, server: FakeServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Heart]:
+def heartbeat(agents: Agents, server: FakeServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[NodeHeartbeat]:
     """A node with the real warm interpreter, ready."""
     for name, value in agents.environment().items():
         if name.startswith("STOKER_"):
             monkeypatch.setenv(name, value)
     agents.state.mkdir(parents=True)
     settings = load_settings()
-    heart = Heart(settings, TimerSettings().scaled(SCALE), WarmKeeper(settings))
-    heart.start()
+    heartbeat = NodeHeartbeat(settings, TimerSettings().scaled(SCALE), WarmKeeper(settings))
+    heartbeat.start()
     server.wait_for(lambda: server.heartbeats and server.heartbeats[-1].warm, timeout=120)
-    yield heart
-    heart.stop()
+    yield heartbeat
+    heartbeat.stop()
     for home in settings.runs.glob("*"):
         if record := read_agent(home):
             kill_session(record.process)
@@ -93,9 +93,9 @@ def learned(attempt: FakeAttempt) -> dict[tuple[int, str], float]:
     return found
 
 
-def test_warm_and_fresh_give_the_same_bits(heart: Heart, agents: Agents, server: FakeServer) -> None:
+def test_warm_and_fresh_give_the_same_bits(heartbeat: NodeHeartbeat, agents: Agents, server: FakeServer) -> None:
     warm, fresh = real(server, "warm"), real(server, "fresh")
-    heart.launcher.launch(Hint("warm", 1))
+    heartbeat.launcher.launch(Hint("warm", 1))
     server.wait_for(lambda: warm.finish, timeout=90)
     assert warm.finish is not None
     assert (warm.finish.reason, warm.finish.step) == ("completed", 60)
@@ -108,11 +108,11 @@ def test_warm_and_fresh_give_the_same_bits(heart: Heart, agents: Agents, server:
     assert learned(fresh) == learned(warm)
 
 
-def test_a_preempted_run_goes_on_to_the_same_bits(heart: Heart, agents: Agents, server: FakeServer) -> None:
+def test_a_preempted_run_goes_on_to_the_same_bits(heartbeat: NodeHeartbeat, agents: Agents, server: FakeServer) -> None:
     training = {"max_steps": 1500, "batch_size": 32}
     whole, first, second = (real(server, name, training=training) for name in ("whole", "first", "second"))
-    heart.launcher.launch(Hint("whole", 1))
-    heart.launcher.launch(Hint("first", 1))
+    heartbeat.launcher.launch(Hint("whole", 1))
+    heartbeat.launcher.launch(Hint("first", 1))
     server.wait_for(lambda: first.of("metrics"), timeout=60)
     first.desired, first.stop_reason = "pause", "paused_by_user"
     server.wait_for(lambda: first.finish, timeout=60)
@@ -121,15 +121,15 @@ def test_a_preempted_run_goes_on_to_the_same_bits(heart: Heart, agents: Agents, 
     saved = first.of("checkpoint")[-1].header
     assert 0 < saved["step"] < 1500
     second.resume = (Resume(step=saved["step"], files=tuple(BlobFile(**file) for file in saved["files"])),)
-    heart.launcher.launch(Hint("second", 1))
+    heartbeat.launcher.launch(Hint("second", 1))
     server.wait_for(lambda: whole.finish and second.finish, timeout=120)
     assert second.of("started")[0].header["step"] == saved["step"]
     assert final_tensors(second) == final_tensors(whole)
 
 
-def test_a_killed_real_agent_leaves_no_rank(heart: Heart, agents: Agents, server: FakeServer) -> None:
+def test_a_killed_real_agent_leaves_no_rank(heartbeat: NodeHeartbeat, agents: Agents, server: FakeServer) -> None:
     attempt = real(server, "a1", training={"max_steps": 1_000_000, "batch_size": 32})
-    heart.launcher.launch(Hint("a1", 1))
+    heartbeat.launcher.launch(Hint("a1", 1))
     server.wait_for(lambda: attempt.of("metrics"), timeout=60)
     record = read_agent(agents.home(attempt))
     assert record is not None

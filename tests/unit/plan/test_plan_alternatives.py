@@ -8,7 +8,7 @@ import pytest
 from stoker.plan import Plan, plan
 from stoker.plan.prediction import Alternative
 from stoker.spec import JobSpec
-from stoker.spec.automatic import completed
+from stoker.spec.derived.automatic import completed
 from tests.support.plan_cases import language, resolved, text
 
 CONTENT = text(1_000_000)

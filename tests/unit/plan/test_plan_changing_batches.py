@@ -2,8 +2,8 @@
 
 from typing import Any
 
+from stoker.document.resolve import resolve
 from stoker.plan import plan
-from stoker.spec.resolve import resolve
 from tests.support.spec_cases import TABLE, TABLE_JOB, changed
 
 

@@ -10,9 +10,9 @@ from stoker.errors import SpecError
 from stoker.facts import ArrayFacts, ArrayFile, DatasetFacts
 from stoker.plan import plan
 from stoker.spec import JobSpec
-from stoker.spec.automatic import completed
+from stoker.spec.derived.automatic import completed
 from stoker.spec.regularization import Regularization
-from worker.trainer.finetune import finetuned
+from worker.trainer.initialization.finetune import finetuned
 from worker.trainer.model import build_model
 
 FACTS = DatasetFacts(

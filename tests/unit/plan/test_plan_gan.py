@@ -15,10 +15,10 @@ from stoker.spec import JobSpec
 from stoker.spec.loss import Contested
 from tests.support.plan_cases import Json, arrays, job, resolved
 from tests.support.plan_measure import NARROW, kept_bytes
-from worker.trainer.contest import Teaching, at_rest
-from worker.trainer.loss import Contest
-from worker.trainer.model import Contestants, build_model
-from worker.trainer.spectral_norm import bound
+from worker.trainer.gan.passes import DiscriminatorObjective, at_rest
+from worker.trainer.loss import GanLoss
+from worker.trainer.model import GanModel, build_model
+from worker.trainer.regularization.spectral_norm import bound
 
 BATCH = 4
 PICTURES, NUMBERS = arrays(100, 3, 12, 12), arrays(100, 10)
@@ -65,12 +65,12 @@ def gan(model: Json, loss: Json, content: Any, mode: str = "fp32", every: int = 
     return resolved(job(**(sections | more)), content)
 
 
-def both(spec: JobSpec, content: Any) -> tuple[Contestants, Contest]:
+def both(spec: JobSpec, content: Any) -> tuple[GanModel, GanLoss]:
     known = known_of(spec, content)
     model = bound(spec.regularization.spectral_norm, build_model(spec.model, known.shape, known.outputs, text=False))
-    assert isinstance(model, Contestants)
+    assert isinstance(model, GanModel)
     assert isinstance(spec.loss, Contested)
-    return model, Contest(spec.loss, model.judging)
+    return model, GanLoss(spec.loss, model.judging)
 
 
 def rows(content: Any, spec: JobSpec) -> tuple[torch.Tensor, torch.Tensor]:
@@ -83,17 +83,17 @@ def rows(content: Any, spec: JobSpec) -> tuple[torch.Tensor, torch.Tensor]:
 def test_two_networks_are_what_the_plan_says(name: str, mode: str) -> None:
     model, loss, content = CASES[name]
     spec = gan(model, loss, content, mode, every=3)
-    tape, (contestants, contest) = draw(spec, known_of(spec, content), BATCH), both(spec, content)
+    tape, (gan_model, gan_loss) = draw(spec, known_of(spec, content), BATCH), both(spec, content)
     tensors = [(w.name, w.shape) for w in (*tape.weights, *tape.buffers)]
-    assert sorted(tensors) == sorted((name, tuple(tensor.shape)) for name, tensor in contestants.state_dict().items())
-    assert plan(spec, content).parameters.total == sum(p.numel() for p in contestants.parameters())
+    assert sorted(tensors) == sorted((name, tuple(tensor.shape)) for name, tensor in gan_model.state_dict().items())
+    assert plan(spec, content).parameters.total == sum(p.numel() for p in gan_model.parameters())
     noise, real = rows(content, spec)
     narrow = torch.autocast("cpu", NARROW.get(mode), enabled=spec.precision.mixed)
-    with kept_bytes(contestants) as teaching, narrow:
-        Teaching(contestants, contest)(noise, real)
+    with kept_bytes(gan_model) as teaching, narrow:
+        DiscriminatorObjective(gan_model, gan_loss)(noise, real)
     fresh = noise[:, spec.model.latent_dim :]
-    with kept_bytes(contestants) as learning, at_rest(contestants.discriminator), narrow:
-        contest(contestants.drawing(fresh), real)
+    with kept_bytes(gan_model) as learning, at_rest(gan_model.discriminator), narrow:
+        gan_loss(gan_model.drawing(fresh), real)
     assert tape.activation_bytes == max(teaching.bytes, learning.bytes), (teaching.bytes, learning.bytes)
 
 
@@ -101,12 +101,12 @@ def test_two_networks_are_what_the_plan_says(name: str, mode: str) -> None:
 def test_work_is_that_of_all_passes(name: str) -> None:
     model, loss, content = CASES[name]
     spec = gan(model, loss, content, every=1)
-    contestants, contest = both(spec, content)
+    gan_model, gan_loss = both(spec, content)
     noise, real = rows(content, spec)
     with FlopCounterMode(display=False) as counter:
-        Teaching(contestants, contest)(noise, real).backward()
-        with at_rest(contestants.discriminator):
-            contest(contestants.drawing(noise), real).backward()
+        DiscriminatorObjective(gan_model, gan_loss)(noise, real).backward()
+        with at_rest(gan_model.discriminator):
+            gan_loss(gan_model.drawing(noise), real).backward()
     assert plan(spec, content).flops.step_per_sample_flops * BATCH == counter.get_total_flops()
 
 
@@ -128,14 +128,14 @@ class Count(TorchDispatchMode):
 def test_slopes_are_nearly_what_the_plan_says(model: Json) -> None:
     """Their second derivatives are not followed operation by operation."""
     spec = gan(model, SLOPES, PICTURES)
-    contestants, contest = both(spec, PICTURES)
+    gan_model, gan_loss = both(spec, PICTURES)
     noise, real = rows(PICTURES, spec)
     with Count() as counter:
-        with kept_bytes(contestants) as kept:
-            loss = Teaching(contestants, contest)(noise, real)
+        with kept_bytes(gan_model) as kept:
+            loss = DiscriminatorObjective(gan_model, gan_loss)(noise, real)
         loss.backward()
-        with at_rest(contestants.discriminator):
-            contest(contestants.drawing(noise), real).backward()
+        with at_rest(gan_model.discriminator):
+            gan_loss(gan_model.drawing(noise), real).backward()
     predicted, tape = plan(spec, PICTURES).flops.step_per_sample_flops * BATCH, draw(spec, known_of(spec, PICTURES), BATCH)
     assert predicted == pytest.approx(counter.total, rel=0.05)
     assert tape.activation_bytes == pytest.approx(kept.bytes, rel=0.03)
@@ -145,10 +145,10 @@ def test_each_optimizer_remembers_its_network() -> None:
     """The generator's has two moments, the discriminator's none; gradients are there of one network at a time."""
     task = {"type": "gan", "discriminator_optimizer": {"type": "sgd", "lr": 0.1}}
     spec = gan({"generator": DEEP, "discriminator": DEEP}, {"type": "hinge"}, NUMBERS, task=task)
-    contestants, _ = both(spec, NUMBERS)
-    sizes = {n: sum(p.numel() for p in part.parameters()) for n, part in contestants.named_children()}
+    gan_model, _ = both(spec, NUMBERS)
+    sizes = {n: sum(p.numel() for p in part.parameters()) for n, part in gan_model.named_children()}
     memory = plan(spec, NUMBERS).memory
-    steps = 4 * len(list(contestants.generator.parameters()))
+    steps = 4 * len(list(gan_model.generator.parameters()))
     assert memory.optimizer_bytes == 2 * 4 * sizes["generator"] + steps
     assert memory.gradients_bytes == 4 * max(sizes.values())
     assert memory.weights_bytes == 4 * sum(sizes.values())
@@ -170,7 +170,7 @@ def test_a_spectral_bound_costs_what_it_keeps() -> None:
         NUMBERS,
         regularization={"spectral_norm": {"pattern": "discriminator.*"}},
     )
-    contestants, _ = both(spec, NUMBERS)
+    gan_model, _ = both(spec, NUMBERS)
     tape = draw(spec, known_of(spec, NUMBERS), BATCH)
-    buffers = {name: tuple(tensor.shape) for name, tensor in contestants.named_buffers()}
+    buffers = {name: tuple(tensor.shape) for name, tensor in gan_model.named_buffers()}
     assert {w.name: w.shape for w in tape.buffers} == buffers

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 import torch
 
+from stoker.document.resolve import resolve
 from stoker.errors import SpecError
 from stoker.facts import DatasetFacts
 from stoker.plan import plan
@@ -12,7 +13,6 @@ from stoker.plan.draw import draw
 from stoker.plan.known import known_of
 from stoker.spec import JobSpec
 from stoker.spec.model import CNN
-from stoker.spec.resolve import resolve
 from tests.support.plan_cases import ACTIVATIONS, Json, arrays, language, pictures, resolved, text
 from tests.support.plan_measure import NARROW, batch_of_samples, flops, kept_bytes, loss_of, model_of
 

@@ -25,7 +25,7 @@ from stoker.spec.loss import (
 from tests.support.plan_cases import job, language, table, text
 from tests.support.plan_measure import kept_bytes, model_of
 from worker.trainer.loss import build_loss, build_weighted_loss, in_chunks
-from worker.trainer.objective import Objective
+from worker.trainer.runtime.objective import Objective
 
 N, WIDTH = 12, 6
 OF_CLASSES: list[Loss] = [

@@ -2,9 +2,9 @@
 
 import pytest
 
+from stoker.document.resolve import resolve
 from stoker.errors import SpecError
 from stoker.plan import plan
-from stoker.spec.resolve import resolve
 from tests.support.spec_cases import JOBS, changed
 
 

@@ -20,9 +20,9 @@ from tests.support.plan_cases import facts, resolved
 from tests.support.plan_measure import NARROW, kept_bytes
 from worker.trainer.data import Answer, Description
 from worker.trainer.model import build_model
-from worker.trainer.multi_task import join_losses, width_of, with_heads
 from worker.trainer.precision import narrowed
-from worker.trainer.spectral_norm import bound
+from worker.trainer.regularization.spectral_norm import bound
+from worker.trainer.task.multi_task import join_losses, width_of, with_heads
 
 pytestmark = pytest.mark.filterwarnings("ignore:Mismatch dtype between input and weight:UserWarning")
 BATCH = 8

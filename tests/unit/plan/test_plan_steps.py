@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from stoker.plan import plan
 from stoker.plan.prediction import StepsView
-from stoker.spec.arithmetic import split_sizes
+from stoker.spec.derived.arithmetic import split_sizes
 from tests.support.plan_cases import Json, classifier, language, resolved, table, text
 
 SMALL = {"type": "mlp", "hidden_sizes": [4]}

@@ -12,9 +12,9 @@ from server.references.dataset import DatasetReference, FoundDataset
 from server.references.pointer import Pointer
 from server.references.reference import Asked, Found, Missing
 from server.references.teacher import FoundTeacher
+from stoker.document.document import Document
 from stoker.errors import Finding, SpecError
 from stoker.protocol import BlobFile, DatasetFiles
-from stoker.spec.document import Document
 
 WHO = Principal("key", "key", None, frozenset({"submit"}))
 NO_SESSION: Any = None

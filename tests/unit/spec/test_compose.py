@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from stoker.document.load import compose, load_file, load_text
+from stoker.document.presets import preset, presets
+from stoker.document.resolve import resolve
 from stoker.errors import SpecError
-from stoker.spec.load import compose, load_file, load_text
-from stoker.spec.presets import preset, presets
-from stoker.spec.resolve import resolve
 from tests.support.spec_cases import TABLE, TABLE_JOB, TEXT, Json
 
 BASE = """

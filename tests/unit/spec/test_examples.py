@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from stoker.document.load import compose, load_file
+from stoker.document.resolve import resolve
 from stoker.facts import ArrayFacts, ArrayFile, DatasetFacts, TableFacts, TextFacts
-from stoker.spec.load import compose, load_file
-from stoker.spec.problem import problem_of
-from stoker.spec.resolve import resolve
+from stoker.spec.derived.problem import problem_of
 from tests.support.spec_cases import column, facts
 
 EXAMPLES = Path(__file__).parents[3] / "examples"

@@ -5,18 +5,19 @@ import re
 import jsonschema
 import pytest
 
+from stoker.document.explain import explain
+from stoker.document.grammar import Choice, fields_of, walk
+from stoker.document.load import load_file
+from stoker.document.presets import preset, presets
+from stoker.document.schema import job_schema
+from stoker.document.sentences import every_sentence
+from stoker.document.suggest import SYNONYMS, VALUE_SYNONYMS
 from stoker.errors import SpecError
+from stoker.i18n import language, sentences, translated
 from stoker.spec.evaluation import MetricName
-from stoker.spec.explain import explain
-from stoker.spec.grammar import Choice, fields_of, walk
-from stoker.spec.i18n import language, sentences, translated
 from stoker.spec.job import JobSpec
-from stoker.spec.load import load_file
-from stoker.spec.presets import preset, presets
 from stoker.spec.rules import RULES
-from stoker.spec.schema import job_schema
-from stoker.spec.sentences import every_sentence
-from stoker.spec.suggest import SYNONYMS, VALUE_SYNONYMS, distance, nearest
+from stoker.text import distance, nearest
 from tests.support.spec_cases import JOBS, TABLE_JOB, Json, changed
 
 PATHS = sorted({step.path for step in walk(JobSpec)})

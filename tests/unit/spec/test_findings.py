@@ -4,11 +4,12 @@ import json
 
 import pytest
 
+from stoker.document.load import Format, compose, load_text, render, report
+from stoker.document.messages import GRAMMAR, PLAIN
+from stoker.document.resolve import resolve
 from stoker.errors import Finding, SpecError
 from stoker.facts import DatasetFacts
-from stoker.spec.load import Format, compose, load_text, render, report
-from stoker.spec.messages import GRAMMAR, MAX_ECHO, PLAIN
-from stoker.spec.resolve import resolve
+from stoker.text import MAX_ECHO
 from tests.support.spec_cases import ARRAYS, JOBS, TABLE, TABLE_JOB, Json, changed
 
 FIVE = """\

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stoker.document.document import Document
+from stoker.document.load import MAX_BYTES, Format, load_file, load_text
 from stoker.errors import ConfigError, SpecError
-from stoker.spec.document import Document
-from stoker.spec.load import MAX_BYTES, Format, load_file, load_text
 
 
 def value_of(text: str) -> object:

@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import nn
 
+from stoker.document.resolve import resolve
 from stoker.errors import SpecError
 from stoker.facts import DatasetFacts, TableFacts
 from stoker.plan.known import known_of
-from stoker.spec.resolve import resolve
 from tests.support.spec_cases import TARGET, TEXT, TEXT_JOB, Json, changed, column, facts
 from worker.trainer.model import build_model
 

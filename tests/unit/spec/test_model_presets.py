@@ -4,13 +4,13 @@ from typing import Any
 
 import pytest
 
+from stoker.document.explain import explain
+from stoker.document.resolve import Resolved, resolve
+from stoker.document.schema import job_schema
+from stoker.document.sizes import PRESETS
 from stoker.errors import SpecError
 from stoker.facts import DatasetFacts, TextFacts
 from stoker.plan import Limits, plan
-from stoker.spec.explain import explain
-from stoker.spec.resolve import Resolved, resolve
-from stoker.spec.schema import job_schema
-from stoker.spec.sizes import PRESETS
 
 ROOMY = Limits(memory_bytes=1 << 60)
 TEXT = DatasetFacts(

@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 
+from stoker.document.document import Document
+from stoker.document.opened import Opened, opened, source_of, unread
+from stoker.document.resolve import Resolved, resolve
 from stoker.facts import DatasetFacts, TextFacts, WeightFacts
 from stoker.plan import plan
-from stoker.spec.document import Document
-from stoker.spec.opened import Opened, opened, source_of, unread
-from stoker.spec.problem import problem_of
-from stoker.spec.resolve import Resolved, resolve
+from stoker.spec.derived.problem import problem_of
 
 GPT2: dict[str, Any] = {"model_type": "gpt2", "vocab_size": 300, "n_positions": 32, "n_embd": 16, "n_layer": 2, "n_head": 2}
 BERT: dict[str, Any] = {

@@ -4,16 +4,16 @@ from pathlib import Path
 
 import pytest
 
-from stoker.spec.grammar import walk
+from stoker.document.grammar import walk
+from stoker.document.reference import reference
 from stoker.spec.job import JobSpec
-from stoker.spec.reference import reference
 from stoker.spec.rules import RULES
 
 PAGE = Path(__file__).parents[3] / "docs" / "reference" / "job-file.md"
 
 
 def test_the_committed_page_is_current() -> None:
-    assert PAGE.read_text(encoding="utf-8") == reference(), "run python -m stoker.spec.reference > docs/reference/job-file.md"
+    assert PAGE.read_text(encoding="utf-8") == reference(), "run python -m stoker.document.reference > docs/reference/job-file.md"
 
 
 @pytest.mark.parametrize("lang", ["en", "zh"])

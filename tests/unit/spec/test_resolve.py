@@ -7,11 +7,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from stoker.document.grammar import leaves
+from stoker.document.load import compose, load_text
+from stoker.document.resolve import canonical_json, digest, resolve
 from stoker.errors import SpecError
 from stoker.facts import DatasetFacts
-from stoker.spec.grammar import leaves
-from stoker.spec.load import compose, load_text
-from stoker.spec.resolve import canonical_json, digest, resolve
 from tests.support.spec_cases import ARRAYS, JOBS, STACK_JOB, TABLE, TABLE_JOB, TEXT, TEXT_JOB, Json, changed
 
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
+from stoker.document.resolve import resolve
 from stoker.errors import SpecError
 from stoker.facts import ArrayFacts, ArrayFile, DatasetFacts, ImageFacts, TableFacts, TextFacts
-from stoker.spec.resolve import resolve
 from stoker.spec.rules import RULES
 from tests.support.spec_cases import ARRAYS, JOBS, NUMBERS, PICTURES, TABLE, TARGET, TEXT, Json, changed, column, facts
 

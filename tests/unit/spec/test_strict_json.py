@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stoker.spec.strict_json import JsonRejected, strict_json
+from stoker.document.strict_json import JsonRejected, strict_json
 
 REFUSED = {
     "empty": (b"", "json_invalid"),

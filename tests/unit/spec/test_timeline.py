@@ -3,9 +3,9 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stoker.spec._base import Duration
-from stoker.spec.arithmetic import steps_per_epoch
-from stoker.spec.timeline import Timeline
+from stoker.spec.base import Duration
+from stoker.spec.derived.arithmetic import steps_per_epoch
+from stoker.spec.derived.timeline import Timeline
 
 STEPS = 60
 cases = st.tuples(

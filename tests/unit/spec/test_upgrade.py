@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
+from stoker.document.resolve import resolve
+from stoker.document.upgrade import CURRENT, UPGRADES, Upgrade, upgraded
 from stoker.errors import SpecError
 from stoker.spec.job import JobSpec
-from stoker.spec.resolve import resolve
-from stoker.spec.upgrade import CURRENT, UPGRADES, Upgrade, upgraded
 from tests.support.spec_cases import TABLE, TABLE_JOB
 
 

@@ -6,7 +6,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 import pytest
 
-from worker.trainer.absent import absent
+from worker.trainer.runtime.absent import absent
 
 NAMES = ("matplotlib", "moto")
 

@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch import nn
 
-from worker.trainer.figures import Performance
-from worker.trainer.flops import Hollow, cost_of
-from worker.trainer.peaks import peak_tflops
-from worker.trainer.stopwatch import PARTS, Stopwatch
-from worker.trainer.world import World
+from worker.trainer.measure.figures import Performance
+from worker.trainer.measure.flops import MetaModel, cost_of
+from worker.trainer.measure.peaks import peak_tflops
+from worker.trainer.measure.stopwatch import PARTS, Stopwatch
+from worker.trainer.runtime.world import World
 
 
 @pytest.mark.parametrize(
@@ -45,13 +45,13 @@ class LastState(nn.Module):
 def test_flops_by_hand() -> None:
     """2 per multiply-add; backward twice the forward, less what nothing before the first layer asks for."""
     linear = nn.Sequential(nn.Linear(7, 5), nn.ReLU(), nn.Linear(5, 3))
-    assert cost_of(Hollow(linear, torch.zeros(1, 7)))() == 2 * (7 * 5 * 2 + 5 * 3 * 3)
+    assert cost_of(MetaModel(linear, torch.zeros(1, 7)))() == 2 * (7 * 5 * 2 + 5 * 3 * 3)
     frozen = nn.Sequential(nn.Linear(7, 5), nn.Linear(5, 3))
     frozen[0].requires_grad_(False)
-    assert cost_of(Hollow(frozen, torch.zeros(1, 7)))() == 2 * (7 * 5 + 5 * 3 * 2)
+    assert cost_of(MetaModel(frozen, torch.zeros(1, 7)))() == 2 * (7 * 5 + 5 * 3 * 2)
     steps = 4
     forward = 2 * 4 * 5 * (3 + 5) * steps
-    count = cost_of(Hollow(LastState(), torch.zeros(1, steps, 3)))()
+    count = cost_of(MetaModel(LastState(), torch.zeros(1, steps, 3)))()
     assert count is not None
     assert forward < count <= 3 * forward
 
@@ -68,7 +68,7 @@ def test_counting_leaves_the_model_alone_and_gives_up_on_one_that_needs_numbers(
 
     model = Moody()
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    assert cost_of(Hollow(model, torch.zeros(1, 2)))() is None
+    assert cost_of(MetaModel(model, torch.zeros(1, 2)))() is None
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
     assert all(p.grad is None and p.device.type == "cpu" for p in model.parameters())
 

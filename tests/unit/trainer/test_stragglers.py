@@ -8,11 +8,11 @@ from typing import Any
 
 import torch
 
-from worker.trainer.figures import Performance, RankFigures
-from worker.trainer.journal import Journal
-from worker.trainer.stopwatch import Stopwatch
-from worker.trainer.stragglers import Stragglers
-from worker.trainer.world import World
+from worker.trainer.debug.stragglers import Stragglers
+from worker.trainer.measure.figures import Performance, RankFigures
+from worker.trainer.measure.stopwatch import Stopwatch
+from worker.trainer.runtime.journal import Journal
+from worker.trainer.runtime.world import World
 
 
 @contextmanager

@@ -8,14 +8,14 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from stoker.spec.adversarial import FGSM, PGD, FreeAttack, InputRange
 from stoker.spec.loss import CrossEntropy
-from worker.trainer.adversarial import Ball, Climber, Draws, Free, build_adversary, replays_of
+from stoker.spec.training.adversarial import FGSM, PGD, FreeAttack, InputRange
 from worker.trainer.loss import build_loss
-from worker.trainer.objective import Objective
-from worker.trainer.passes import unharmed
 from worker.trainer.reproducibility import Seeds
-from worker.trainer.world import World
+from worker.trainer.runtime.objective import Objective
+from worker.trainer.runtime.world import World
+from worker.trainer.training.adversarial import Ball, Climber, Draws, Free, build_adversary, replays_of
+from worker.trainer.training.passes import unharmed
 
 ALONE = World(0, 1, torch.device("cpu"), data_index=0, data_parts=1)
 SEEDS = Seeds(0, 0)

@@ -9,13 +9,13 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, update_bn
 
-from stoker.spec._base import Duration
-from stoker.spec.average import EMA, SWA
-from worker.trainer.average import Averaged, InTurn, NoAverage, build_average, in_run, settled_rate
+from stoker.spec.base import Duration
+from stoker.spec.training.average import EMA, SWA
 from worker.trainer.errors import SpecProblem
 from worker.trainer.model.parts import BatchNormAny
-from worker.trainer.statistics import renew
-from worker.trainer.world import World
+from worker.trainer.runtime.world import World
+from worker.trainer.training.average import Averaged, InTurn, NoAverage, build_average, in_run, settled_rate
+from worker.trainer.training.statistics import renew
 
 ALONE = World(0, 1, torch.device("cpu"), data_index=0, data_parts=1)
 STEPS = in_run(10, 100)

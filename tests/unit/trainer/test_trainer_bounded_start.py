@@ -7,12 +7,12 @@ import torch
 from torch import nn
 
 from stoker.spec.initialization import Warm
-from stoker.spec.multi_task import MultiTask
 from stoker.spec.regularization import SpectralNorm
+from stoker.spec.task.multi_task import MultiTask
 from worker.trainer.initialization import Given, fill, head_of
-from worker.trainer.multi_task import Heads
-from worker.trainer.names import plain
-from worker.trainer.spectral_norm import bound, divided
+from worker.trainer.regularization.spectral_norm import bound, divided
+from worker.trainer.runtime.names import plain
+from worker.trainer.task.multi_task import Heads
 
 
 def network() -> nn.Sequential:

@@ -11,8 +11,8 @@ import pytest
 import torch
 from PIL import Image
 
-from stoker.spec.arithmetic import split_sizes
 from stoker.spec.data import Bpe, ByteTokenizer, CharTokenizer, Data, MinMax, Split, Standard
+from stoker.spec.derived.arithmetic import split_sizes
 from tests.support.late import Late
 from worker.trainer.data import Dataset, Wanted, build_data
 from worker.trainer.data.description import Description
@@ -20,7 +20,7 @@ from worker.trainer.data.normalization import fit_scaling
 from worker.trainer.data.split import split_rows
 from worker.trainer.data.tokenizer import learn_codec, load_codec
 from worker.trainer.errors import DataProblem, SpecProblem
-from worker.trainer.world import World
+from worker.trainer.runtime.world import World
 
 model_selection = Late("sklearn.model_selection")
 

@@ -7,7 +7,7 @@ import torch
 from tests.support.late import Late
 from worker.trainer.data import noise
 from worker.trainer.data.noise import WithNoise
-from worker.trainer.distances import KernelDistance, NormalDistance
+from worker.trainer.evaluation.distances import KernelDistance, NormalDistance
 
 linalg = Late("scipy.linalg")
 stats = Late("scipy.stats")

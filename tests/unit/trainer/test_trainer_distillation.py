@@ -11,17 +11,17 @@ from pydantic import TypeAdapter
 from torch import nn
 from torch.nn import functional as F
 
-from stoker.spec.distillation import Distillation
 from stoker.spec.loss import CrossEntropy, MeanSquaredError
 from stoker.spec.model import Model
+from stoker.spec.training.distillation import Distillation
 from worker.trainer.data import Description
 from worker.trainer.data.normalization import Scaling
-from worker.trainer.distillation import Taught, build_objective
 from worker.trainer.errors import SpecProblem
 from worker.trainer.loss import SummedCrossEntropy, build_loss
 from worker.trainer.model import build_model
-from worker.trainer.objective import Objective
-from worker.trainer.world import World
+from worker.trainer.runtime.objective import Objective
+from worker.trainer.runtime.world import World
+from worker.trainer.training.distillation import Taught, build_objective
 
 ALONE = World(0, 1, torch.device("cpu"), 0, 1)
 ABOUT = Description((5,), 4, ("a", "b", "c", "d"))

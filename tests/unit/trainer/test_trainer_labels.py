@@ -13,9 +13,9 @@ from stoker.spec.loss import CrossEntropy
 from tests.support.late import Late
 from worker.trainer.data import Dataset, Wanted, build_data
 from worker.trainer.errors import DataProblem, SpecProblem
+from worker.trainer.evaluation.metrics import Measured, build_measure
 from worker.trainer.loss import build_weighted_loss
-from worker.trainer.metrics import Measured, build_measure
-from worker.trainer.world import World
+from worker.trainer.runtime.world import World
 
 sklearn = Late("sklearn.metrics")
 

@@ -14,12 +14,12 @@ from pydantic import TypeAdapter
 from torch import nn
 from torch.nn import functional as F
 
-from stoker.spec.finetune import Finetune
+from stoker.spec.initialization.finetune import Finetune
 from stoker.spec.model import Model
 from stoker.spec.model.parts import Activation, BatchNorm
 from stoker.spec.model.sharing import Share
 from worker.trainer.errors import SpecProblem
-from worker.trainer.finetune import finetuned
+from worker.trainer.initialization.finetune import finetuned
 from worker.trainer.model import build_model
 from worker.trainer.model.parts import build_activation, build_batch_norm
 from worker.trainer.model.sharing import share

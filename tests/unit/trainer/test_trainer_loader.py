@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from stoker.spec.data import Loader
 from worker.trainer.data import Feed, Samples
-from worker.trainer.world import World
+from worker.trainer.runtime.world import World
 
 
 def feeds(count: int, batch: int, micro: int, ranks: int, loader: Loader, seed: int = 0) -> list[Feed]:

@@ -22,7 +22,7 @@ from stoker.spec.loss import (
 from tests.support.late import Late
 from worker.trainer.errors import SpecProblem
 from worker.trainer.loss import build_loss, build_weighted_loss, in_chunks, reading_of
-from worker.trainer.objective import Objective
+from worker.trainer.runtime.objective import Objective
 
 special = Late("scipy.special")
 stats = Late("scipy.stats")

@@ -11,7 +11,7 @@ from stoker.spec.loss import CrossEntropy
 from stoker.spec.task import MaskedLM
 from worker.trainer.data import Dataset, Description, Feed, Samples, mask
 from worker.trainer.loss import build_masked_loss
-from worker.trainer.world import World
+from worker.trainer.runtime.world import World
 
 LENGTH, WORDS, COUNT = 40, 50, 600
 HOST = torch.device("cpu")

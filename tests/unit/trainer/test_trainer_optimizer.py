@@ -21,11 +21,11 @@ from stoker.spec.optimizer import (
     RAdam,
     RMSprop,
 )
-from stoker.spec.param_groups import ParamGroup
+from stoker.spec.optimizer.param_groups import ParamGroup
 from tests.support.optimizer_formulas import CASES, EXACT, Array, Formula, adafactor, adam, muon
 from worker.trainer.errors import SpecProblem
 from worker.trainer.optimizer import build_optimizer
-from worker.trainer.param_groups import check_patterns
+from worker.trainer.optimizer.param_groups import check_patterns
 
 STEPS = 20
 

@@ -14,7 +14,7 @@ from stoker.spec.model import Model
 from worker.trainer.data import Dataset, Description, Wanted, build_data
 from worker.trainer.errors import DataProblem
 from worker.trainer.model import build_model
-from worker.trainer.world import World
+from worker.trainer.runtime.world import World
 
 MODEL: TypeAdapter[Model] = TypeAdapter(Model)
 WORLD = World(0, 1, torch.device("cpu"), 0, 1)

@@ -12,12 +12,12 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from stoker.plan import plan
 from stoker.spec import JobSpec
-from stoker.spec.arithmetic import time_windows
 from stoker.spec.data.loader import Loader
+from stoker.spec.derived.arithmetic import time_windows
 from stoker.spec.loss import CrossEntropy, MeanSquaredError
 from stoker.spec.model import Model
 from stoker.spec.precision import Precision
-from stoker.spec.truncation import TBPTT
+from stoker.spec.training.truncation import TBPTT
 from tests.support.plan_cases import language, resolved, text
 from worker.trainer.data import Batch, Feed, Samples
 from worker.trainer.distributed.single import Alone
@@ -25,11 +25,11 @@ from worker.trainer.errors import SpecProblem
 from worker.trainer.loss import build_loss
 from worker.trainer.model import build_model
 from worker.trainer.model.recurrent import Recurrent
-from worker.trainer.objective import Objective
-from worker.trainer.passes import Accumulated
 from worker.trainer.precision import Arithmetic
-from worker.trainer.truncation import Truncated, build_portions
-from worker.trainer.world import World
+from worker.trainer.runtime.objective import Objective
+from worker.trainer.runtime.world import World
+from worker.trainer.training.passes import Accumulated
+from worker.trainer.training.truncation import Truncated, build_portions
 
 SPEC: TypeAdapter[Any] = TypeAdapter(Model)
 ALONE = World(0, 1, torch.device("cpu"), 0, 1)

@@ -8,7 +8,7 @@ import pytest
 from pydantic import SecretStr, ValidationError
 
 from server.scheduler import network_of
-from worker.address import advertised, interface_of, meeting_at
+from worker.host.address import advertised, interface_of, rendezvous_at
 from worker.settings import WorkerSettings
 
 
@@ -39,7 +39,7 @@ def test_no_interface_has_a_foreign_address() -> None:
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "127.0.0.2", "192.0.2.1"])
 def test_ranks_meet_where_nobody_listens(address: str) -> None:
-    place = meeting_at(address)
+    place = rendezvous_at(address)
     assert place.address == address
     with socket.socket() as probe:
         probe.bind(("", place.port))

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from worker import devices
+from worker.node import devices
 from worker.settings import WorkerSettings
 
 

@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 from celery import Celery
 
-from worker.app import make_app
-from worker.hint import Hint, parse_hint
+from worker.host.hint import Hint, parse_hint
+from worker.node.app import make_app
+from worker.node.tasks import WAKE
 from worker.settings import WorkerSettings
-from worker.tasks import WAKE
 
 BAD: list[tuple[Any, ...]] = [
     ("../../etc", 1),

@@ -15,8 +15,8 @@ from torch.distributed.tensor import DTensor, Partial, Replicate
 from torch.distributed.tensor._utils import compute_local_shape_and_global_offset
 
 from worker.trainer.checkpoint.places import shard
+from worker.trainer.runtime.world import World
 from worker.trainer.staging.sheet import CODES
-from worker.trainer.world import World
 
 Stores = Mapping[str, Mapping[str, torch.Tensor]]
 """By store and name; a DTensor is this rank's part of a tensor, a plain one is all of it."""

@@ -9,8 +9,8 @@ import torch
 import torch.distributed as dist
 
 from worker.trainer.checkpoint.boxes import Box, Held, lay_out, local
+from worker.trainer.runtime.world import World
 from worker.trainer.staging.sheet import DTYPES, header, in_order, raw
-from worker.trainer.world import World
 
 
 def collect(world: World, model: Mapping[str, torch.Tensor], target: Path) -> tuple[bool, OSError | None]:

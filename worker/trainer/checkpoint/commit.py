@@ -10,8 +10,8 @@ from pathlib import Path
 import torch
 
 from worker.trainer.checkpoint.places import MANIFEST, building, directory, shard
+from worker.trainer.runtime.world import World
 from worker.trainer.staging import Written, flush
-from worker.trainer.world import World
 
 
 def exchanged(world: World, busy: Sequence[int], own: Sequence[Written]) -> list[Written]:

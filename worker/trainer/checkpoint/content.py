@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from worker.trainer.assemble import Run
+from worker.trainer.assembly import Run
 from worker.trainer.checkpoint.boxes import Stores, local, summed
-from worker.trainer.names import plain
+from worker.trainer.runtime.names import plain
 
 EXTRA = "_extra."
 """Names of what is trained beside the model: weights of the loss, in the order of the optimizer."""

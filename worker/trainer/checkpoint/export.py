@@ -11,27 +11,27 @@ import torch
 
 from stoker.spec.checkpoint import Export
 from stoker.spec.task import CausalLM, MaskedLM
-from worker.trainer.artifact import Shelf
-from worker.trainer.assemble import Run
+from worker.trainer.assembly import Run
 from worker.trainer.checkpoint.hugging_face import Made, config_of, special_of, tensors_of, tokenizer_of
 from worker.trainer.checkpoint.merged import Merged
 from worker.trainer.checkpoint.model import adapter_of
 from worker.trainer.checkpoint.places import directory
 from worker.trainer.checkpoint.read import Stored
-from worker.trainer.names import plain
-from worker.trainer.spectral_norm import TAIL
+from worker.trainer.regularization.spectral_norm import TAIL
+from worker.trainer.runtime.artifact import ArtifactWriter
+from worker.trainer.runtime.names import plain
 from worker.trainer.staging.sheet import CODES, header, raw
 
 
 def export(run: Run) -> None:
     """After the last save; only rank 0 does anything. Raises OSError when the disk does not take it."""
-    shelf = Shelf(run.home, run.journal, run.world.is_lead)
+    artifacts = ArtifactWriter(run.home, run.journal, run.world.is_lead)
     for kind in run.spec.checkpoint.export if run.world.is_lead else ():
         with Merged(directory(run.home, run.step), adapter_of(run.spec)) as stored:
             for name, text in documents_of(run, kind).items():
-                shelf.text(f"export/{kind}/{name}", text)
+                artifacts.text(f"export/{kind}/{name}", text)
             put = partial(write, made=made_of(run, kind, stored), metadata=metadata_of(run))
-            shelf.keep(f"export/{kind}/model.safetensors", put)
+            artifacts.keep(f"export/{kind}/model.safetensors", put)
 
 
 def made_of(run: Run, kind: Export, stored: Stored) -> list[Made]:

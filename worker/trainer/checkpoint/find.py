@@ -10,9 +10,9 @@ import torch
 from stoker.events import Notice
 from worker.trainer.checkpoint.places import INDEX, MANIFEST, RANKS, STATE, directory, steps
 from worker.trainer.errors import NoValidCheckpoint
-from worker.trainer.journal import Journal
+from worker.trainer.runtime.journal import Journal
+from worker.trainer.runtime.world import World
 from worker.trainer.staging import digest
-from worker.trainer.world import World
 
 NONE_YET, ALL_DAMAGED = -1, -2
 NEEDED = {RANKS, STATE, "spec.json", "data.json"}

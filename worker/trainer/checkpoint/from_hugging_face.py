@@ -10,7 +10,7 @@ from typing import Any, assert_never
 import torch
 from safetensors import SafetensorError, safe_open
 
-from stoker.spec.hugging_face import Architecture, Configured, architecture_of, configured
+from stoker.spec.derived.hugging_face import Architecture, Configured, architecture_of, configured
 from stoker.spec.model import Transformer, TransformerEncoder
 from worker.trainer.checkpoint.hugging_face import BERT, BERT_REST, GPT2, LLAMA
 

@@ -16,7 +16,7 @@ from worker.trainer.checkpoint.read import Stored
 from worker.trainer.data import Description
 from worker.trainer.errors import SpecProblem
 from worker.trainer.initialization import AT, FOLDER, Given
-from worker.trainer.spectral_norm import divided
+from worker.trainer.regularization.spectral_norm import divided
 
 
 def given(spec: JobSpec, home: Path) -> Given | None:

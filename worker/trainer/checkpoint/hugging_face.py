@@ -8,7 +8,7 @@ from typing import Any, assert_never
 
 import torch
 
-from stoker.spec.hugging_face import ACTIVATIONS, architecture_of
+from stoker.spec.derived.hugging_face import ACTIVATIONS, architecture_of
 from stoker.spec.model import Model, Transformer, TransformerDecoder, TransformerEncoder
 from stoker.spec.model.transformer import LearnedPosition, LinearScaling, NtkScaling, RotaryPosition
 from worker.trainer.checkpoint.read import Stored

@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 
-from worker.trainer.assemble import Run
+from worker.trainer.assembly import Run
 from worker.trainer.checkpoint.places import STATE, directory, steps
 
 KEPT = 3

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import torch
 
-from stoker.spec.finetune import Lora
-from worker.trainer.adapter import merged, own_name
+from stoker.spec.initialization.finetune import Lora
 from worker.trainer.checkpoint.read import Stored
+from worker.trainer.initialization.adapter import merged, own_name
 
 
 class Merged(Stored):

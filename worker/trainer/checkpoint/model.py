@@ -8,16 +8,16 @@ import torch
 from torch import nn
 
 from stoker.spec import JobSpec
-from stoker.spec.finetune import Lora
-from worker.trainer.adapter import merge
+from stoker.spec.initialization.finetune import Lora
 from worker.trainer.checkpoint.places import STATE
 from worker.trainer.checkpoint.read import Stored
 from worker.trainer.data import Description
+from worker.trainer.initialization.adapter import merge
 from worker.trainer.model import build_model
-from worker.trainer.multi_task import width_of, with_heads
-from worker.trainer.names import plain
 from worker.trainer.precision import narrowed
-from worker.trainer.spectral_norm import bound
+from worker.trainer.regularization.spectral_norm import bound
+from worker.trainer.runtime.names import plain
+from worker.trainer.task.multi_task import width_of, with_heads
 
 
 @dataclass(frozen=True)

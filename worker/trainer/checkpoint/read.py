@@ -29,8 +29,8 @@ class Stored:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        for shelf in self._shelves.values():
-            shelf.close()
+        for artifacts in self._shelves.values():
+            artifacts.close()
         self._shelves.clear()
 
     def names(self, store: str) -> frozenset[str]:

@@ -3,7 +3,7 @@
 import torch
 
 from stoker.events import Notice
-from worker.trainer.assemble import Run
+from worker.trainer.assembly import Run
 from worker.trainer.checkpoint.content import stores_of
 from worker.trainer.checkpoint.save import save
 

@@ -8,13 +8,13 @@ import torch
 from torch.distributed.tensor import DTensor, Replicate
 
 from stoker.events import Notice
-from worker.trainer.assemble import Run
+from worker.trainer.assembly import Run
 from worker.trainer.checkpoint.boxes import box_of, local, tell
 from worker.trainer.checkpoint.content import EXTRA, model_tensors, trained
 from worker.trainer.checkpoint.places import RANKS, STATE
 from worker.trainer.checkpoint.read import Stored
 from worker.trainer.errors import SpecProblem
-from worker.trainer.names import plain
+from worker.trainer.runtime.names import plain
 from worker.trainer.staging import TensorFile
 
 
@@ -124,8 +124,8 @@ def _restore_parts(run: Run, stored: Stored, values: dict[str, dict[str, Any]]) 
 def _restore_rank(run: Run, path: Path) -> None:
     """Each rank's own random stream and loss; with other ranks, new streams and the sum in the first part of the batch."""
     world, meter = run.world, run.log.meter.total
-    with TensorFile(path / RANKS) as shelf:
-        ranks = {name: shelf.read(name, (0,) * len(kept.shape), kept.shape) for name, kept in shelf.tensors.items()}
+    with TensorFile(path / RANKS) as artifacts:
+        ranks = {name: artifacts.read(name, (0,) * len(kept.shape), kept.shape) for name, kept in artifacts.tensors.items()}
     before = ranks["part"].flatten().tolist()
     now = world.gather(torch.tensor([world.data_index], device=world.device)).flatten().tolist()
     if before != now:

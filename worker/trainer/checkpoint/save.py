@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import torch
 
 from stoker.events import Metrics, Notice, Saved
-from worker.trainer.assemble import Run
+from worker.trainer.assembly import Run
 from worker.trainer.checkpoint.boxes import Layout, Stores, lay_out, local
 from worker.trainer.checkpoint.collect import collect
 from worker.trainer.checkpoint.commit import commit, exchanged, manifest, write_manifest
@@ -22,8 +22,8 @@ from worker.trainer.checkpoint.export import export
 from worker.trainer.checkpoint.keep import prune
 from worker.trainer.checkpoint.places import DESCRIPTION, INDEX, RANKS, STATE, building, directory, shard
 from worker.trainer.distributed import stands_still
+from worker.trainer.runtime.world import World
 from worker.trainer.staging import Copies, Done, Task, Written
-from worker.trainer.world import World
 
 BROKEN = 2.0**20
 """What a rank says whose writing failed; one whose writing ended well says 1."""

@@ -7,8 +7,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from stoker.spec.arithmetic import split_sizes
 from stoker.spec.data import Bpe, ByteTokenizer, Data, Sequence, Tokenizer
+from stoker.spec.derived.arithmetic import split_sizes
 from worker.trainer.data.codec import Codec
 from worker.trainer.data.description import Answer, Description
 from worker.trainer.data.normalization import Scaling, fit_scaling
@@ -18,7 +18,7 @@ from worker.trainer.data.source import Table, Wanted, read_source
 from worker.trainer.data.split import split_rows
 from worker.trainer.data.tokenizer import learn_codec, load_codec
 from worker.trainer.errors import DataProblem, SpecProblem
-from worker.trainer.world import World
+from worker.trainer.runtime.world import World
 
 
 @dataclass(frozen=True)

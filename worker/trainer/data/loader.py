@@ -7,10 +7,10 @@ from itertools import islice
 import torch
 
 from stoker.spec.data.loader import Loader
-from stoker.spec.timeline import Place, Timeline
+from stoker.spec.derived.timeline import Place, Timeline
 from worker.trainer.data.samples import Samples, ready
 from worker.trainer.errors import DataProblem
-from worker.trainer.world import World
+from worker.trainer.runtime.world import World
 
 BLOCK_BYTES = 2 << 20
 """Inputs that are gathered at once and then only sliced: large enough to pay for the call, small enough for a cache."""

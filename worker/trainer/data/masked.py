@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from stoker.spec.arithmetic import hidden_tokens
+from stoker.spec.derived.arithmetic import hidden_tokens
 from stoker.spec.task import MaskedLM, Task
 from worker.trainer.data.build import Dataset
 from worker.trainer.data.samples import Samples, ready

@@ -6,8 +6,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from stoker.spec.arithmetic import windows
 from stoker.spec.data.sequence import Sequence
+from stoker.spec.derived.arithmetic import windows
 from worker.trainer.data.codec import Codec
 from worker.trainer.data.samples import Samples
 

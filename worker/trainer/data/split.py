@@ -5,8 +5,8 @@ from typing import assert_never
 
 import torch
 
-from stoker.spec.arithmetic import apportion, split_sizes
 from stoker.spec.data.split import Split
+from stoker.spec.derived.arithmetic import apportion, split_sizes
 from worker.trainer.errors import DataProblem, SpecProblem
 
 

@@ -26,27 +26,27 @@ from worker.trainer.distributed.ddp import Replicated
 from worker.trainer.distributed.deferred import Deferred
 from worker.trainer.distributed.fsdp import Sharded
 from worker.trainer.distributed.horovod import Allreduced
-from worker.trainer.distributed.local_sgd import Apart, Meeting
+from worker.trainer.distributed.local_sgd import Apart, PeriodicAveraging
 from worker.trainer.distributed.parameter_server import Served
 from worker.trainer.distributed.pipeline_parallel import Piped, arrange_pipeline_parallel
 from worker.trainer.distributed.replica import Replica
 from worker.trainer.distributed.single import Alone
 from worker.trainer.distributed.tensor_parallel import Cut, arrange_tensor_parallel
-from worker.trainer.objective import Objective
-from worker.trainer.state import Stateful
-from worker.trainer.world import World
+from worker.trainer.runtime.objective import Objective
+from worker.trainer.runtime.state import Stateful
+from worker.trainer.runtime.world import World
 
 __all__ = [
     "Apart",
     "Deferred",
-    "Meeting",
+    "PeriodicAveraging",
     "Piped",
     "Replica",
     "arrange",
     "decided",
-    "meetings",
     "memories",
     "offloads",
+    "periodic_averaging",
     "remote",
     "replicate",
     "slack",
@@ -144,10 +144,12 @@ def memories(replica: Replica) -> Mapping[str, Stateful]:
             return {}
 
 
-def meetings(spec: Distributed, replica: Replica, optimizer: torch.optim.Optimizer, world: World) -> dict[str, Meeting]:
+def periodic_averaging(
+    spec: Distributed, replica: Replica, optimizer: torch.optim.Optimizer, world: World
+) -> dict[str, PeriodicAveraging]:
     """What ranks do together after a step, by the name under which the checkpoint keeps it."""
     match spec, replica:
         case LocalSGD(), Apart():
-            return {"local_sgd": Meeting(replica, optimizer, world, moments=spec.average_optimizer_state)}
+            return {"local_sgd": PeriodicAveraging(replica, optimizer, world, moments=spec.average_optimizer_state)}
         case _:
             return {}

@@ -7,8 +7,8 @@ from stoker.plan.choice import choose, rank_limit
 from stoker.plan.known import Known
 from stoker.spec import JobSpec
 from stoker.spec.distributed import Auto
-from worker.trainer.journal import Journal
-from worker.trainer.world import World
+from worker.trainer.runtime.journal import Journal
+from worker.trainer.runtime.world import World
 
 
 def decided(spec: JobSpec, known: Known, world: World, journal: Journal, teacher: int = 0) -> JobSpec:

@@ -15,8 +15,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from worker.trainer.errors import SpecProblem
-from worker.trainer.objective import Objective
-from worker.trainer.world import World
+from worker.trainer.runtime.objective import Objective
+from worker.trainer.runtime.world import World
 
 
 class Gathered(torch.autograd.Function):

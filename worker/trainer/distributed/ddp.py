@@ -11,8 +11,8 @@ from torch.nn.parallel import DistributedDataParallel
 from stoker.spec.distributed import DDP
 from worker.trainer.distributed.hook import register
 from worker.trainer.distributed.replica import Outputs
-from worker.trainer.objective import Objective
-from worker.trainer.world import World
+from worker.trainer.runtime.objective import Objective
+from worker.trainer.runtime.world import World
 
 SYNC_BUFFERS = (
     "forward_sync_buffers" if "forward_sync_buffers" in signature(DistributedDataParallel).parameters else "broadcast_buffers"

@@ -7,8 +7,8 @@ import torch
 import torch.distributed as dist
 
 from worker.trainer.distributed.replica import Outputs
-from worker.trainer.objective import Objective
-from worker.trainer.world import World
+from worker.trainer.runtime.objective import Objective
+from worker.trainer.runtime.world import World
 
 
 class Deferred:

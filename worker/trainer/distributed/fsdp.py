@@ -20,8 +20,8 @@ from worker.trainer.distributed.heap import give_back_large_blocks
 from worker.trainer.distributed.mesh import grid
 from worker.trainer.distributed.nothing import pass_over_nothing
 from worker.trainer.distributed.tensor_parallel import cut
-from worker.trainer.objective import Objective
-from worker.trainer.world import World
+from worker.trainer.runtime.objective import Objective
+from worker.trainer.runtime.world import World
 
 
 def units(model: nn.Module) -> Iterator[nn.Module]:

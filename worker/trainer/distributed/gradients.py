@@ -7,8 +7,8 @@ import torch
 from torch import nn
 from torch.distributed.tensor import DTensor
 
-from worker.trainer.shards import local
-from worker.trainer.world import World
+from worker.trainer.runtime.shards import local
+from worker.trainer.runtime.world import World
 
 BUCKET_BYTES = 25 << 20
 """Gradients are exchanged in portions of about this size."""

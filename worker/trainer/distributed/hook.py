@@ -10,8 +10,8 @@ from torch.distributed.algorithms.ddp_comm_hooks.powerSGD_hook import PowerSGDSt
 from torch.nn.parallel import DistributedDataParallel
 
 from stoker.spec.distributed import Halved, Hook, PowerSGD
-from worker.trainer.state import Stateful
-from worker.trainer.world import World
+from worker.trainer.runtime.state import Stateful
+from worker.trainer.runtime.world import World
 
 SHARED = ("p_memory_dict", "q_memory_dict")
 """Narrow matrices by bucket, the same on every rank."""

@@ -18,8 +18,8 @@ import torch.distributed as dist
 from worker.trainer.distributed.gradients import buckets
 from worker.trainer.distributed.replica import Outputs
 from worker.trainer.errors import SpecProblem
-from worker.trainer.objective import Objective
-from worker.trainer.world import World
+from worker.trainer.runtime.objective import Objective
+from worker.trainer.runtime.world import World
 
 
 class Allreduced:

@@ -8,8 +8,8 @@ import torch
 import torch.distributed as dist
 
 from worker.trainer.distributed.replica import Outputs
-from worker.trainer.objective import Objective
-from worker.trainer.world import World
+from worker.trainer.runtime.objective import Objective
+from worker.trainer.runtime.world import World
 
 BUCKET_BYTES = 32 << 20
 """Weights are exchanged in portions of this size, so that small ones share a message."""
@@ -82,7 +82,7 @@ class Apart:
             self.own = None
 
 
-class Meeting:
+class PeriodicAveraging:
     """Averages weights every so many steps, and knows each rank's own state for the checkpoint."""
 
     def __init__(self, replica: Apart, optimizer: torch.optim.Optimizer, world: World, *, moments: bool) -> None:

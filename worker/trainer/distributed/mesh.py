@@ -6,7 +6,7 @@ import math
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 
 from worker.trainer.errors import SpecProblem
-from worker.trainer.world import World
+from worker.trainer.runtime.world import World
 
 
 @functools.cache

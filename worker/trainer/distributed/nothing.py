@@ -2,7 +2,7 @@
 
 import torch
 
-from worker.trainer.objective import Objective
+from worker.trainer.runtime.objective import Objective
 
 
 def pass_over_nothing(objective: Objective, inputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:

@@ -21,8 +21,8 @@ from torch.distributed import rpc
 from stoker.spec.distributed import BoundedStaleness, Distributed, ParameterServer, Sync
 from worker.trainer.distributed.replica import Outputs
 from worker.trainer.errors import SpecProblem
-from worker.trainer.objective import Objective
-from worker.trainer.world import World
+from worker.trainer.runtime.objective import Objective
+from worker.trainer.runtime.world import World
 
 Tensors = list[torch.Tensor]
 States = list[dict[str, torch.Tensor]]

@@ -18,9 +18,9 @@ from torch.nn import functional as F
 from stoker.spec.distributed import PipelineParallel
 from worker.trainer.distributed.gradients import average
 from worker.trainer.errors import SpecProblem
-from worker.trainer.objective import Objective
-from worker.trainer.softcap import softcapped
-from worker.trainer.world import World
+from worker.trainer.runtime.objective import Objective
+from worker.trainer.runtime.softcap import softcapped
+from worker.trainer.runtime.world import World
 
 Autocast = Callable[[], AbstractContextManager[object]]
 UNMERGED: dict[str, Any] = {"return_outputs": False} if "return_outputs" in signature(Schedule1F1B.step).parameters else {}

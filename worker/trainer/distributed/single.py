@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 
 from worker.trainer.distributed.replica import Outputs
-from worker.trainer.objective import Objective
+from worker.trainer.runtime.objective import Objective
 
 
 class Alone:

@@ -19,8 +19,8 @@ from worker.trainer.distributed.mesh import grid
 from worker.trainer.distributed.nothing import pass_over_nothing
 from worker.trainer.distributed.replica import Outputs
 from worker.trainer.errors import SpecProblem
-from worker.trainer.objective import Objective
-from worker.trainer.world import World
+from worker.trainer.runtime.objective import Objective
+from worker.trainer.runtime.world import World
 
 WHOLE = Replicate()
 ROWS = ("q", "k", "v", "gate", "up", "tokens", "head")

@@ -3,7 +3,7 @@
 import torch
 
 from worker.trainer.distributed.replica import Outputs, Replica
-from worker.trainer.stopwatch import Stopwatch, Watch
+from worker.trainer.measure.stopwatch import Stopwatch, Watch
 
 
 class Timed:

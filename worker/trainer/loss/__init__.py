@@ -19,7 +19,7 @@ from stoker.spec.loss import (
     Wasserstein,
 )
 from worker.trainer.errors import SpecProblem
-from worker.trainer.loss.adversarial import Contest, of_discriminator, slope_penalty
+from worker.trainer.loss.adversarial import GanLoss, of_discriminator, slope_penalty
 from worker.trainer.loss.binary import build_binary
 from worker.trainer.loss.chunked import in_chunks
 from worker.trainer.loss.classes import OfClasses, SummedCrossEntropy, SummedLikelihood, build_classes
@@ -68,8 +68,8 @@ def build_weighted_loss(spec: Loss, outputs: int, targets: torch.Tensor, *, clas
 
 
 __all__ = [
-    "Contest",
     "FocalOfClasses",
+    "GanLoss",
     "OfClasses",
     "OfMasked",
     "Reading",

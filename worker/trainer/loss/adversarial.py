@@ -39,7 +39,7 @@ def of_discriminator(spec: ContestSpec, real: torch.Tensor, drawn: torch.Tensor)
             assert_never(spec)
 
 
-class Contest(Summed):
+class GanLoss(Summed):
     """Of (n, numbers) generated samples what the generator minimises. The discriminator is no part of the module."""
 
     def __init__(self, spec: ContestSpec, judging: nn.Module) -> None:
@@ -62,10 +62,10 @@ class Contest(Summed):
         return torch.ones(len(targets), dtype=torch.float64)
 
 
-def slope_penalty(contest: Contest, samples: torch.Tensor, drawn: torch.Tensor, share: torch.Tensor) -> torch.Tensor:
+def slope_penalty(gan_loss: GanLoss, samples: torch.Tensor, drawn: torch.Tensor, share: torch.Tensor) -> torch.Tensor:
     """(n,): (slope of the discriminator - 1) squared, at places between real and generated samples; `share`: (n, 1), of the real ones."""
     between = (share * samples + (1 - share) * drawn).requires_grad_()
-    said = contest.says(between)
+    said = gan_loss.says(between)
     (slope,) = torch.autograd.grad(said.sum(), between, create_graph=True)
     penalty: torch.Tensor = (torch.linalg.vector_norm(slope.float(), dim=1) - 1).square()
     return penalty

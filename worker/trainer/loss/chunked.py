@@ -8,7 +8,7 @@ from torch.utils.checkpoint import checkpoint
 
 from stoker.spec.loss import CrossEntropy, Loss
 from worker.trainer.errors import SpecProblem
-from worker.trainer.objective import Objective
+from worker.trainer.runtime.objective import Objective
 
 
 class Chunked(Objective):

@@ -7,7 +7,7 @@ from torch import nn
 from stoker.spec.model import CNN, GAN, GRU, HF, LSTM, MLP, RNN, Layers, Model, TransformerDecoder, TransformerEncoder
 from worker.trainer.errors import SpecProblem
 from worker.trainer.model.cnn import build_cnn
-from worker.trainer.model.gan import Contestants, build_gan
+from worker.trainer.model.gan import GanModel, build_gan
 from worker.trainer.model.layers import build_layers
 from worker.trainer.model.mlp import build_mlp
 from worker.trainer.model.recurrent import build_recurrent
@@ -15,7 +15,7 @@ from worker.trainer.model.sharing import share
 from worker.trainer.model.transformer_decoder import build_transformer_decoder
 from worker.trainer.model.transformer_encoder import build_transformer_encoder
 
-__all__ = ["Contestants", "build_model"]
+__all__ = ["GanModel", "build_model"]
 
 
 def build_model(

@@ -40,7 +40,7 @@ class Judging(nn.Module):
         return out
 
 
-class Contestants(nn.Module):
+class GanModel(nn.Module):
     """Both networks. `drawing` and `judging` are views of them, with no weights of their own."""
 
     def __init__(
@@ -64,11 +64,11 @@ class Contestants(nn.Module):
         return out
 
 
-def build_gan(spec: GAN, shape: tuple[int, ...]) -> Contestants:
+def build_gan(spec: GAN, shape: tuple[int, ...]) -> GanModel:
     """For samples of a shape. Raises SpecProblem naming the network that does not fit."""
     generator = share(_generator(spec.generator, spec.latent_dim, math.prod(shape)), spec.generator.sharing)
     discriminator = share(_discriminator(spec.discriminator, shape), spec.discriminator.sharing)
-    return Contestants(generator, discriminator, spec.latent_dim, build_activation(spec.output), shape)
+    return GanModel(generator, discriminator, spec.latent_dim, build_activation(spec.output), shape)
 
 
 def _generator(spec: Generator, latent: int, numbers: int) -> nn.Module:

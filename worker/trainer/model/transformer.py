@@ -21,7 +21,7 @@ from stoker.spec.model.transformer import (
 )
 from worker.trainer.errors import SpecProblem
 from worker.trainer.model.parts import build_activation, build_normalization, shared_cast
-from worker.trainer.softcap import softcapped
+from worker.trainer.runtime.softcap import softcapped
 
 Attend = Callable[..., torch.Tensor]
 """Queries (B, H, T, K), keys and values of as many heads or fewer, probability of dropout → (B, H, T, W); those of encoders take

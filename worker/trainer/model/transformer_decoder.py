@@ -14,7 +14,7 @@ from worker.trainer.model.transformer import (
     build_widening,
     normed,
 )
-from worker.trainer.softcap import softcapped
+from worker.trainer.runtime.softcap import softcapped
 
 
 class Decoder(nn.Module):

@@ -1,0 +1,1 @@
+"""Training of two networks in turn: the passes, and the samples that the generator leaves."""

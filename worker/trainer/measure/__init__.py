@@ -1,0 +1,1 @@
+"""Speed and cost of a run: where its time goes, what a sample costs, what a device can do at most."""
