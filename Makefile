@@ -7,13 +7,13 @@ BIN := $(VENV)/bin
 # Wheels that pip is configured to find locally; uv does not read pip's configuration by itself.
 FIND_LINKS := $(or $(UV_FIND_LINKS),$(shell $(PYTHON) -m pip config get global.find-links 2>/dev/null))
 INSTALL := UV_FIND_LINKS="$(FIND_LINKS)" $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python -c constraints.txt
-# One more than there are cores: tests that kill and wait leave theirs idle. A file is run by one process, so that its installation
-# is started once (groups by mark do nothing with pytest 9.2 and xdist 3.8); in order, so that the slow ones come first.
+# One more than there are cores: tests that kill and wait leave theirs idle. A process runs all tests of a file, so that fixtures
+# are made once; tests/support/order.py says which files go together, and puts the slow ones first.
 WORKERS ?= $(shell n=$$(nproc 2>/dev/null || echo 2); [ $$n -gt 4 ] && echo 5 || echo $$((n + 1)))
 
 SPREAD := --dist loadfile --no-loadscope-reorder
 
-.PHONY: help demo test scoreboard up lint format bench openapi clean horovod-test xla-test
+.PHONY: help demo test test-all test-durations scoreboard up lint format bench openapi clean horovod-test xla-test
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -39,8 +39,14 @@ demo: $(VENV)/.local ## train a classifier and a small GPT through the whole sys
 up: $(VENV)/.local ## start the one-machine stack and stay in the foreground
 	$(BIN)/stoker up
 
-test: $(VENV)/.dev ## run every test
+test: $(VENV)/.dev ## run the tests that every change must pass, and print what is left to test-all
 	$(BIN)/python -m pytest -n $(WORKERS) $(SPREAD) $(TESTS)
+
+test-all: $(VENV)/.dev ## run every test, as before a release
+	STOKER_ALL=1 $(BIN)/python -m pytest -n $(WORKERS) $(SPREAD) $(TESTS)
+
+test-durations: $(VENV)/.dev ## as test, and record what tests took in benchmarks/test_durations.txt
+	$(BIN)/python -m pytest -n $(WORKERS) $(SPREAD) --durations-to benchmarks/test_durations.txt
 
 scoreboard: $(VENV)/.dev ## what proves each promised parameter: run those tests and print id, title and verdict
 	$(BIN)/python -m pytest -n $(WORKERS) $(SPREAD) --scoreboard -q

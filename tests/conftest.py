@@ -6,4 +6,4 @@ import os
 # have some. Four copies of a file of tests on two cores took 124 s spinning and 20 s asleep.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-pytest_plugins = ["tests.support.postgres", "tests.support.scoreboard"]
+pytest_plugins = ["tests.support.thorough", "tests.support.order", "tests.support.postgres", "tests.support.scoreboard"]

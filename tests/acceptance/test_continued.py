@@ -1,6 +1,5 @@
 """A job that goes on from another one's checkpoint, through the whole system: the bits of the job planned that long."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +12,9 @@ from tests.support.stack import Stack
 WSD: dict[str, Any] = dict(load_file(Path(__file__).parents[2] / "examples/features/wsd.yaml").value)
 
 
-@pytest.fixture(scope="module")
-def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    home = tmp_path_factory.mktemp("continued")
-    stack = Stack(home, f"sqlite:///{home}/stoker.db", cpus=2)
-    try:
-        stack.start()
-        upload(stack, "digits", {"digits.csv": digits_csv()})
-        yield stack
-    finally:
-        stack.stop()
+@pytest.fixture(scope="module", autouse=True)
+def uploaded(installation: Stack) -> None:
+    upload(installation, "digits", {"digits.csv": digits_csv()})
 
 
 def _weights(installation: Stack, job: str) -> str:

@@ -1,11 +1,11 @@
 """Every example of a feature through the whole system: submitted over HTTP, placed on two workers, trained to its end.
 
-What a feature computes is proven where it is built; here it passes every door on its way, and nothing on it is dead.
+What a feature computes is proven where it is built; here it passes every door on its way, and nothing on it is dead. `make test`
+sends them as far as the plan: the doors behind that are those of `test_union_members`, by a job for each path.
 """
 
 import io
 import math
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -55,19 +55,10 @@ def _datasets() -> dict[str, dict[str, bytes]]:
     }
 
 
-@pytest.fixture(scope="module")
-def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """A server and two workers with room for four ranks each."""
-    home = tmp_path_factory.mktemp("features")
-    stack = Stack(home, f"sqlite:///{home}/stoker.db", cpus=4)
-    try:
-        stack.start()
-        stack.start_worker("node-2")
-        for name, files in _datasets().items():
-            upload(stack, name, files)
-        yield stack
-    finally:
-        stack.stop()
+@pytest.fixture(scope="module", autouse=True)
+def uploaded(installation: Stack) -> None:
+    for name, files in _datasets().items():
+        upload(installation, name, files)
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +71,14 @@ def jobs(installation: Stack) -> dict[str, str]:
     return made
 
 
+@pytest.mark.parametrize("path", [path for path in EXAMPLES if NEEDS_ANOTHER not in path.read_text()], ids=lambda path: path.stem)
+def test_an_example_of_a_feature_is_planned(path: Path, installation: Stack) -> None:
+    plan = installation.post("/v1/plans", dict(load_file(path).value))["plan"]
+    assert plan["fits"] is not False
+    assert min(plan["parameters"]["total"], plan["batch"]["size"]) > 0
+
+
+@pytest.mark.thorough("each example trains; make test plans it, and trains a job for each path through the system")
 @pytest.mark.parametrize("name", [path.stem for path in EXAMPLES if NEEDS_ANOTHER not in path.read_text()])
 def test_an_example_of_a_feature_trains_to_its_end(name: str, installation: Stack, jobs: dict[str, str], tmp_path: Path) -> None:
     job = installation.wait(jobs[name], timeout=280)

@@ -18,6 +18,7 @@ def said(*command: str) -> str:
     return done.stdout
 
 
+@pytest.mark.thorough("trains 22.7 million parameters four times")
 @pytest.mark.timeout(900)  # trains 22.7 million parameters four times; a busy machine took four minutes
 def test_a_published_model_beats_a_cold_start_at_equal_steps() -> None:
     """That frozen weights kept every bit and that merged adapters say the same to 1e-6 is asserted by the example itself."""

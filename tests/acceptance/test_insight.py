@@ -2,7 +2,6 @@
 
 import gzip
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +14,9 @@ from tests.support.stack import Stack
 EXAMPLE = Path(__file__).parents[2] / "examples" / "features" / "insight.yaml"
 
 
-@pytest.fixture(scope="module")
-def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    home = tmp_path_factory.mktemp("insight")
-    stack = Stack(home, f"sqlite:///{home}/stoker.db")
-    try:
-        stack.start()
-        upload(stack, "digits", {"digits.csv": digits_csv()})
-        yield stack
-    finally:
-        stack.stop()
+@pytest.fixture(scope="module", autouse=True)
+def uploaded(installation: Stack) -> None:
+    upload(installation, "digits", {"digits.csv": digits_csv()})
 
 
 @pytest.fixture(scope="module")

@@ -2,8 +2,12 @@
 
 from typing import Any
 
+import pytest
+
 from tests.support.data import PERFORMANCE, digits_job
 from tests.support.stack import Stack, until
+
+pytestmark = pytest.mark.databases("postgresql")
 
 LONG = {
     "training": {"max_steps": 1000, "batch_size": 48, "gradient_accumulation_steps": 2},

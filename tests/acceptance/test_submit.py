@@ -6,11 +6,14 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import pytest
 import yaml
 
 from stoker import Client
 from tests.support.data import digits_job
 from tests.support.stack import ROOT, Stack
+
+pytestmark = pytest.mark.databases("postgresql")
 
 SHORT = {
     "schedule": {"type": "constant"},

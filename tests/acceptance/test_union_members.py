@@ -6,7 +6,7 @@ The jobs are those of `tests.support.tiny`, by which `tests/architecture/test_kn
 import hashlib
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from importlib.util import find_spec
 from itertools import pairwise
 from typing import Any
@@ -21,33 +21,62 @@ from tests.support.stack import Stack
 from tests.support.tiny import AFTER, BEFORE, JOBS, Document
 from tests.support.tiny.files import FILES
 
+pytestmark = pytest.mark.timeout(900)
+"""The first test waits for all jobs."""
 REFUSED = {} if find_spec("horovod") else {"horovod": ("distributed: Horovod", "horovod")}
 """Jobs that this installation has no worker for: the member of the spec they are about, and what the server says is lacking.
 Horovod is built for an image of its own (`make horovod-test`)."""
 
 
-@pytest.fixture(scope="module")
-def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """A server and two workers with room for four ranks each."""
-    home = tmp_path_factory.mktemp("members")
-    stack = Stack(home, f"sqlite:///{home}/stoker.db", cpus=4)
-    try:
-        stack.start()
-        stack.start_worker("node-2")
-        for name, files in FILES.items():
-            upload(stack, name, files())
-        yield stack
-    finally:
-        stack.stop()
+PATHS = {
+    "sgd": "a table in CSV",
+    "tasks": "several tasks",
+    "tasks_fixed": "a table in Parquet",
+    "arrays": "arrays, and files about the inside of a run",
+    "contest": "two networks",
+    "pictures": "a folder of images",
+    "gru": "text",
+    "directory": "a published model's directory",
+    "auto": "a strategy that the server chooses",
+    "fsdp": "a checkpoint in shards",
+    "local_sgd": "a tokenizer from a data set, and ranks that meet now and then",
+    "pipeline": "a model in parts",
+    "servers_async": "a parameter server",
+    "tuned": "weights from a data set",
+    "warmed": "weights from another job's checkpoint",
+    "adapted": "adapters, and an export",
+    "horovod": "a job that no worker can run",
+}
+"""Jobs that `make test` sends through the system, and which path each is: what differs outside the trainer. Every other job runs by
+the trainer alone in `test_knobs_are_read`, and here in `make test-all`."""
+
+
+def _chosen(names: Iterable[str]) -> list[Any]:
+    """Cases by the name of a job."""
+    more = pytest.mark.thorough("every member of a union through the system; make test sends a job for each path")
+    return [pytest.param(name, marks=() if name in PATHS else more) for name in names]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def uploaded(installation: Stack) -> None:
+    for name, files in FILES.items():
+        upload(installation, name, files())
 
 
 @pytest.fixture(scope="module")
-def ids(installation: Stack) -> dict[str, str]:
-    """Ids by name of the job: all submitted at once, but for those that read another's checkpoint, which come after it."""
-    made = {name: installation.submit(_named(name)) for name in JOBS if name not in AFTER}
+def ids(installation: Stack, request: pytest.FixtureRequest) -> dict[str, str]:
+    """Ids by name of the jobs that tests of this run are about, all submitted at once, but for those that read another's
+    checkpoint, which come after it."""
+    mine = [item for item in request.session.items if item.path == request.path]
+    asked = {item.callspec.params["name"] for item in mine if hasattr(item, "callspec")}
+    if any(item.name == test_every_member_of_every_union_was_among_them.__name__ for item in mine):
+        asked = set(JOBS)
+    asked |= {AFTER[name] for name in asked & AFTER.keys()}
+    made = {name: installation.submit(_named(name)) for name in JOBS if name in asked - AFTER.keys()}
     for name, before in AFTER.items():
-        installation.wait(made[before], timeout=280)
-        made[name] = installation.submit(_named(name, made[before]))
+        if name in asked:
+            installation.wait(made[before], timeout=280)
+            made[name] = installation.submit(_named(name, made[before]))
     return made
 
 
@@ -60,7 +89,7 @@ def ended(installation: Stack, ids: dict[str, str]) -> dict[str, dict[str, Any]]
     return {name: installation.wait(job, timeout=280) for name, job in ids.items() if name not in REFUSED}
 
 
-@pytest.mark.parametrize("name", [name for name in JOBS if name not in REFUSED])
+@pytest.mark.parametrize("name", _chosen(name for name in JOBS if name not in REFUSED))
 def test_a_tiny_job_comes_to_its_checkpoint(name: str, installation: Stack, ended: dict[str, dict[str, Any]]) -> None:
     job = ended[name]
     assert job["state"] == "succeeded", installation.story(job["id"])
@@ -98,7 +127,7 @@ def _series(installation: Stack, job: dict[str, Any], key: str) -> dict[int, flo
     return dict(zip(found["steps"], found["last"], strict=True))
 
 
-@pytest.mark.parametrize("name", RATES)
+@pytest.mark.parametrize("name", _chosen(RATES))
 def test_the_rates_that_the_server_shows_are_the_closed_form_of_the_schedule(
     name: str, installation: Stack, ended: dict[str, dict[str, Any]]
 ) -> None:
@@ -112,16 +141,17 @@ def test_the_rates_that_the_server_shows_are_the_closed_form_of_the_schedule(
         assert falling[-1] == pytest.approx(FLOORS[name], rel=1e-9, abs=1e-15)
 
 
+@pytest.mark.parametrize("name", _chosen(["rmsprop"]))
 def test_a_plateau_fell_when_the_evaluations_that_the_server_shows_said_so(
-    installation: Stack, ended: dict[str, dict[str, Any]]
+    name: str, installation: Stack, ended: dict[str, dict[str, Any]]
 ) -> None:
     """With patience 0, after every evaluation that is not better than the best by a ten-thousandth."""
-    losses = _series(installation, ended["rmsprop"], "validation/loss")
+    losses = _series(installation, ended[name], "validation/loss")
     expected, rate, best = [], 0.01, math.inf
     for loss in losses.values():
         expected.append(rate)
         rate, best = (rate, loss) if loss < best * (1 - 1e-4) else (rate * 0.1, best)
-    rates = _series(installation, ended["rmsprop"], "train/lr")
+    rates = _series(installation, ended[name], "train/lr")
     assert list(losses) == list(rates) == list(range(1, 7))
     assert list(rates.values()) == pytest.approx(expected, rel=1e-9)
 
@@ -136,6 +166,7 @@ def test_a_job_that_no_worker_can_run_waits_and_says_for_what(name: str, install
     assert lacking in why["message"]
 
 
+@pytest.mark.thorough("every member of a union through the system; make test sends a job for each path")
 def test_every_member_of_every_union_was_among_them(installation: Stack, ended: dict[str, dict[str, Any]]) -> None:
     """What the server resolved of what ran, and what was refused with a reason, is all that the types offer."""
     assert ended.keys() | REFUSED.keys() == JOBS.keys()

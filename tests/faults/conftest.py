@@ -1,4 +1,4 @@
-"""A whole installation of its own for tests that kill its parts, and the run that nothing interrupted."""
+"""An installation for tests that kill its parts, one for each process of the run, and the run that nothing interrupted."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from tests.support.data import PERFORMANCE, digits_csv, digits_job, upload
+from tests.support.installation import running
 from tests.support.stack import Stack
 
 JOB: dict[str, Any] = digits_job(
@@ -24,19 +25,16 @@ def outcome(stack: Stack, job_id: str) -> tuple[dict[str, str], dict[str, Any]]:
     return tensors, {k: v for k, v in keys.items() if not k.endswith(PERFORMANCE)}
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """A server and a worker with room for four ranks; whoever ends a part starts it again."""
     home = tmp_path_factory.mktemp("faults")
-    stack = Stack(home, f"sqlite:///{home}/stoker.db")
-    try:
-        stack.start()
+    with running(Stack(home, f"sqlite:///{home}/stoker.db", cpus=4)) as stack:
         upload(stack, "digits", {"digits.csv": digits_csv()})
         yield stack
-    finally:
-        stack.stop()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def undisturbed(stack: Stack) -> tuple[dict[str, str], dict[str, Any]]:
     job = stack.submit(JOB)
     stack.wait(job)

@@ -158,7 +158,6 @@ def test_a_silent_database_holds_no_request(tmp_path: Path) -> None:
     finally:
         freeze(postgres.process.pid, signal.SIGCONT)
         postgres.stop()
-        shutil.rmtree(postgres.home, ignore_errors=True)
 
 
 def freeze(parent: int, sig: signal.Signals) -> None:

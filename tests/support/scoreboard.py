@@ -7,16 +7,19 @@ only those tests and prints every row with its title and how it went (`make scor
 import csv
 import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.support.thorough import LEFT
+
 TESTS = Path(__file__).parents[1]
 ELSEWHERE = "tests/images/"
 """Tests of worker images, which make runs in environments of their own."""
+LEFT_OUT = "left to make test-all"
 GROUP = re.compile(r"@[^\]]*$")
 """What xdist adds to the name of a test that runs in a group."""
 
@@ -49,6 +52,8 @@ class Outcomes:
     """How tests went, by name: passed, failed or skipped."""
 
     by_test: dict[str, str] = field(default_factory=dict)
+    left: Collection[str] = ()
+    """Tests that `make test` left to `make test-all`."""
 
     def hear(self, nodeid: str, outcome: str) -> None:
         """Of one phase of a test: a failure in any of them counts."""
@@ -62,6 +67,10 @@ class Outcomes:
             return [self.by_test[named]]
         return [outcome for test, outcome in self.by_test.items() if test.startswith(f"{named}[")]
 
+    def is_left(self, named: str) -> bool:
+        """Whether a test was left out, or all its cases when it is named without one."""
+        return not self.of(named) and any(test == named or test.startswith(f"{named}[") for test in self.left)
+
     def verdict(self, row: Row) -> str:
         """`pass`, or what is the matter."""
         if row.owed:
@@ -71,6 +80,9 @@ class Outcomes:
         here = [test for test in row.tests if not test.startswith(ELSEWHERE)]
         if not here:
             return "with its image: make horovod-test, make xla-test"
+        here = [test for test in here if not self.is_left(test)]
+        if not here:
+            return LEFT_OUT
         missing = [test for test in here if not self.of(test)]
         if missing:
             return f"did not run: {', '.join(missing)}"
@@ -87,7 +99,7 @@ def table(rows: Iterable[Row], outcomes: Outcomes) -> list[str]:
 def unproven(rows: Iterable[Row], outcomes: Outcomes) -> list[str]:
     """Rows that the scoreboard says are kept, and this run did not prove."""
     kept = (row for row in rows if any(not test.startswith(ELSEWHERE) for test in row.tests))
-    return [f"{row.id} {verdict}" for row in kept if (verdict := outcomes.verdict(row)) not in ("pass", "FAIL")]
+    return [f"{row.id} {verdict}" for row in kept if (verdict := outcomes.verdict(row)) not in ("pass", "FAIL", LEFT_OUT)]
 
 
 class Plugin:
@@ -102,6 +114,7 @@ class Plugin:
 
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        self.outcomes.left = session.config.stash[LEFT].reasons
         if session.exitstatus == 0 and self.whole and unproven(read(), self.outcomes):
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 

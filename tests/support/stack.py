@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -141,6 +141,23 @@ class Stack:
         with contextlib.suppress(httpx.HTTPError):
             return any(w["name"] == name and w["state"] == "active" and w["warm"] for w in self.get("/v1/workers")["data"])
         return False
+
+    @property
+    def address(self) -> dict[str, Any]:
+        """What another process needs to use this installation, `Stack(**address)`; starting and ending it stay here."""
+        mine = {"database_url": self.database_url, "scale": self.scale, "cpus": self.cpus, "worker_name": self.worker_name}
+        return mine | {
+            "home": str(self.home),
+            "port": self.port,
+            "broker_port": self.broker_port,
+            "password": self.password,
+            "keys": self.keys,
+        }
+
+    def in_project(self, name: str) -> "Stack":
+        """The same installation seen with a key of one project, which nothing of another disturbs."""
+        made = self.post("/v1/keys", {"name": name, "scopes": USER.split(","), "project": name}, 201)
+        return replace(self, keys={USER: str(made["key"])}, processes={})
 
     def start(self) -> "Stack":
         self.home.mkdir(parents=True, exist_ok=True)

@@ -7,9 +7,12 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
+import pytest
 import yaml
 
 from tests.support.live import JOB, Live, assigned, beat, claim
+
+pytestmark = pytest.mark.databases("sqlite", "postgresql")
 
 
 def submit(user: httpx.Client, **more: Any) -> dict[str, Any]:

@@ -9,6 +9,8 @@ from sqlalchemy import inspect, text
 from server.db.metadata import metadata
 from server.db.migrate import config, engine_of, migrate
 
+pytestmark = pytest.mark.databases("sqlite", "postgresql")
+
 
 def _differences(url: str) -> list[object]:
     """Between the models and the database, but for the index that SQLite cannot describe."""

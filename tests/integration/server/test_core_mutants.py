@@ -16,6 +16,7 @@ QUICK = ("no_epoch_on_finish", "claim_without_compare_and_set")
 CHOSEN = MUTANTS if os.environ.get("STOKER_MUTANTS") == "all" else QUICK
 
 
+@pytest.mark.thorough("each mutant starts the protocol's tests anew")
 @pytest.mark.parametrize("name", sorted(CHOSEN))
 def test_a_mutant_is_found(name: str) -> None:
     command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "tests.support.mutants", "-p", "no:cacheprovider", MACHINE]

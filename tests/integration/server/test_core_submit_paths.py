@@ -33,6 +33,8 @@ from tests.support.oracle import judge
 from tests.support.plain import NO_TLS
 from tests.support.postgres import Postgres
 
+pytestmark = pytest.mark.databases("sqlite", "postgresql")
+
 JSON, YAML = {"Content-Type": "application/json"}, {"Content-Type": "application/yaml"}
 ROUTED: dict[str, dict[str, Any]] = {
     "project header": {"headers": {"Stoker-Project": "default"}},

@@ -40,6 +40,16 @@ def test_a_row_is_proven_by_tests_that_ran() -> None:
     assert unproven(said, outcomes(test_d="passed")) == []
 
 
+def test_a_row_may_be_left_to_the_thorough_run() -> None:
+    said = rows(PROMISES, KEPT)
+    heard = outcomes()
+    heard.left = {"t.py::test_d[1]"}
+    assert heard.verdict(said[2]) == "left to make test-all"
+    assert unproven(said, heard) == []
+    heard.left = {"t.py::test_b[1]", "t.py::test_d[1]"}
+    assert heard.verdict(said[0]) == "pass", "a test that ran is judged, also where others were left out"
+
+
 def test_a_failure_in_any_phase_counts() -> None:
     heard = outcomes(test_d="failed")
     heard.hear("t.py::test_d", "passed")

@@ -19,6 +19,8 @@ from sqlmodel import Session
 from server.db import Database, after_commit
 from tests.support.postgres import Postgres
 
+pytestmark = pytest.mark.databases("sqlite", "postgresql")
+
 TABLES = (
     "CREATE TABLE owners (id INTEGER PRIMARY KEY)",
     "CREATE TABLE notes (id INTEGER PRIMARY KEY, owner INTEGER REFERENCES owners(id) DEFERRABLE INITIALLY DEFERRED)",
