@@ -173,7 +173,7 @@ class BareLoop:
 
 
 def stoker_chunk(run: Run, steps: int) -> None:
-    run.ended, run.total = None, run.step + steps
+    run.ended, run.clock.total = None, run.clock.step + steps
     with (run.home / "log").open("a") as log, redirect_stdout(log):
         loop.repeat(run)
 

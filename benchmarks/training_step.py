@@ -79,7 +79,7 @@ def stoker_run(spec: dict[str, Any], rows: int) -> Run:
 
 def stoker_chunk(run: Run, steps: int) -> None:
     """`steps` turns of the trainer's own loop, its log going to a file as an agent has it."""
-    run.ended, run.total = None, run.step + steps
+    run.ended, run.clock.total = None, run.clock.step + steps
     with (run.home / "log").open("a") as log, redirect_stdout(log):
         loop.repeat(run)
 

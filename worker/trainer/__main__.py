@@ -57,7 +57,7 @@ def main(home: Path) -> int:
         if rank >= ranks - servers:
             return serve(spec, home, journal, (rank, ranks), patience(spec.debug))
         run = _run(spec, servers, home, journal, signalled)
-        journal.write(Finished(step=run.step, reason=str(run.ended), metrics=run.metrics))
+        journal.write(Finished(step=run.clock.step, reason=str(run.ended), metrics=run.metrics))
         farewell(str(run.ended), EXIT_CODES[str(run.ended)])
         return EXIT_CODES[str(run.ended)]
     except BaseException as error:
@@ -69,7 +69,7 @@ def main(home: Path) -> int:
                     checkpoint.rescue(kept)
         if verdict.exit_code == 1:
             traceback.print_exc()
-        step = max((run.step for run in _KEPT if isinstance(run, Run)), default=0)
+        step = max((run.clock.step for run in _KEPT if isinstance(run, Run)), default=0)
         journal.write(Finished(step=step, reason=verdict.reason, message=verdict.message))
         farewell(verdict.reason, verdict.exit_code)
         return verdict.exit_code

@@ -1,7 +1,7 @@
 """Precision spec into the numbers of the model, the context that forward passes run in, and the scale of the loss."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Protocol, assert_never
 
@@ -11,7 +11,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from stoker.spec.precision import DynamicScale, LossScale, Precision, StaticScale
 from worker.trainer.errors import Diverged, SpecProblem
-from worker.trainer.runtime.state import Stateful
+from worker.trainer.runtime.part import Part
 from worker.trainer.runtime.tpu import exact_products, is_tpu
 from worker.trainer.runtime.world import World
 
@@ -145,19 +145,16 @@ class Arithmetic:
     def autocast(self) -> AbstractContextManager[object]:
         return nullcontext() if self._products is None else torch.autocast(self._device, self._products)
 
-    def gauges(self) -> dict[str, Callable[[], torch.Tensor]]:
-        """What the log shows of it."""
+    def part(self) -> Part:
+        """What the log reports and the checkpoint keeps of the loss scaler, where there is one."""
         scaler = self._loss_scaler
         if scaler is None:
-            return {}
-        return {
+            return Part()
+        gauges = {
             "train/loss_scale": lambda: torch.tensor(scaler.scale, dtype=torch.float64),
             "train/skipped_steps": lambda: torch.tensor(scaler.skipped),
         }
-
-    def parts(self) -> dict[str, Stateful]:
-        """What the checkpoint keeps of it."""
-        return {} if self._loss_scaler is None else {"loss_scale": self._loss_scaler}
+        return Part({"loss_scale": scaler}, gauges)
 
 
 def _products(spec: Precision) -> torch.dtype | None:

@@ -12,7 +12,7 @@ from worker.trainer.errors import Diverged
 
 def prepare(run: Run) -> None:
     """Before the first step: a run that may have to go back needs a place to go back to."""
-    if may_roll_back(run.spec.debug) and run.saved < 0:
+    if may_roll_back(run.spec.debug) and run.clock.saved < 0:
         checkpoint.save(run, wait=True)
 
 
@@ -33,14 +33,19 @@ def recover(run: Run, trouble: Diverged) -> None:
 
 def _go_back(run: Run, place: Path, remedy: Rollback, why: str) -> None:
     """The clock goes on, for the time did pass; whatever else happened since the checkpoint is forgotten."""
-    failed, count, factor, seconds = run.step, run.backoff.count + 1, run.backoff.factor * remedy.lr_factor, run.control.seconds
+    failed, count, factor, seconds = (
+        run.clock.step,
+        run.backoff.count + 1,
+        run.backoff.factor * remedy.lr_factor,
+        run.control.seconds,
+    )
     run.optimizer.state.clear()  # of weights that had none at the checkpoint
     run.judge.weights = {}
     run.log.read(lr=0.0, steps=1, count=1)  # nobody hears what was measured since the last report
     checkpoint.restore(run, place)
     run.control.set_seconds(seconds)
     run.backoff.count, run.backoff.factor = count, factor
-    message = f"{why}: back to step {run.step}, and on with {factor:g} x the learning rate"
-    data = {"from": failed, "to": run.step, "rollbacks": count, "factor": factor}
-    run.journal.write(Notice(level="warning", code="rolled_back", message=message, step=run.step, data=data))
+    message = f"{why}: back to step {run.clock.step}, and on with {factor:g} x the learning rate"
+    data = {"from": failed, "to": run.clock.step, "rollbacks": count, "factor": factor}
+    run.journal.write(Notice(level="warning", code="rolled_back", message=message, step=run.clock.step, data=data))
     run.journal.phase("training")

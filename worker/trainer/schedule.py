@@ -27,6 +27,7 @@ from stoker.spec.schedule import (
 )
 from worker.trainer.errors import SpecProblem
 from worker.trainer.runtime.journal import Journal
+from worker.trainer.runtime.part import Part
 
 DECAY = 0.2
 """Share of a run that wsd decays over, where nothing says otherwise."""
@@ -51,7 +52,7 @@ class Course:
     momentum: Callable[[int], float] | None = None
     """Of each step, where the schedule moves it."""
     look: Listener = unheard
-    parts: "Mapping[str, Reducer]" = field(default_factory=dict)
+    part: Part = field(default_factory=Part)
     """What the checkpoint keeps of it."""
 
     def steer(self, groups: Iterable[dict[str, Any]], rate: float, step: int) -> None:
@@ -337,4 +338,4 @@ def _listening(
         known = ", ".join(sorted(modes)) or "no validation samples"
         raise SpecProblem(f"schedule.monitor: {spec.monitor} is not evaluated; there are {known}")
     reducer = Reducer(spec, spec.mode or modes[spec.monitor], peak, warmup, journal)
-    return Course(_warmed(reducer.rate, peak, warmup, spec.warmup_start_factor), look=reducer, parts={"schedule": reducer})
+    return Course(_warmed(reducer.rate, peak, warmup, spec.warmup_start_factor), look=reducer, part=Part({"schedule": reducer}))

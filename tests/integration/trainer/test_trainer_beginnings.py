@@ -260,7 +260,7 @@ def test_a_killed_run_goes_on_with_the_same_bits(nursery: Nursery, source: Path,
     nursery.run(
         home,
         inject="import os\nfrom worker.trainer import loop\nonce = loop.step\n"
-        "def step(run):\n    os.kill(os.getpid(), 9) if run.step == 5 else once(run)\nloop.step = step\n",
+        "def step(run):\n    os.kill(os.getpid(), 9) if run.clock.step == 5 else once(run)\nloop.step = step\n",
     )
     shutil.rmtree(home / "data" / "start")  # a checkpoint has all that a run needs
     assert nursery.run(home) == [0], log(home)

@@ -183,7 +183,7 @@ def whole(nursery: Nursery, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_resumed_run_ends_with_the_same_bits(nursery: Nursery, whole: Path, tmp_path: Path) -> None:
     home = workspace(tmp_path / "resumed", spec(weighting="uncertainty", **LONG))
-    broken = "import worker.trainer.loop as l; s = l.step\ndef step(run):\n    if run.step == 13: import os; os._exit(9)\n    s(run)\nl.step = step"
+    broken = "import worker.trainer.loop as l; s = l.step\ndef step(run):\n    if run.clock.step == 13: import os; os._exit(9)\n    s(run)\nl.step = step"
     assert nursery.run(home, inject=broken) == [9]
     assert nursery.run(home) == [0], log(home)
     assert same_bits(final_checkpoint(home) / "model.safetensors", final_checkpoint(whole) / "model.safetensors")

@@ -13,6 +13,7 @@ from stoker.spec.training.adversarial import FGSM, PGD, FreeAttack, InputRange
 from worker.trainer.loss import build_loss
 from worker.trainer.reproducibility import Seeds
 from worker.trainer.runtime.objective import Objective
+from worker.trainer.runtime.part import Part
 from worker.trainer.runtime.world import World
 from worker.trainer.training.adversarial import Ball, Climber, Draws, Free, build_adversary, replays_of
 from worker.trainer.training.passes import unharmed
@@ -169,6 +170,9 @@ def test_a_free_attack_moves_by_the_gradient_of_the_step_and_is_carried_on() -> 
 
 def test_what_is_built() -> None:
     goal = objective()
-    assert build_adversary(None, goal, nullcontext, ALONE, batch_size=8, moment=lambda: 0, seed=SEEDS.attack) == (unharmed, {})
+    assert build_adversary(None, goal, nullcontext, ALONE, batch_size=8, moment=lambda: 0, seed=SEEDS.attack) == (
+        unharmed,
+        Part(),
+    )
     assert isinstance(adversary(PGD(), goal), Climber)
     assert (replays_of(FreeAttack(replays=3)), replays_of(PGD()), replays_of(None)) == (3, 1, 1)

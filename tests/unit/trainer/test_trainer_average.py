@@ -22,9 +22,9 @@ STEPS = in_run(10, 100)
 
 
 def made(ema: EMA | None, swa: SWA | None, model: nn.Module, statistics: Callable[[], None] = lambda: None) -> Averaged:
-    average, parts = build_average(ema, swa, model, steps=STEPS, statistics=statistics)
+    average, part = build_average(ema, swa, model, steps=STEPS, statistics=statistics)
     assert isinstance(average, Averaged)
-    assert parts == {"average": average}
+    assert part.stateful == {"average": average}
     return average
 
 

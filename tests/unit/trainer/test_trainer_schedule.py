@@ -271,9 +271,9 @@ def heard(spec: Plateau, metrics: list[float], *, resumed_at: int | None = None)
         seen.append(course.rate(step))
         course.look(step + 1, {"validation/loss": value, "validation/accuracy": -value})
         if step == resumed_at:
-            kept = {name: part.values() for name, part in course.parts.items()}
+            kept = {name: part.values() for name, part in course.part.stateful.items()}
             course = build_schedule(spec, 1.0, total=None, per_epoch=5, modes=MODES)
-            for name, part in course.parts.items():
+            for name, part in course.part.stateful.items():
                 part.load({}, kept[name])
     return seen
 

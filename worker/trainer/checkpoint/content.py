@@ -68,18 +68,18 @@ def rank_states(run: Run) -> dict[str, torch.Tensor]:
 def state_of(run: Run, *, final: bool) -> bytes:
     """state.json."""
     judge, feed = run.judge, run.feed
-    samples = feed.samples_after(run.step)
+    samples = feed.samples_after(run.clock.step)
     values = {
-        "step": run.step,
-        "epoch": feed.timeline.place(run.step).epoch,
-        "batch": feed.timeline.place(run.step).at,
+        "step": run.clock.step,
+        "epoch": feed.timeline.place(run.clock.step).epoch,
+        "batch": feed.timeline.place(run.clock.step).at,
         "samples": samples,
         "tokens": samples * run.data.train.tokens_per_sample,
         "samples_per_epoch": feed.samples_per_epoch,
         "data_parts": run.world.data_parts,
         "seconds": run.control.seconds,
-        "logged": run.logged,
-        "evaluated": run.evaluated,
+        "logged": run.clock.logged,
+        "evaluated": run.clock.evaluated,
         "unreported_weight": run.log.meter.weight,
         "metrics": run.metrics,
         "ended": run.ended if final else None,

@@ -27,7 +27,7 @@ def export(run: Run) -> None:
     """After the last save; only rank 0 does anything. Raises OSError when the disk does not take it."""
     artifacts = ArtifactWriter(run.home, run.journal, run.world.is_lead)
     for kind in run.spec.checkpoint.export if run.world.is_lead else ():
-        with Merged(directory(run.home, run.step), adapter_of(run.spec)) as stored:
+        with Merged(directory(run.home, run.clock.step), adapter_of(run.spec)) as stored:
             for name, text in documents_of(run, kind).items():
                 artifacts.text(f"export/{kind}/{name}", text)
             put = partial(write, made=made_of(run, kind, stored), metadata=metadata_of(run))
@@ -92,7 +92,7 @@ def documents_of(run: Run, kind: Export) -> Mapping[str, str]:
 
 
 def metadata_of(run: Run) -> Mapping[str, str]:
-    return {"format": "pt", "model": run.spec.model.type, "step": str(run.step), "made_by": "stoker"}
+    return {"format": "pt", "model": run.spec.model.type, "step": str(run.clock.step), "made_by": "stoker"}
 
 
 def write(path: Path, made: Iterable[Made], metadata: Mapping[str, str]) -> None:

@@ -15,14 +15,14 @@ def note_updates(run: Run) -> None:
 
 
 def _begun(run: Run) -> None:
-    run.staging.moved = run.step
+    run.staging.moved = run.clock.step
 
 
 def rescue(run: Run) -> None:
     """Save the run as it was after its last whole step, where the spec asks for it. Raises nothing."""
-    if not run.spec.checkpoint.on_exception or run.world.size > 1 or run.saved == run.step:
+    if not run.spec.checkpoint.on_exception or run.world.size > 1 or run.clock.saved == run.clock.step:
         return
-    if run.staging.moved == run.step:
+    if run.staging.moved == run.clock.step:
         _say(run, "its last step was cut in the middle")
         return
     try:
@@ -40,5 +40,5 @@ def _finite(tensor: torch.Tensor) -> bool:
 
 
 def _say(run: Run, why: str) -> None:
-    message = f"step {run.step} was not saved when the run failed: {why}"
-    run.journal.write(Notice(level="warning", code="not_rescued", message=message, step=run.step))
+    message = f"step {run.clock.step} was not saved when the run failed: {why}"
+    run.journal.write(Notice(level="warning", code="not_rescued", message=message, step=run.clock.step))

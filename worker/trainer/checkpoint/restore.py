@@ -44,8 +44,13 @@ def _is_source(run: Run, state: dict[str, Any]) -> bool:
 
 
 def _restore_counts(run: Run, state: dict[str, Any]) -> None:
-    run.step = run.saved = state["step"]
-    run.logged, run.evaluated, run.metrics, run.ended = state["logged"], state["evaluated"], state["metrics"], state["ended"]
+    run.clock.step = run.clock.saved = state["step"]
+    run.clock.logged, run.clock.evaluated, run.metrics, run.ended = (
+        state["logged"],
+        state["evaluated"],
+        state["metrics"],
+        state["ended"],
+    )
     run.control.set_seconds(state["seconds"])
     run.log.meter.weight = state["unreported_weight"]
     judge = state["judge"]
@@ -132,10 +137,10 @@ def _restore_rank(run: Run, path: Path) -> None:
         first = {part: rank for rank, part in reversed(list(enumerate(before)))}
         total = sum(float(ranks["loss"][rank]) for rank in sorted(first.values()))
         meter.fill_(total if world.data_index == 0 else 0.0)
-        torch.manual_seed(run.seeds.noise(world.stream, run.step))
+        torch.manual_seed(run.seeds.noise(world.stream, run.clock.step))
         ways = "another strategy" if len(before) == len(now) else f"{world.size} ranks after {len(before)}"
         message = f"continues with {ways}: the same samples, other dropout"
-        run.journal.write(Notice(level="info", code="world_size_changed", message=message, step=run.step))
+        run.journal.write(Notice(level="info", code="world_size_changed", message=message, step=run.clock.step))
         return
     meter.copy_(ranks["loss"][world.rank].squeeze())
     torch.set_rng_state(ranks["rng"][world.rank].clone())  # a slice of a tensor is no state

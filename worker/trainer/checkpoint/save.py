@@ -85,7 +85,7 @@ def save(run: Run, *, final: bool = False, wait: bool = False) -> None:
     """
     start = time.perf_counter()
     settle(run)
-    if wait and not final and run.saved == run.step:
+    if wait and not final and run.clock.saved == run.clock.step:
         return
     run.journal.phase("checkpointing")
     run.replica.settle()
@@ -99,7 +99,7 @@ def save(run: Run, *, final: bool = False, wait: bool = False) -> None:
         run.control.questions = (*run.control.questions, flight)
         flight.stall = time.perf_counter() - start
     if run.spec.logging.performance:
-        run.journal.write(Metrics(step=run.step, values={"train/checkpoint_stall_seconds": flight.stall}, t=time.time()))
+        run.journal.write(Metrics(step=run.clock.step, values={"train/checkpoint_stall_seconds": flight.stall}, t=time.time()))
 
 
 def watch(run: Run) -> None:
@@ -139,7 +139,7 @@ def _finish(flight: Flight, start: float) -> None:
 
 def _begin(run: Run, *, final: bool, wait: bool) -> Flight:
     """Stage what this rank is to write, and start to write it."""
-    place, waited = building(run.home, run.step), wait or run.staging.waits
+    place, waited = building(run.home, run.clock.step), wait or run.staging.waits
     stores, ranks = stores_of(run), rank_states(run)
     collected, trouble = collect(run.world, stores["model"], place / "model.safetensors") if final else (False, None)
     if collected:
@@ -161,7 +161,7 @@ def _begin(run: Run, *, final: bool, wait: bool) -> Flight:
     task: Task = (
         Done.failed(trouble) if trouble else run.staging.begin(place, tensors, texts, present, wait=waited, later=_still(run))
     )
-    return Flight(run, run.step, run.metrics, final, waited, layout, task)
+    return Flight(run, run.clock.step, run.metrics, final, waited, layout, task)
 
 
 def _still(run: Run) -> set[int]:
@@ -201,7 +201,7 @@ def _land(flight: Flight, code: int, start: float) -> None:
     if code:
         _failed(flight, code)
         return
-    run.saved, run.staging.failed = flight.step, False
+    run.clock.saved, run.staging.failed = flight.step, False
     _tell(flight)
 
 

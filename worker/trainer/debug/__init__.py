@@ -10,6 +10,7 @@ from worker.trainer.debug.guard import Backoff, Guard, OpenGuard, Sentinel
 from worker.trainer.debug.stragglers import Stragglers
 from worker.trainer.measure.figures import Figures, Performance
 from worker.trainer.runtime.journal import Journal
+from worker.trainer.runtime.part import Part
 from worker.trainer.runtime.world import World
 
 
@@ -30,9 +31,9 @@ def may_roll_back(spec: Debug) -> bool:
     return isinstance(spec.nan_policy, Rollback) or (spec.spike is not None and isinstance(spec.spike.policy, Rollback))
 
 
-def memory_of(spec: Debug, backoff: Backoff) -> dict[str, Backoff]:
-    """What the checkpoint keeps of rollbacks, where there may be some."""
-    return {"backoff": backoff} if may_roll_back(spec) else {}
+def rollback_part(spec: Debug, backoff: Backoff) -> Part:
+    """What the checkpoint keeps of rollbacks, where the spec allows any."""
+    return Part({"backoff": backoff}) if may_roll_back(spec) else Part()
 
 
 def build_guard(

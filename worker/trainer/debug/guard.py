@@ -12,34 +12,17 @@ from stoker.events import Notice
 from stoker.spec.debug import Fail, Notify, Rollback, SkipStep, Spike
 from worker.trainer.errors import Diverged
 from worker.trainer.runtime.journal import Journal
-from worker.trainer.runtime.state import Stateful
+from worker.trainer.runtime.part import Part
 from worker.trainer.runtime.world import World
 
 Remedy = Fail | Notify | SkipStep | Rollback
-Gauges = Mapping[str, Callable[[], torch.Tensor]]
-"""What parts of a run have to report, by metric."""
-
-
-def together(*parts: Gauges) -> dict[str, Callable[[], torch.Tensor]]:
-    """All of them; what several count is added up."""
-    joined: dict[str, Callable[[], torch.Tensor]] = {}
-    for key, read in [item for part in parts for item in part.items()]:
-        joined[key] = _sum(joined[key], read) if key in joined else read
-    return joined
-
-
-def _sum(one: Callable[[], torch.Tensor], other: Callable[[], torch.Tensor]) -> Callable[[], torch.Tensor]:
-    return lambda: one() + other()
 
 
 class Guard(Protocol):
     """Asked once per step, when all gradients are there and bounded."""
 
-    @property
-    def gauges(self) -> Gauges: ...
-
-    def parts(self) -> Mapping[str, Stateful]:
-        """What the checkpoint keeps of it."""
+    def part(self) -> Part:
+        """What the log reports and the checkpoint keeps of it."""
 
     def admits(self, step: int, loss: torch.Tensor, weight: float) -> bool:
         """Whether the step with this number, from 0, is made. `loss` and `weight`: summed over this rank's part of the batch,
@@ -50,12 +33,8 @@ class Guard(Protocol):
 class OpenGuard:
     """Everything passes; a loss that is no number ends the run when it is reported."""
 
-    @property
-    def gauges(self) -> Gauges:
-        return {}
-
-    def parts(self) -> Mapping[str, Stateful]:
-        return {}
+    def part(self) -> Part:
+        return Part()
 
     def admits(self, step: int, loss: torch.Tensor, weight: float) -> bool:
         return True
@@ -108,15 +87,11 @@ class Sentinel:
     skipped: int = 0
     in_a_row: int = 0
 
-    @property
-    def gauges(self) -> Gauges:
+    def part(self) -> Part:
         policies = (self.nan, None if self.spike is None else self.spike.policy)
-        if not any(isinstance(policy, SkipStep) for policy in policies):
-            return {}
-        return {"train/skipped_steps": lambda: torch.tensor(float(self.skipped))}
-
-    def parts(self) -> Mapping[str, Stateful]:
-        return {"guard": self}
+        skips = any(isinstance(policy, SkipStep) for policy in policies)
+        gauges = {"train/skipped_steps": lambda: torch.tensor(float(self.skipped))} if skips else {}
+        return Part({"guard": self}, gauges)
 
     def admits(self, step: int, loss: torch.Tensor, weight: float) -> bool:
         mean, norm = self._read(loss, weight)

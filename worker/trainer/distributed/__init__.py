@@ -1,6 +1,5 @@
 """Distributed specs: first into which rank takes which samples, then applied to the objective."""
 
-from collections.abc import Mapping
 from typing import assert_never
 
 import torch
@@ -33,7 +32,7 @@ from worker.trainer.distributed.replica import Replica
 from worker.trainer.distributed.single import Alone
 from worker.trainer.distributed.tensor_parallel import Cut, arrange_tensor_parallel
 from worker.trainer.runtime.objective import Objective
-from worker.trainer.runtime.state import Stateful
+from worker.trainer.runtime.part import Part
 from worker.trainer.runtime.world import World
 
 __all__ = [
@@ -133,15 +132,15 @@ def stands_still(replica: Replica) -> bool:
     return not isinstance(replica, Apart | Served)
 
 
-def memories(replica: Replica) -> Mapping[str, Stateful]:
+def strategy_part(replica: Replica) -> Part:
     """Parts of a strategy with a memory of their own, by the name under which the checkpoint keeps it."""
     match replica:
         case Replicated():
-            return replica.parts
+            return Part(replica.parts)
         case Served():
-            return {"parameter_server": replica}
+            return Part({"parameter_server": replica})
         case _:
-            return {}
+            return Part()
 
 
 def periodic_averaging(

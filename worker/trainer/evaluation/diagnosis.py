@@ -18,6 +18,7 @@ from worker.trainer.runtime.artifact import ArtifactWriter
 from worker.trainer.runtime.hooks import FinishHook
 from worker.trainer.runtime.journal import Journal
 from worker.trainer.runtime.names import plain
+from worker.trainer.runtime.part import Part
 from worker.trainer.runtime.shards import whole
 
 Verdict = Literal["good", "overfit", "underfit"]
@@ -153,7 +154,7 @@ def build_diagnosis(
     artifacts: ArtifactWriter,
     journal: Journal,
     pieces: dist.ProcessGroup | None = None,
-) -> tuple[FinishHook, ...]:
+) -> Part:
     """`width`: numbers of a sample, 0 for text; `outputs`: of an answer; `pieces`: ranks that hold other weights.
 
     Raises SpecProblem where there are no samples to hold against those of training.
@@ -168,4 +169,4 @@ def build_diagnosis(
             *found,
             Fit(spec.fit_diagnosis, model, says, examiner, criterion, outputs, train, validation, artifacts, journal),
         )
-    return found
+    return Part(finish_hooks=found)

@@ -7,7 +7,7 @@ their gradients to the update of the loop, which moves nothing where the generat
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -18,7 +18,7 @@ from stoker.spec.evaluation import Metric
 from stoker.spec.loss import Wasserstein
 from stoker.spec.task import Generation, Task
 from worker.trainer.data import Batch
-from worker.trainer.debug.guard import Gauges, Guard
+from worker.trainer.debug.guard import Guard
 from worker.trainer.distributed import Replica, replicate
 from worker.trainer.distributed.replica import Outputs
 from worker.trainer.distributed.timed import timed
@@ -29,7 +29,7 @@ from worker.trainer.measure.stopwatch import Watch
 from worker.trainer.model import GanModel
 from worker.trainer.precision import Arithmetic
 from worker.trainer.runtime.objective import Objective
-from worker.trainer.runtime.state import Stateful
+from worker.trainer.runtime.part import Part
 from worker.trainer.runtime.world import World
 from worker.trainer.training import Clip
 from worker.trainer.training.passes import Accumulated, Passes
@@ -153,16 +153,6 @@ def turns(task: Task) -> Callable[[int], bool]:
     return lambda step: (step + 1) % every == 0
 
 
-@dataclass(frozen=True)
-class Contested:
-    """What a second network adds to a run; nothing where there is none."""
-
-    passes: Passes
-    parts: Mapping[str, Stateful] = field(default_factory=dict)
-    """What the checkpoint keeps of it."""
-    gauges: Gauges = field(default_factory=dict)
-
-
 def in_turn(
     spec: Task,
     model: nn.Module,
@@ -175,19 +165,17 @@ def in_turn(
     watch: Watch,
     world: World,
     moment: Callable[[], int],
-) -> Contested:
+) -> tuple[Passes, Part]:
     """`passes` and `update`: of the generator; `judge`: makes what bounds and watches gradients, for the discriminator's own."""
     if not isinstance(model, GanModel) or not isinstance(replica, GanReplica):
-        return Contested(passes)
+        return passes, Part()
     clip, guard = judge()
     teach = Accumulated(timed(replica.discriminator, watch), arithmetic)
     move, record = replace(update, clip=clip, guard=guard, due=always), Record(world)
     made = InTurn(teach, move, passes, model.discriminator, model.drawing.latent, turns(spec), moment, record)
-    parts: dict[str, Stateful] = {
-        "discriminator": record,
-        **{f"discriminator_{name}": part for name, part in guard.parts().items()},
-    }
-    return Contested(made, parts, {**guard.gauges, "train/discriminator_loss": record.read})
+    watched = guard.part()
+    stateful = {"discriminator": record, **{f"discriminator_{name}": part for name, part in watched.stateful.items()}}
+    return made, Part(stateful, {**watched.gauges, "train/discriminator_loss": record.read})
 
 
 def gan_metric_groups(loss: SummedLoss, measuring: Measuring, numbers: int) -> MetricGroups | None:

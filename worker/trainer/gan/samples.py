@@ -11,7 +11,7 @@ from stoker.spec.task import Generation, Task
 from worker.trainer.data import Dataset, Description, noise
 from worker.trainer.model import GanModel
 from worker.trainer.runtime.artifact import ArtifactWriter
-from worker.trainer.runtime.hooks import FinishHook
+from worker.trainer.runtime.part import Part
 
 AT_ONCE = 256
 
@@ -29,12 +29,10 @@ def draw(model: GanModel, spec: GAN, about: Description, count: int, seed: int) 
     return given, samples if about.scaling is None else about.scaling.undo(samples)
 
 
-def build_samples(
-    task: Task, spec: object, model: torch.nn.Module, data: Dataset, artifacts: ArtifactWriter, seed: int
-) -> tuple[FinishHook, ...]:
+def build_samples(task: Task, spec: object, model: torch.nn.Module, data: Dataset, artifacts: ArtifactWriter, seed: int) -> Part:
     """samples.safetensors with `samples` and the `noise` they are made of; samples.png beside it, where they are pictures."""
     if not isinstance(task, Generation) or not isinstance(model, GanModel) or not isinstance(spec, GAN) or task.samples == 0:
-        return ()
+        return Part()
     gan_model, network = model, spec
 
     def leave(step: int, reason: str) -> None:
@@ -47,7 +45,7 @@ def build_samples(
             bounds = _bounds(data)
             artifacts.keep("samples.png", lambda path: Image.fromarray(_sheet(samples, bounds)).save(path, "PNG"))
 
-    return (leave,)
+    return Part(finish_hooks=(leave,))
 
 
 def _bounds(data: Dataset) -> tuple[float, float]:

@@ -18,7 +18,7 @@ from stoker.spec.interpretability import (
 )
 from worker.trainer.errors import SpecProblem
 from worker.trainer.runtime.artifact import ArtifactWriter
-from worker.trainer.runtime.hooks import FinishHook
+from worker.trainer.runtime.part import Part
 
 if TYPE_CHECKING:  # at run time it is imported by runs that explain something
     from worker.trainer.interpretability.attribution import Attribution, Subject, Target
@@ -166,14 +166,10 @@ def _captum() -> Any:
         raise SpecProblem("interpretability needs the package captum, and this worker does not have it") from error
 
 
-def nothing(step: int, reason: str) -> None:
-    """No attributions are asked for."""
-
-
-def build_interpretability(spec: Interpretability | None, matter: ExplainInputs, artifacts: ArtifactWriter) -> FinishHook:
+def build_interpretability(spec: Interpretability | None, matter: ExplainInputs, artifacts: ArtifactWriter) -> Part:
     """What is done with the final weights. Raises SpecProblem, before the first step, where it could not be done."""
     if spec is None:
-        return nothing
+        return Part()
     explain = Explain(spec, matter, artifacts)
     explain.rehearse()
-    return explain
+    return Part(finish_hooks=(explain,))

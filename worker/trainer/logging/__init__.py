@@ -14,10 +14,9 @@ from worker.trainer.logging.sinks import Sink, Sinks
 from worker.trainer.measure.figures import Figures, Performance, Timing
 from worker.trainer.measure.stopwatch import NoWatch, Stopwatch, Watch
 from worker.trainer.runtime.artifact import ArtifactWriter
-from worker.trainer.runtime.hooks import FinishHook
 from worker.trainer.runtime.journal import Journal
+from worker.trainer.runtime.part import Part
 from worker.trainer.runtime.rhythm import Pace, Rhythm
-from worker.trainer.runtime.state import Stateful
 from worker.trainer.runtime.world import World
 
 
@@ -119,34 +118,23 @@ def build_figures(
     return (*((performance,) if spec.performance else ()), *((Timing(watch),) if spec.timing else ()))
 
 
-def parts_of(figures: Sequence[Figures]) -> dict[str, Stateful]:
-    """What the checkpoint keeps of them."""
-    parts: dict[str, Stateful] = {}
-    for each in figures:
-        if isinstance(each, Timing):
-            parts["timing"] = each
-    return parts
+def part_of(figures: Sequence[Figures], artifacts: ArtifactWriter) -> Part:
+    """What the checkpoint keeps of the figures, and timing.json, written when the run has ended."""
+    timings = [each for each in figures if isinstance(each, Timing)]
+
+    def write(step: int, reason: str) -> None:
+        for each in timings:
+            artifacts.text("timing.json", json.dumps({"attempts": each.attempts(step)}, indent=1) + "\n")
+
+    return Part({"timing": timings[0]}, exit_hooks=(write,)) if timings else Part()
 
 
-def build_leave(before: Sequence[FinishHook], figures: Sequence[Figures], sinks: Sinks, artifacts: ArtifactWriter) -> FinishHook:
-    """What is left behind once the run is over: what others leave, what the sinks hold, and timing.json."""
-
-    def leave(step: int, reason: str) -> None:
-        for ending in (*before, sinks.keep):
-            ending(step, reason)
-        for each in figures:
-            if isinstance(each, Timing):
-                artifacts.text("timing.json", json.dumps({"attempts": each.attempts(step)}, indent=1) + "\n")
-
-    return leave
-
-
-def build_sinks(spec: JobSpec, artifacts: ArtifactWriter, journal: Journal) -> Sinks:
-    """They hear what the journal says. Raises SpecProblem where a sink's package is missing."""
+def build_sinks(spec: JobSpec, artifacts: ArtifactWriter, journal: Journal) -> Part:
+    """Sinks hear what the journal says and are closed when the run has ended. Raises SpecProblem where a package is missing."""
     made = Sinks(tuple(_sink(sink) for sink in spec.logging.sinks), spec, artifacts)
     if artifacts.is_lead:
         journal.listeners.append(made)
-    return made
+    return Part(exit_hooks=(made.keep,))
 
 
 def _sink(spec: AnySink) -> Sink:

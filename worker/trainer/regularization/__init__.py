@@ -17,6 +17,7 @@ from torch.distributed.tensor import DTensor
 from stoker.spec.regularization import Penalty, Regularization
 from worker.trainer.errors import SpecProblem
 from worker.trainer.regularization.spectral_norm import Bounded, bounds_of
+from worker.trainer.runtime.part import Part
 from worker.trainer.runtime.shards import local, placed, total_norm, whole
 
 Named = Sequence[tuple[str, nn.Parameter]]
@@ -201,9 +202,9 @@ class Regularizer:
         for estimate, weight in self.bounds:
             estimate.closer(weight)
 
-    def gauges(self) -> dict[str, Callable[[], torch.Tensor]]:
-        """What the log shows of it: each penalty, as it is when the log is written."""
-        return {f"train/penalty_{name}": torch.no_grad()(term.value) for name, term in self.terms.items()}
+    def part(self) -> Part:
+        """What the log reports: each penalty, as it is when the log is written."""
+        return Part(gauges={f"train/penalty_{name}": torch.no_grad()(term.value) for name, term in self.terms.items()})
 
 
 def build_regularizer(

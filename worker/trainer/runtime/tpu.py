@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from worker.trainer.errors import SpecProblem
+from worker.trainer.runtime.part import Part
 
 
 def first_tpu(ranks: int) -> torch.device:
@@ -87,9 +88,9 @@ class Noise:
             self._model.set_rng_state(values["state"])
 
 
-def noises(device: torch.device, seed: int) -> dict[str, Noise]:
+def noise_part(device: torch.device, seed: int) -> Part:
     """Streams of random numbers that the checkpoint keeps beside those of the host, by name."""
-    return {"tpu": Noise(seed)} if is_tpu(device) else {}
+    return Part({"tpu": Noise(seed)}) if is_tpu(device) else Part()
 
 
 def end_of_step(device: torch.device) -> Callable[[], None] | None:

@@ -19,6 +19,7 @@ from worker.trainer.evaluation import Measuring, MetricGroups, Question, Report
 from worker.trainer.loss import build_loss, reading_of
 from worker.trainer.loss.summed import Summed
 from worker.trainer.model.parts import shared_cast
+from worker.trainer.runtime.part import Part
 
 
 class Heads(nn.Module):
@@ -222,12 +223,12 @@ def _measuring(share: Share, loss: nn.Module) -> Measuring:
     return Measuring(predicted=lambda outputs: predicted(share.outputs(outputs)), truth=share.targets)
 
 
-def log_variances(model: nn.Module) -> dict[str, Callable[[], torch.Tensor]]:
+def log_variances(model: nn.Module) -> Part:
     """What is learned about the noise of each task, by the name under which training reports it; every rank reads it."""
     heads = next((module for module in model.modules() if isinstance(module, Heads)), None)
     if heads is None:
-        return {}
-    return {f"train/{name}_log_variance": _reader(heads, name) for name in heads.log_variances}
+        return Part()
+    return Part(gauges={f"train/{name}_log_variance": _reader(heads, name) for name in heads.log_variances})
 
 
 def _reader(heads: Heads, name: str) -> Callable[[], torch.Tensor]:

@@ -12,7 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from stoker.spec.training.adversarial import FGSM, PGD, Adversarial, Attack, FreeAttack
 from worker.trainer.runtime.objective import Objective
-from worker.trainer.runtime.state import Stateful
+from worker.trainer.runtime.part import Part
 from worker.trainer.runtime.world import World
 from worker.trainer.training.passes import Adversary, unharmed
 
@@ -209,23 +209,23 @@ def build_adversary(
     batch_size: int,
     moment: Callable[[], int],
     seed: Callable[[int, int], int],
-) -> tuple[Adversary, dict[str, Stateful]]:
+) -> tuple[Adversary, Part]:
     """The adversary, and what the checkpoint keeps of it. `moment`: the step that is being made. `seed`: of the random places
     of one part of the batch at a step.
     """
     match spec:
         case None:
-            return unharmed, {}
+            return unharmed, Part()
         case FGSM():
-            return Climber(Ball(spec), [spec.epsilon], spec.ratio, objective, autocast, None), {}
+            return Climber(Ball(spec), [spec.epsilon], spec.ratio, objective, autocast, None), Part()
         case PGD():
             size = 2.5 * spec.epsilon / spec.steps if spec.step_size is None else spec.step_size
             draw = Draws(moment, lambda step: seed(world.data_index, step)) if spec.random_start else None
-            return Climber(Ball(spec), [size] * spec.steps, spec.ratio, objective, autocast, draw), {}
+            return Climber(Ball(spec), [size] * spec.steps, spec.ratio, objective, autocast, draw), Part()
         case FreeAttack():
             size = spec.epsilon if spec.step_size is None else spec.step_size
             free = Free(Ball(spec), size, -(-batch_size // world.data_parts), moment, world)
-            return free, {"adversary": free}
+            return free, Part({"adversary": free})
         case _:
             assert_never(spec)
 

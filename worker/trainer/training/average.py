@@ -13,8 +13,8 @@ from stoker.spec.base import Duration
 from stoker.spec.derived.arithmetic import in_steps
 from stoker.spec.training.average import EMA, SWA
 from worker.trainer.errors import SpecProblem
+from worker.trainer.runtime.part import Part
 from worker.trainer.runtime.shards import local, placed
-from worker.trainer.runtime.state import Stateful
 
 
 class Average(Protocol):
@@ -211,7 +211,7 @@ def build_average(
     steps: Callable[[Duration], int | None],
     statistics: Callable[[], None],
     within: str = "",
-) -> tuple[Average, dict[str, Stateful]]:
+) -> tuple[Average, Part]:
     """The average, and what the checkpoint keeps of it. `statistics`: computes those of BatchNorm over the training
     split. `within`: what the names of the weights begin with that are averaged.
     """
@@ -220,8 +220,8 @@ def build_average(
     elif ema is not None:
         made = Averaged(model, Moments(_steps(ema.start, "ema.start", steps), ema.every), _share(ema), within=within)
     else:
-        return NoAverage(), {}
-    return made, {"average": made}
+        return NoAverage(), Part()
+    return made, Part({"average": made})
 
 
 def settled_rate(

@@ -16,6 +16,7 @@ from worker.trainer.data import Batch
 from worker.trainer.distributed import Deferred, Replica
 from worker.trainer.errors import SpecProblem, no_memory
 from worker.trainer.runtime.journal import Journal
+from worker.trainer.runtime.part import Part
 from worker.trainer.runtime.world import World
 from worker.trainer.training import total_steps
 from worker.trainer.training.passes import Passes
@@ -119,14 +120,14 @@ def build_fitting(
     micro: int,
     world: World,
     journal: Journal,
-) -> tuple[Passes, dict[str, Fitting]]:
+) -> tuple[Passes, Part]:
     """The passes of each step, and what the checkpoint keeps of them."""
     if not isinstance(spec, FitMemory):
-        return passes, {}
+        return passes, Part()
     params = [param for param in model.parameters() if param.requires_grad]
     late = replica if isinstance(replica, Deferred) else None
     fitting = Fitting(spec.mode, spec.min_micro, passes, late, params, list(model.buffers()), micro, world, journal)
-    return fitting, {"dynamic_batch": fitting}
+    return fitting, Part({"dynamic_batch": fitting})
 
 
 class Growth(Protocol):
@@ -233,14 +234,14 @@ def build_growth(
     largest: int,
     grown: Callable[[], None],
     ends: Callable[[], float],
-) -> tuple[Growth, dict[str, Plateau]]:
+) -> tuple[Growth, Part]:
     """`modes`: which way each evaluated metric is better; `largest`: batch that the samples fill. Raises SpecProblem."""
     if not isinstance(spec, OnPlateau):
-        return NoGrowth(), {}
+        return NoGrowth(), Part()
     if spec.monitor not in modes:
         raise SpecProblem(
             f"training.dynamic_batch.monitor: {spec.monitor} is not evaluated; there are {', '.join(sorted(modes))}"
         )
     direction = spec.direction or modes[spec.monitor]
     plateau = Plateau(spec, direction, timeline, min(spec.max, largest), journal, grown, ends)
-    return plateau, {"dynamic_batch": plateau}
+    return plateau, Part({"dynamic_batch": plateau})

@@ -11,7 +11,7 @@ from stoker.spec.training.truncation import TBPTT
 from worker.trainer.data.loader import Micro
 from worker.trainer.errors import SpecProblem
 from worker.trainer.model.recurrent import Course, Recurrent, State
-from worker.trainer.runtime.state import Stateful
+from worker.trainer.runtime.part import Part
 from worker.trainer.runtime.world import World
 from worker.trainer.training.passes import Pass, Portions, whole
 
@@ -84,13 +84,13 @@ def _joined(parts: list[State]) -> State:
 
 def build_portions(
     spec: TBPTT | None, model: nn.Module, *, batch_size: int, per_epoch: int, world: World
-) -> tuple[Portions, dict[str, Stateful]]:
+) -> tuple[Portions, Part]:
     """How micro-batches become passes, and what of it the checkpoint keeps. Raises SpecProblem for a model without memory."""
     if spec is None:
-        return whole, {}
+        return whole, Part()
     if not isinstance(model, Recurrent) or model.bidirectional:
         raise SpecProblem("training.tbptt: only a recurrent model that reads forwards has a memory to cut; remove it")
     if world.data_parts != world.size:
         raise SpecProblem("training.tbptt: each rank must hold a whole model; use another distributed.strategy")
     truncated = Truncated(spec, model, batch_size=batch_size, per_epoch=per_epoch, world=world)
-    return truncated, {"truncation": truncated} if spec.stateful else {}
+    return truncated, Part({"truncation": truncated}) if spec.stateful else Part()

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 
 import torch
 from torch import nn
@@ -19,19 +18,14 @@ from worker.trainer.measure.stopwatch import Watch
 from worker.trainer.runtime.artifact import ArtifactWriter
 from worker.trainer.runtime.hooks import Act, FinishHook, StepHook
 from worker.trainer.runtime.journal import Journal
+from worker.trainer.runtime.part import Part
 from worker.trainer.runtime.rhythm import Rhythm
 from worker.trainer.runtime.world import World
 
-__all__ = ["Inspection", "build_inspection", "show_model", "watched"]
+__all__ = ["build_inspection", "show_model", "watched"]
 
 Slice = Callable[[int, int, torch.device], tuple[torch.Tensor, torch.Tensor]]
 """Inputs and targets of some rows."""
-
-
-@dataclass(frozen=True)
-class Inspection:
-    step_hooks: tuple[StepHook, ...]
-    finish_hooks: tuple[FinishHook, ...]
 
 
 def show_model(spec: Debug, model: nn.Module, meta_model: MetaModel, artifacts: ArtifactWriter) -> None:
@@ -53,7 +47,7 @@ def build_inspection(
     watch: Watch,
     artifacts: ArtifactWriter,
     journal: Journal,
-) -> Inspection:
+) -> Part:
     """`rows`: of the training split. Raises SpecProblem for a probe that sees nothing."""
     acts: list[tuple[Duration, Act]] = []
     if spec.histograms is not None:
@@ -65,12 +59,13 @@ def build_inspection(
         look = Look(probe, model, inputs, targets, mean_loss, autocast, artifacts, journal)
         look.look()
         acts.append((probe.interval, look))
-    finish_hooks: tuple[FinishHook, ...] = ()
+    exit_hooks: tuple[FinishHook, ...] = ()
     if spec.profiler is not None:
         record = Record(spec.profiler, world, artifacts)
         acts.append((Duration(steps=1), record))
-        finish_hooks = (record.finish,)
-    return Inspection(tuple(StepHook(rhythm(interval), _timed(act, watch)) for interval, act in acts), finish_hooks)
+        exit_hooks = (record.finish,)
+    hooks = tuple(StepHook(rhythm(interval), _timed(act, watch)) for interval, act in acts)
+    return Part(step_hooks=hooks, exit_hooks=exit_hooks)
 
 
 def _timed(act: Act, watch: Watch) -> Act:
