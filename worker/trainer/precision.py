@@ -7,10 +7,10 @@ from typing import Any, Protocol, assert_never
 
 import torch
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from stoker.spec.precision import DynamicScale, LossScale, Precision, StaticScale
 from worker.trainer.errors import Diverged, SpecProblem
+from worker.trainer.runtime.compat import AnyBatchNorm
 from worker.trainer.runtime.part import Part
 from worker.trainer.runtime.tpu import exact_products, is_tpu
 from worker.trainer.runtime.world import World
@@ -190,7 +190,7 @@ def narrowed(model: nn.Module, spec: Precision) -> nn.Module:
         return model
     dtype = torch.bfloat16 if spec.mode == "bf16_pure" else torch.float16
     for module in model.modules():
-        if not isinstance(module, _BatchNorm):
+        if not isinstance(module, AnyBatchNorm):
             _narrow(module, dtype)
     model.register_forward_pre_hook(lambda _, given: tuple(_as(value, torch.float32, dtype) for value in given))
     model.register_forward_hook(lambda _, given, out: _as(out, dtype, torch.float32))

@@ -12,9 +12,9 @@ from typing import NamedTuple
 
 import torch
 from torch.distributed.tensor import DTensor, Partial, Replicate
-from torch.distributed.tensor._utils import compute_local_shape_and_global_offset
 
 from worker.trainer.checkpoint.places import shard
+from worker.trainer.runtime.compat import compute_local_shape_and_global_offset
 from worker.trainer.runtime.world import World
 from worker.trainer.staging.sheet import CODES
 

@@ -12,7 +12,6 @@ import torch
 import torch.distributed as dist
 from torch import nn
 from torch.distributed.fsdp import CPUOffloadPolicy, FSDPModule, OffloadPolicy, fully_shard
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from stoker.spec.distributed import FSDP
 from worker.trainer.distributed.gradients import Averaging
@@ -20,6 +19,7 @@ from worker.trainer.distributed.heap import give_back_large_blocks
 from worker.trainer.distributed.mesh import grid
 from worker.trainer.distributed.nothing import pass_over_nothing
 from worker.trainer.distributed.tensor_parallel import cut
+from worker.trainer.runtime.compat import AnyBatchNorm
 from worker.trainer.runtime.objective import Objective
 from worker.trainer.runtime.world import World
 
@@ -38,7 +38,7 @@ def _in_other_words(unit: nn.Module) -> list[nn.Module]:
     """Norms of batches within a unit of narrow weights: they stay in fp32, and what is gathered together has one format."""
     if len({weight.dtype for weight in unit.parameters()}) < 2:
         return []
-    return [module for module in unit.modules() if isinstance(module, _BatchNorm) and module is not unit]
+    return [module for module in unit.modules() if isinstance(module, AnyBatchNorm) and module is not unit]
 
 
 def home(spec: FSDP, world: World) -> OffloadPolicy:

@@ -8,10 +8,10 @@ from typing import TypeVar
 
 import torch
 from torch import nn
-from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
+
+from worker.trainer.runtime.compat import FakeTensorMode, tree_leaves
 
 SAMPLES = 2
 """Played at once: one alone has no batch statistics."""

@@ -7,7 +7,6 @@ from typing import assert_never
 import torch
 from torch import nn
 from torch.nn import functional as F
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from stoker.spec.model.transformer import (
     AlibiPosition,
@@ -21,6 +20,7 @@ from stoker.spec.model.transformer import (
 )
 from worker.trainer.errors import SpecProblem
 from worker.trainer.model.parts import build_activation, build_normalization, shared_cast
+from worker.trainer.runtime.compat import AnyBatchNorm
 from worker.trainer.runtime.softcap import softcapped
 
 Attend = Callable[..., torch.Tensor]
@@ -175,7 +175,7 @@ class FeedForward(nn.Module):
 
 def normed(norm: nn.Module, x: torch.Tensor) -> torch.Tensor:
     """Over the last dimension of (B, T, C); batch: each feature over all tokens of the batch."""
-    if isinstance(norm, _BatchNorm):
+    if isinstance(norm, AnyBatchNorm):
         return norm(x.flatten(0, -2)).view_as(x)  # type: ignore[no-any-return]  # modules return Any
     return norm(x)  # type: ignore[no-any-return]  # modules return Any
 

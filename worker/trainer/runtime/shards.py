@@ -8,7 +8,8 @@ from collections.abc import Sequence
 import torch
 import torch.distributed as dist
 from torch.distributed.tensor import DTensor
-from torch.distributed.tensor._utils import compute_local_shape_and_global_offset
+
+from worker.trainer.runtime.compat import compute_local_shape_and_global_offset
 
 
 def local(tensor: torch.Tensor) -> torch.Tensor:

@@ -8,9 +8,9 @@ from typing import Any, assert_never
 
 import torch
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from stoker.spec.training.adversarial import FGSM, PGD, Adversarial, Attack, FreeAttack
+from worker.trainer.runtime.compat import AnyBatchNorm
 from worker.trainer.runtime.objective import Objective
 from worker.trainer.runtime.part import Part
 from worker.trainer.runtime.world import World
@@ -140,8 +140,8 @@ def still(module: nn.Module) -> Iterator[None]:
     """As in evaluation within, but for two things. BatchNorm normalises by the batch, without remembering it: its running
     statistics are each rank's own, and a resumed run has only rank 0's. A GPU goes back through recurrent layers in training only.
     """
-    norms = [part for part in module.modules() if isinstance(part, _BatchNorm) and part.track_running_stats]
-    others = [part for part in module.modules() if part.training and not isinstance(part, nn.RNNBase | _BatchNorm)]
+    norms = [part for part in module.modules() if isinstance(part, AnyBatchNorm) and part.track_running_stats]
+    others = [part for part in module.modules() if part.training and not isinstance(part, nn.RNNBase | AnyBatchNorm)]
     for part in others:
         part.training = False
     for norm in norms:

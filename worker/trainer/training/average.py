@@ -7,12 +7,12 @@ from typing import Any, Protocol
 
 import torch
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from stoker.spec.base import Duration
 from stoker.spec.derived.arithmetic import in_steps
 from stoker.spec.training.average import EMA, SWA
 from worker.trainer.errors import SpecProblem
+from worker.trainer.runtime.compat import AnyBatchNorm
 from worker.trainer.runtime.part import Part
 from worker.trainer.runtime.shards import local, placed
 
@@ -92,7 +92,7 @@ class Averaged:
         `within`: what the names of the weights begin with that are averaged.
         """
         self._params = {n: p for n, p in model.named_parameters() if p.requires_grad and n.startswith(within)}
-        norms = [f"{n}." for n, module in model.named_modules() if isinstance(module, _BatchNorm) and n.startswith(within)]
+        norms = [f"{n}." for n, module in model.named_modules() if isinstance(module, AnyBatchNorm) and n.startswith(within)]
         self._buffers = {n: b for n, b in model.named_buffers() if statistics is not None and n.startswith(tuple(norms))}
         self._moments, self._share, self._statistics = moments, share, statistics
         self._kept: dict[str, torch.Tensor] = {}

@@ -5,8 +5,8 @@ from contextlib import AbstractContextManager
 
 import torch
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
+from worker.trainer.runtime.compat import AnyBatchNorm
 from worker.trainer.runtime.world import World
 
 
@@ -21,7 +21,9 @@ def renew(
     """As `torch.optim.swa_utils.update_bn`: means over all batches, in training mode. Parts of the world see their parts of each
     batch, and their means are averaged. Leaves random streams where they were, and norms that are frozen as they are.
     """
-    norms = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.track_running_stats and not getattr(m, "held", False)]
+    norms = [
+        m for m in model.modules() if isinstance(m, AnyBatchNorm) and m.track_running_stats and not getattr(m, "held", False)
+    ]
     momenta, training = [norm.momentum for norm in norms], model.training
     for norm in norms:
         norm.reset_running_stats()
