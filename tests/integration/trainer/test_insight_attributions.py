@@ -255,3 +255,16 @@ def _types() -> Iterator[str]:
 
 def test_names_that_stand_alone_are_those_of_the_methods() -> None:
     assert set(get_args(asked.MethodName)) == set(_types())
+
+
+def test_sampled_attributions_are_the_same_for_one_spec(nursery: Nursery, tmp_path: Path) -> None:
+    """captum draws the samples of GradientShap from NumPy's global generator, which torch's seed does not move."""
+    how = {"method": {"type": "gradient_shap", "draws": 4}, "samples": 3}
+    found = []
+    for seed, name in enumerate(("one", "other")):
+        home = workspace(tmp_path / name, {**TABLE, "training": {"max_steps": 2, "batch_size": 16}, "interpretability": how})
+        table(home)
+        assert nursery.run(home, inject=f"import numpy; numpy.random.seed({seed})") == [0], log(home)
+        found.append(attributions(home)[0])
+    assert found[0].keys() == found[1].keys()
+    assert all(torch.equal(found[0][key], found[1][key]) for key in found[0])

@@ -14,7 +14,7 @@ from stoker.spec import JobSpec
 from worker.trainer.assembly.context import Context, build_context
 from worker.trainer.assembly.data import build_feed, read_data
 from worker.trainer.assembly.model import init_model, spread
-from worker.trainer.assembly.reports import build_judgement, build_reports
+from worker.trainer.assembly.reports import build_reports, judge_splits
 from worker.trainer.assembly.run import Clock, Run
 from worker.trainer.assembly.step import build_rates, build_step_passes, build_update
 from worker.trainer.data import Description
@@ -56,7 +56,7 @@ def assemble(
     held = spread(context, data, model)
     update = build_update(context, fed, held)
     passes = build_step_passes(context, fed, held, update)
-    judged = build_judgement(context, data, fed, model, held)
+    judged = judge_splits(context, data, fed, model, held)
     rates = build_rates(context, fed, update, judged.modes, len(data.dataset.train))
     reports = build_reports(context, data, fed, model, held, judged.examiner)
     device = context.world.device

@@ -43,7 +43,7 @@ class BuiltReports:
     part: Part
 
 
-def build_judgement(context: Context, data: BuiltData, fed: BuiltFeed, built: BuiltModel, held: BuiltReplica) -> BuiltExaminer:
+def judge_splits(context: Context, data: BuiltData, fed: BuiltFeed, built: BuiltModel, held: BuiltReplica) -> BuiltExaminer:
     """How splits are judged. Raises SpecProblem."""
     measuring = Measuring(context.aim.labels, built.reading.predicted, built.reading.truth)
     groups = metric_groups_of(context.spec.task, built.loss) or gan_metric_groups(built.loss, measuring, data.outputs)

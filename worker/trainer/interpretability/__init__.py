@@ -3,9 +3,11 @@
 import importlib
 import json
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+import numpy as np
 import torch
 from safetensors.torch import save_file
 from torch import nn
@@ -72,8 +74,7 @@ class Explain:
     def __call__(self, step: int, reason: str) -> None:
         if self.artifacts.is_lead:
             subject = self._subject(self.spec.samples)
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(self.matter.seed)
+            with _drawn_from(self.matter.seed):
                 found = list(self._explained(self.spec, subject))
             self._keep(subject, found, step)
 
@@ -164,6 +165,19 @@ def _captum() -> Any:
         return importlib.import_module("worker.trainer.interpretability.attribution")
     except ModuleNotFoundError as error:
         raise SpecProblem("interpretability needs the package captum, and this worker does not have it") from error
+
+
+@contextmanager
+def _drawn_from(seed: int) -> Iterator[None]:
+    """Random numbers of torch and of NumPy, which captum's GradientShap draws from, begin at a seed; both go on as before after."""
+    before = np.random.get_state()
+    try:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            np.random.seed(seed % 2**32)
+            yield
+    finally:
+        np.random.set_state(before)
 
 
 def build_interpretability(spec: Interpretability | None, matter: ExplainInputs, artifacts: ArtifactWriter) -> Part:
