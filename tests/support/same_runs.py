@@ -1,6 +1,9 @@
 """Runs that must compute the same: what one process makes of a job, and how another way to run it is compared with that."""
 
+import fcntl
+import hashlib
 import json
+import shutil
 import signal
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -13,17 +16,32 @@ from tests.support.trainer_runs import Nursery, events, final_checkpoint, finish
 
 
 class Alone:
-    """The run of one process for each job, made once and left where it is."""
+    """Uninterrupted runs that others are compared with: the test process that needs one first makes it, the others find it.
+
+    Their homes are read and never written to.
+    """
 
     def __init__(self, nursery: Nursery, root: Path) -> None:
         self._nursery, self._root = nursery, root
-        self._made: dict[str, Path] = {}
+        root.mkdir(parents=True, exist_ok=True)
 
-    def __call__(self, spec: Mapping[str, Any]) -> Path:
-        key = json.dumps(spec)
-        if key not in self._made:
-            self._made[key] = trained(self._nursery, self._root / f"run-{len(self._made)}", spec)
-        return self._made[key]
+    def __call__(self, spec: Mapping[str, Any], ranks: int = 1, **arrays: np.ndarray[Any, Any]) -> Path:
+        """The home of the run of a job on its data, which is what `prepared` gives where no arrays are named."""
+        home = self._root / _digest(spec, ranks, arrays)
+        with home.with_suffix(".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not (home / "whole").exists():
+                shutil.rmtree(home, ignore_errors=True)
+                trained(self._nursery, home, spec, ranks, **arrays)
+                (home / "whole").touch()
+        return home
+
+
+def _digest(spec: Mapping[str, Any], ranks: int, arrays: Mapping[str, np.ndarray[Any, Any]]) -> str:
+    found = hashlib.sha256(json.dumps([spec, ranks]).encode())
+    for name, values in sorted(arrays.items()):
+        found.update(f"{name} {values.dtype} {values.shape}".encode() + values.tobytes())
+    return found.hexdigest()[:16]
 
 
 def differences(one: Path, other: Path, file: str = "model.safetensors") -> dict[str, float]:
@@ -51,8 +69,49 @@ def assert_near(one: Path, other: Path, tolerance: float) -> None:
     np.testing.assert_allclose([b[key] for key in a], list(a.values()), rtol=0, atol=3 * tolerance)
 
 
+STOP = """
+import os, signal, time
+from torch.optim.optimizer import register_optimizer_step_post_hook
+
+made = []
+
+def stop(*_):
+    made.append(1)
+    if len(made) < {updates}:
+        return
+    waited = 0
+    while {kill} and not [*home.glob("checkpoints/step-*/manifest.json")]:
+        # Killed before there is a checkpoint, it would begin anew. Ranks finish one together, after their next step.
+        if waited == 200:
+            return
+        waited += 1
+        time.sleep(0.001)
+    os.kill(os.getpid(), {number})
+
+register_optimizer_step_post_hook(stop)
+"""
+"""Stops a rank when its optimizer has moved the weights so often; a rank that is killed, when there is a checkpoint then."""
+
+
+def interrupted(nursery: Nursery, home: Path, ranks: int, *stops: tuple[int, signal.Signals], inject: str = "") -> Path:
+    """A run stopped after a number of updates of each attempt, by a signal to every rank, and then resumed to its end.
+
+    Moments that are exact need few steps; `test_trainer_resume` kills at any moment.
+    """
+    for updates, how in stops:
+        stop = STOP.format(updates=updates, number=int(how), kill=how is signal.SIGKILL)
+        codes = nursery.run(home, ranks, inject + stop)
+        assert 0 not in codes, "it ended before it was stopped"
+        assert codes == [75] * ranks or how is signal.SIGKILL, log(home)
+    assert nursery.run(home, ranks, inject) == [0] * ranks, log(home)
+    starts = [event.step for event in events(home) if isinstance(event, Started)]
+    assert len(starts) == len(stops) + 1
+    assert all(step > 0 for step in starts[1:]), f"an attempt began anew: {starts}"
+    return home
+
+
 def killed_twice(nursery: Nursery, home: Path, ranks: int, steps: Iterable[int], inject: str = "") -> None:
-    """A run that is killed at the first of two steps, asked to stop at the second, and resumed to its end after both."""
+    """A run that is killed about the first of two steps, asked to stop about the second, and resumed to its end after both."""
     for step, how in zip(steps, (signal.SIGKILL, signal.SIGTERM), strict=True):
         running = nursery.start(home, ranks, inject)
         running.reached(step)

@@ -37,7 +37,7 @@ for line in sys.stdin:
         os.environ.update(command["env"])
         for number, name in ((1, "out"), (2, "err")):
             os.dup2(os.open(home / f"log-rank{command['env']['RANK']}.{name}", os.O_CREAT | os.O_WRONLY | os.O_APPEND), number)
-        exec(command["inject"], {})
+        exec(command["inject"], {"home": home})
         os._exit(main(home))
     print(json.dumps(pid), flush=True)
 """
@@ -60,7 +60,7 @@ class Nursery:
         return int(json.loads(self._process.stdout.readline()))
 
     def start(self, home: Path, ranks: int = 1, inject: str = "") -> "Running":
-        """`inject`: a program that each rank runs before its own, to break something in it."""
+        """`inject`: a program that each rank runs before its own, to break something in it; it knows its `home`."""
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = str(probe.getsockname()[1])

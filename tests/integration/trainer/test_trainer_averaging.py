@@ -11,17 +11,17 @@ from torch import nn
 from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, update_bn
 
+from tests.support.same_runs import interrupted
 from tests.support.trainer_runs import (
     Nursery,
     blobs,
     events,
     final_checkpoint,
-    log,
+    prepared,
     same_bits,
     series,
     tensors,
     trained,
-    workspace,
 )
 from worker.trainer.model.parts import BatchNormAny
 from worker.trainer.predict import load
@@ -112,12 +112,7 @@ def test_a_resumed_run_has_the_bits_of_the_uninterrupted(
     spec = SPEC | {"training": SPEC["training"] | training, "model": model}
     if ranks > 1:
         spec = spec | {"distributed": {"strategy": "ddp", "processes_per_node": ranks}}
-    broken = workspace(tmp_path / "broken", spec, **blobs())
-    running = nursery.start(broken, ranks)
-    running.reached(20)
-    running.signal(signal.SIGTERM)
-    assert set(running.wait()) <= {0, 75}, log(broken)
-    assert nursery.run(broken, ranks) == [0] * ranks, log(broken)
+    broken = interrupted(nursery, prepared(tmp_path / "broken", spec), ranks, (20, signal.SIGTERM))
     for name in ("model.safetensors", "optimizer.safetensors", "parts.safetensors"):
         assert same_bits(final_checkpoint(whole) / name, final_checkpoint(broken) / name)
     assert series(whole) == series(broken)

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from stoker.events import Started
-from tests.support.trainer_runs import Nursery, blobs, events, final_checkpoint, finished, log, same_bits, series, workspace
+from tests.support.same_runs import interrupted
+from tests.support.trainer_runs import Nursery, blobs, final_checkpoint, finished, log, same_bits, series, workspace
 
 TEACHER: dict[str, Any] = {
     "task": {"type": "classification"},
@@ -30,7 +30,7 @@ def lesson(**fields: Any) -> dict[str, Any]:
     distillation = {"teacher": {"job": "job_0", "checkpoint": 30}, "temperature": 3.0, "alpha": 0.6, **fields}
     return TEACHER | {
         "model": {"type": "mlp", "hidden_sizes": [16, 24], "dropout": 0.1},
-        "training": {"max_steps": 300, "batch_size": 32, "micro_batch_size": 8, "distillation": distillation},
+        "training": {"max_steps": 40, "batch_size": 32, "micro_batch_size": 8, "distillation": distillation},
     }
 
 
@@ -62,12 +62,7 @@ LAYERS = {"layer_map": [{"student": "4", "teacher": "3", "weight": 0.5}]}
 def test_a_student_killed_and_resumed_has_the_bits_of_one_that_was_not(nursery: Nursery, teacher: Path, tmp_path: Path) -> None:
     whole, broken = (taught(tmp_path / name, teacher, lesson(**LAYERS)) for name in ("whole", "broken"))
     assert nursery.run(whole) == [0], log(whole)
-    running = nursery.start(broken)
-    running.reached(60)
-    running.signal(signal.SIGKILL)
-    running.wait()
-    assert nursery.run(broken) == [0], log(broken)
-    assert any(isinstance(e, Started) and e.step > 0 for e in events(broken))
+    interrupted(nursery, broken, 1, (20, signal.SIGKILL))
     assert series(broken) == series(whole)
     assert same_bits(final_checkpoint(broken) / "model.safetensors", final_checkpoint(whole) / "model.safetensors")
     assert _digests(whole / "data" / "teacher") == _digests(teacher)
@@ -78,7 +73,7 @@ def test_two_ranks_learn_what_one_does(nursery: Nursery, teacher: Path, tmp_path
     one, two = taught(tmp_path / "one", teacher, spec), taught(tmp_path / "two", teacher, spec, 2)
     assert nursery.run(one) == [0], log(one)
     assert nursery.run(two, 2) == [0, 0], log(two)
-    assert series(one)[(300, "train/loss")] == pytest.approx(series(two)[(300, "train/loss")], rel=1e-4)
+    assert series(one)[(40, "train/loss")] == pytest.approx(series(two)[(40, "train/loss")], rel=1e-4)
 
 
 @pytest.mark.parametrize(

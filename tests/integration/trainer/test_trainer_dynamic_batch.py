@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from stoker.events import Notice, Progress, Started
+from tests.support.same_runs import interrupted
 from tests.support.trainer_runs import Nursery, events, final_checkpoint, finished, log, same_bits, series, tensors, workspace
 
 ROWS, FEATURES = 50, 5
@@ -94,20 +95,16 @@ def test_a_schedule_of_batch_sizes_sees_each_sample_once_per_epoch(ranks: int, n
 
 
 def test_a_run_of_changing_batches_is_resumed_to_the_bit(nursery: Nursery, tmp_path: Path) -> None:
-    milestones = [{"after": {"epochs": 150}, "batch_size": 24}, {"after": {"steps": 1200}, "batch_size": 5}]
-    training = {"epochs": 400, "batch_size": 8, "dynamic_batch": {"mode": "schedule", "milestones": milestones}}
-    spec = SPEC | {"training": training, "schedule": {"type": "cosine"}, "checkpoint": {"interval": {"steps": 100}}}
-    spec |= {"evaluation": {"interval": {"epochs": 50}}, "logging": {"interval": {"steps": 20}}}
+    milestones = [{"after": {"epochs": 8}, "batch_size": 24}, {"after": {"steps": 60}, "batch_size": 5}]
+    training = {"epochs": 20, "batch_size": 8, "dynamic_batch": {"mode": "schedule", "milestones": milestones}}
+    spec = SPEC | {"training": training, "schedule": {"type": "cosine"}, "checkpoint": {"interval": {"steps": 20}}}
+    spec |= {"evaluation": {"interval": {"epochs": 4}}, "logging": {"interval": {"steps": 3}}}
     whole = _run(nursery, tmp_path / "whole", spec)
     home = workspace(tmp_path / "stopped", spec, **rows())
-    running = nursery.start(home)
-    running.reached(820)
-    running.signal(signal.SIGTERM)
-    assert running.wait() == [75], log(home)
-    assert nursery.run(home) == [0], log(home)
+    interrupted(nursery, home, 1, (53, signal.SIGTERM))
     for name in ("model", "optimizer"):
         assert same_bits(*(final_checkpoint(run) / f"{name}.safetensors" for run in (whole, home)))
-    assert finished(whole).step == finished(home).step == 150 * 5 + 225 * 2 + 25 * 8
+    assert finished(whole).step == finished(home).step == 8 * 5 + 10 * 2 + 2 * 8
 
 
 PLATEAU = {"mode": "on_plateau", "factor": 2.5, "patience": 2, "max": 30}
@@ -143,16 +140,13 @@ def test_batches_grow_when_validation_stalls(ranks: int, nursery: Nursery, tmp_p
 
 def test_what_grew_is_remembered(nursery: Nursery, tmp_path: Path) -> None:
     spec = SPEC | {
-        "training": {"epochs": 300, "batch_size": 8, "dynamic_batch": PLATEAU},
-        "checkpoint": {"interval": {"steps": 60}},
+        "training": {"epochs": 40, "batch_size": 8, "dynamic_batch": PLATEAU},
+        "checkpoint": {"interval": {"steps": 20}},
     }
     whole = _run(nursery, tmp_path / "whole", spec)
     home = workspace(tmp_path / "stopped", spec, **rows())
-    running = nursery.start(home)
-    running.reached(250)
-    running.signal(signal.SIGTERM)
-    assert running.wait() == [75], log(home)
-    assert nursery.run(home) == [0], log(home)
+    first, second = (step for step, _ in _grown(whole))
+    interrupted(nursery, home, 1, ((first + second) // 2, signal.SIGTERM))
     assert _grown(home) == _grown(whole)
     for name in ("model", "optimizer"):
         assert same_bits(*(final_checkpoint(run) / f"{name}.safetensors" for run in (whole, home)))

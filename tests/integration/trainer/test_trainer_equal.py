@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tests.support.late import Late
-from tests.support.same_runs import assert_same
+from tests.support.same_runs import Alone, assert_same
 from tests.support.trainer_runs import Nursery, blobs, final_checkpoint, finished, series, trained
 from worker.trainer.data.split import split_rows
 from worker.trainer.predict import load
@@ -40,10 +40,11 @@ def _train(nursery: Nursery, home: Path, spec: dict[str, Any], ranks: int = 1, *
 
 
 @pytest.mark.parametrize(("ranks", "micro"), [(1, 16), (2, None), (2, 8), (4, 16)])
-def test_ranks_and_micro_batches_change_nothing(ranks: int, micro: int | None, nursery: Nursery, tmp_path: Path) -> None:
-    whole = _train(nursery, tmp_path / "whole", SPEC)
+def test_ranks_and_micro_batches_change_nothing(
+    ranks: int, micro: int | None, nursery: Nursery, alone: Alone, tmp_path: Path
+) -> None:
     spec = SPEC | {"training": SPEC["training"] | {"micro_batch_size": micro}}
-    assert_same(whole, _train(nursery, tmp_path / "parts", spec, ranks))
+    assert_same(alone(SPEC), _train(nursery, tmp_path / "parts", spec, ranks))
 
 
 def test_a_rank_without_samples_does_not_hang_the_others(nursery: Nursery, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from stoker.events import Notice
+from tests.support.same_runs import Alone, interrupted
 from tests.support.trainer_runs import (
     Nursery,
     blobs,
@@ -65,10 +66,10 @@ def halvings(home: Path) -> list[tuple[int, int]]:
 
 @pytest.mark.parametrize(("ranks", "after", "error"), [(1, 0, HOST), (1, 7, GPU), (2, 5, HOST), (4, 3, GPU)])
 def test_global_batch_and_gradient_stay_what_they_are(
-    ranks: int, after: int, error: str, nursery: Nursery, tmp_path: Path
+    ranks: int, after: int, error: str, nursery: Nursery, alone: Alone, tmp_path: Path
 ) -> None:
     plain = SPEC | {"training": {k: v for k, v in SPEC["training"].items() if k != "dynamic_batch"}}
-    whole = _run(nursery, tmp_path / "whole", plain, 1)
+    whole = alone(plain)
     home = _run(nursery, tmp_path / "run", SPEC, ranks, NO_ROOM.format(after=after, room=5, error=error))
     micro = 64 // ranks
     expected = [(micro // 2**n, micro // 2 ** (n + 1)) for n in range(4) if micro // 2**n > 5]
@@ -102,15 +103,11 @@ def test_dropout_of_a_step_that_is_made_again_is_not_drawn_twice(nursery: Nurser
 
 
 def test_what_fits_is_remembered(nursery: Nursery, tmp_path: Path) -> None:
-    spec = SPEC | {"training": SPEC["training"] | {"epochs": 40}, "checkpoint": {"interval": {"steps": 20}}}
+    spec = SPEC | {"training": SPEC["training"] | {"epochs": 8}, "checkpoint": {"interval": {"steps": 7}}}
     inject = NO_ROOM.format(after=0, room=10, error=HOST)
     whole = _run(nursery, tmp_path / "whole", spec, 2, inject)
     home = workspace(tmp_path / "stopped", spec | {"distributed": {"strategy": "ddp", "processes_per_node": 2}}, **blobs())
-    running = nursery.start(home, 2, inject)
-    running.reached(30)
-    running.signal(signal.SIGTERM)
-    assert running.wait() == [75, 75], log(home)
-    assert nursery.run(home, 2, inject) == [0, 0], log(home)
+    interrupted(nursery, home, 2, (9, signal.SIGTERM), inject=inject)
     assert halvings(home) == [(32, 16), (16, 8)], "not found out a second time"
     assert same_bits(*(final_checkpoint(run) / "model.safetensors" for run in (whole, home)))
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from stoker.events import Notice
+from tests.support.same_runs import interrupted
 from tests.support.trainer_runs import Nursery, events, final_checkpoint, finished, log, same_bits, series, tensors, workspace
 
 ROWS, FEATURES, BATCH = 40, 6, 8
@@ -169,17 +170,10 @@ def test_a_run_that_diverges_goes_back_and_on_more_slowly(ranks: int, nursery: N
 
 
 def test_a_run_goes_on_after_a_rollback_as_if_nothing_had_stopped_it(nursery: Nursery, tmp_path: Path) -> None:
-    spec = DIVERGES | {
-        "training": {"max_steps": 3000, "batch_size": BATCH},
-        "checkpoint": {"interval": {"steps": 100}, "keep_best": 0},
-    }
-    whole = _run(nursery, tmp_path / "whole", spec, rows())
-    home = workspace(tmp_path / "stopped", spec, **rows())
-    running = nursery.start(home)
-    running.reached(700)
-    running.signal(signal.SIGTERM)
-    assert running.wait() == [75], log(home)
-    assert nursery.run(home) == [0], log(home)
+    whole = _run(nursery, tmp_path / "whole", DIVERGES, rows())
+    (rollback,) = notices(whole, "rolled_back")
+    updates = rollback.data["from"] + 10
+    home = interrupted(nursery, workspace(tmp_path / "stopped", DIVERGES, **rows()), 1, (updates, signal.SIGTERM))
     assert len(notices(home, "rolled_back")) == 1
     for name in ("model", "optimizer"):
         assert same_bits(*(final_checkpoint(run) / f"{name}.safetensors" for run in (whole, home)))

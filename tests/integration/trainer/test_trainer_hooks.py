@@ -1,6 +1,5 @@
 """Gradients sent in fewer bytes: as exact as promised, compressed indeed, and resumed to the bit."""
 
-import random
 import signal
 from pathlib import Path
 from typing import Any
@@ -8,13 +7,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stoker.events import Started
+from tests.support.same_runs import interrupted
 from tests.support.trainer_runs import (
     Nursery,
     blobs,
     events,
     final_checkpoint,
     log,
+    prepared,
     same_bits,
     series,
     tensors,
@@ -72,15 +72,8 @@ def test_the_wider_the_matrices_the_nearer(nursery: Nursery, alone: Any, tmp_pat
 
 @pytest.mark.parametrize("hook", [{"type": "bf16"}, {"type": "powersgd", "rank": 2, "start_step": 4}], ids=["bf16", "powersgd"])
 def test_a_killed_run_goes_on_with_the_bits_of_one_that_never_was(hook: Json, nursery: Nursery, tmp_path: Path) -> None:
-    spec = _hooked(hook) | {"training": SPEC["training"] | {"max_steps": 60}}
-    whole, broken = (workspace(tmp_path / name, spec, **blobs()) for name in ("whole", "broken"))
-    assert nursery.run(whole, 2) == [0, 0], log(whole)
-    running = nursery.start(broken, 2)
-    running.reached(random.Random(str(hook)).randrange(9, 40))
-    running.signal(signal.SIGKILL)
-    running.wait()
-    assert nursery.run(broken, 2) == [0, 0], log(broken)
-    assert [e.step for e in events(broken) if isinstance(e, Started)][1] > 0, "it began anew"
+    whole = trained(nursery, tmp_path / "whole", _hooked(hook), 2)
+    broken = interrupted(nursery, prepared(tmp_path / "broken", _hooked(hook)), 2, (9, signal.SIGKILL))
     assert series(broken) == series(whole)
     for file in ("model", "optimizer"):
         assert same_bits(*(final_checkpoint(home) / f"{file}.safetensors" for home in (broken, whole)))

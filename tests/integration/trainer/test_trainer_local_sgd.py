@@ -2,7 +2,7 @@
 
 import copy
 import json
-import random
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,8 @@ from stoker.spec import JobSpec
 from stoker.spec.derived.automatic import completed
 from stoker.spec.model import MLP
 from stoker.spec.reproducibility import Reproducibility
-from tests.support.same_runs import assert_same_bits, killed_twice
+from tests.support.same_runs import assert_same_bits, interrupted
+from tests.support.thorough import left
 from tests.support.trainer_runs import (
     Nursery,
     blobs,
@@ -132,7 +133,7 @@ def test_it_is_what_separate_learners_would_do(
         np.testing.assert_allclose(saved[name].numpy(), weight.numpy(), rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("ranks", [2, 4])
+@pytest.mark.parametrize("ranks", left([2, 4], {4}))
 def test_averaging_in_each_step_is_data_parallelism(ranks: int, nursery: Nursery, tmp_path: Path) -> None:
     spec = SPEC | {
         "optimizer": {"type": "sgd", "lr": 0.1},
@@ -148,7 +149,7 @@ def test_averaging_in_each_step_is_data_parallelism(ranks: int, nursery: Nursery
 
 
 RESUMED = SPEC | {
-    "training": {"max_steps": 90, "batch_size": BATCH, "early_stopping": {"patience": 1000, "monitor": "validation/loss"}},
+    "training": {"max_steps": 48, "batch_size": BATCH, "early_stopping": {"patience": 1000, "monitor": "validation/loss"}},
     "model": {"type": "mlp", "hidden_sizes": [32], "dropout": 0.2, "normalization": {"type": "batch"}},
     "data": SPEC["data"] | {"loader": {"drop_last": True}},
     "optimizer": {"type": "adamw", "lr": 0.004},
@@ -162,10 +163,10 @@ RESUMED = SPEC | {
     "more", [{"sync_every": 7}, {"sync_every": 8, "average_optimizer_state": True}, {"sync_every": 1}], ids=str
 )
 def test_a_resumed_run_has_the_bits_of_the_uninterrupted(more: dict[str, Any], nursery: Nursery, tmp_path: Path) -> None:
-    spec, draw = _spread(RESUMED, 2, **more), random.Random(str(more))
+    spec = _spread(RESUMED, 2, **more)
     whole = _train(nursery, tmp_path / "whole", spec, 2)
     broken = workspace(tmp_path / "broken", spec, **blobs(ROWS))
-    killed_twice(nursery, broken, 2, (draw.randrange(5, 80), draw.randrange(5, 80)))
+    interrupted(nursery, broken, 2, (10, signal.SIGKILL), (14, signal.SIGTERM))
     assert_same_bits(whole, broken)
 
 

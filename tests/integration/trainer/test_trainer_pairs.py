@@ -28,11 +28,6 @@ def test_rules_refuse_what_the_table_says(feature: str, strategy: str) -> None:
     assert cell in broken if broken else (feature, strategy) in ALLOWED
 
 
-@pytest.fixture(scope="module")
-def alone(nursery: Nursery, tmp_path_factory: pytest.TempPathFactory) -> Alone:
-    return Alone(nursery, tmp_path_factory.mktemp("alone"))
-
-
 @pytest.mark.parametrize(
     ("feature", "strategy"),
     sorted(ALLOWED if os.environ.get("STOKER_ALL_PAIRS") else SAMPLE),

@@ -1,9 +1,8 @@
 """Number formats through the whole trainer, against plain PyTorch that does the same."""
 
-import multiprocessing
+import json
 import os
 import signal
-import socket
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from stoker.spec import JobSpec
 from stoker.spec.precision import DynamicScale, LossScale, Precision, StaticScale
-from tests.support.trainer_runs import Nursery, blobs, final_checkpoint, log, series, tensors, trained, workspace
+from tests.support.same_runs import interrupted
+from tests.support.trainer_runs import Nursery, blobs, final_checkpoint, log, prepared, series, tensors, trained
 from worker.trainer.errors import Diverged, SpecProblem
 from worker.trainer.model.parts import BatchNormAny
 from worker.trainer.precision import Arithmetic, LossScaler, NoScaler, narrowed
@@ -257,14 +257,11 @@ def test_a_resumed_run_has_the_bits_of_the_uninterrupted(
     precision: dict[str, Any], ranks: int, nursery: Nursery, tmp_path: Path
 ) -> None:
     spec = SPEC | {"precision": precision, "model": {"type": "mlp", "hidden_sizes": [16], "dropout": 0.1}}
+    spec |= {"training": {"max_steps": 40, "batch_size": 32}}
     whole = _train(nursery, tmp_path / "whole", spec, ranks)
     more = {"distributed": {"strategy": "ddp", "processes_per_node": ranks}} if ranks > 1 else {}
-    broken = workspace(tmp_path / "broken", spec | more, **blobs())
-    running = nursery.start(broken, ranks)
-    running.reached(40)
-    running.signal(signal.SIGTERM)
-    assert set(running.wait()) <= {0, 75}, log(broken)
-    assert nursery.run(broken, ranks) == [0] * ranks, log(broken)
+    broken = prepared(tmp_path / "broken", spec | more)
+    interrupted(nursery, broken, ranks, (20, signal.SIGTERM))
     for name in ("model.safetensors", "optimizer.safetensors"):
         one, other = (tensors(final_checkpoint(home) / name) for home in (whole, broken))
         assert one.keys() == other.keys()
@@ -284,26 +281,31 @@ def test_an_overflow_on_another_rank_skips_the_step_of_this_one() -> None:
     assert _steps(scaler, [1.0, 1.0]) == ([2.0, 1.0], [0.0, 0.0])
 
 
-def test_ranks_tell_each_other_of_an_overflow() -> None:
+OVERFLOW = """
+import json, os
+from tests.integration.trainer.test_trainer_precision import overflow_on_rank_1
+
+rank = int(os.environ["RANK"])
+(home / f"answer-{rank}").write_text(json.dumps(overflow_on_rank_1(rank)))
+os._exit(0)
+"""
+
+
+def test_ranks_tell_each_other_of_an_overflow(nursery: Nursery, tmp_path: Path) -> None:
     """What other ranks found is asked for among all of them, those that hold another part of the same model too."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    context = multiprocessing.get_context("spawn")
-    with context.Pool(2) as pool:
-        answers = pool.starmap(_overflow_on_rank_1, [(rank, port) for rank in (0, 1)], chunksize=1)
-    assert answers == [([32.0, 64.0], [0.0, -1.0])] * 2
+    assert nursery.run(tmp_path, 2, OVERFLOW) == [0, 0], log(tmp_path)
+    answers = [json.loads((tmp_path / f"answer-{rank}").read_text()) for rank in (0, 1)]
+    assert answers == [[[32.0, 64.0], [0.0, -1.0]]] * 2
 
 
-def _overflow_on_rank_1(rank: int, port: int) -> tuple[list[float], list[float]]:
+def overflow_on_rank_1(rank: int) -> tuple[list[float], list[float]]:
+    """Scales and weights of a rank, of two, whose first gradient is too large on one of them."""
     os.environ["GLOO_SOCKET_IFNAME"] = "lo"
-    dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
+    dist.init_process_group("gloo")
     scaler = LossScaler(
         DynamicScale(init_scale=64.0, growth_interval=1), World(rank, 2, torch.device("cpu"), data_index=rank, data_parts=2)
     )
-    answer = _steps(scaler, [float("inf") if rank else 1.0, 1.0])
-    dist.destroy_process_group()
-    return answer
+    return _steps(scaler, [float("inf") if rank else 1.0, 1.0])
 
 
 def test_formats_that_are_not_built_are_refused_by_the_trainer_too() -> None:

@@ -11,11 +11,11 @@ import pytest
 import torch
 
 from stoker.document.load import load_file
-from stoker.events import Started
 from stoker.plan import plan
 from stoker.spec import JobSpec
 from tests.support.plan_cases import resolved, text
-from tests.support.trainer_runs import Nursery, events, final_checkpoint, finished, log, same_bits, series
+from tests.support.same_runs import interrupted
+from tests.support.trainer_runs import Nursery, final_checkpoint, finished, log, same_bits, series
 from worker.trainer.predict import load
 
 WORDS = "".join(random.Random(0).choices(["the cat sat. ", "a dog ran, ", "all was well; ", "nobody knew why "], k=330))
@@ -39,14 +39,10 @@ def home_of(home: Path, ranks: int = 1, **sections: Any) -> Path:
 
 @pytest.mark.parametrize("ranks", [1, 2])
 def test_streams_go_on_after_a_kill_as_if_nothing_had_been(ranks: int, nursery: Nursery, tmp_path: Path) -> None:
-    whole, broken = home_of(tmp_path / "whole", ranks), home_of(tmp_path / "broken", ranks)
+    few = {"training": EXAMPLE["training"] | {"max_steps": 17}}
+    whole, broken = home_of(tmp_path / "whole", ranks, **few), home_of(tmp_path / "broken", ranks, **few)
     assert nursery.run(whole, ranks) == [0] * ranks, log(whole)
-    running = nursery.start(broken, ranks)
-    running.reached(15)
-    running.signal(signal.SIGKILL)
-    running.wait()
-    assert nursery.run(broken, ranks) == [0] * ranks, log(broken)
-    assert any(isinstance(e, Started) and e.step > 0 for e in events(broken))
+    interrupted(nursery, broken, ranks, (9, signal.SIGKILL))
     assert series(broken) == series(whole)
     for name in ("model.safetensors", "optimizer.safetensors", "parts.safetensors"):
         assert same_bits(final_checkpoint(broken) / name, final_checkpoint(whole) / name)

@@ -1,7 +1,6 @@
 """Penalties, bounds and what is said of the fit, in whole runs, each against arithmetic written out here or scikit-learn."""
 
 import json
-import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +13,7 @@ from safetensors.torch import load_file
 
 from stoker.events import Notice
 from tests.support.late import Late
+from tests.support.same_runs import interrupted
 from tests.support.trainer_runs import (
     Nursery,
     blobs,
@@ -282,15 +282,10 @@ def test_the_estimates_follow_the_weights_and_are_those_of_any_ranks(nursery: Nu
 
 
 def test_a_bounded_run_goes_on_with_the_same_bits(nursery: Nursery, tmp_path: Path) -> None:
-    spec = BOUND | {"training": BOUND["training"] | {"max_steps": 400}}
+    spec = BOUND | {"training": BOUND["training"] | {"max_steps": 40}}
     whole = train(nursery, tmp_path / "whole", spec, **blobs())
     home = workspace(tmp_path / "stopped", spec, **blobs())
-    running = nursery.start(home)
-    running.reached(20)
-    running.signal(signal.SIGKILL)
-    running.wait()
-    shutil.rmtree(home / "artifacts", ignore_errors=True)
-    assert nursery.run(home) == [0], log(home)
+    interrupted(nursery, home, 1, (20, signal.SIGKILL))
     assert same_bits(final_checkpoint(whole) / "model.safetensors", final_checkpoint(home) / "model.safetensors")
 
 

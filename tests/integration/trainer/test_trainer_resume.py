@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from stoker.events import Started
+from tests.support.same_runs import assert_same_bits, interrupted
+from tests.support.thorough import left
 from tests.support.trainer_runs import Nursery, blobs, events, final_checkpoint, finished, log, same_bits, series, workspace
 
 BASE: dict[str, Any] = {
@@ -66,7 +68,7 @@ def _interrupted(nursery: Nursery, home: Path, ranks: int, at: int, how: signal.
     return running.wait()
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", left(CASES, {"plain-2", "rich-1", "wide-4"}))
 def test_resumed_run_has_the_bits_of_the_uninterrupted(case: str, nursery: Nursery, tmp_path: Path) -> None:
     base, ranks = CASES[case]
     spec = _spec(base, ranks)
@@ -85,6 +87,14 @@ def test_resumed_run_has_the_bits_of_the_uninterrupted(case: str, nursery: Nurse
     assert series(broken) == series(whole)
     for name in ("model.safetensors", "optimizer.safetensors"):
         assert same_bits(final_checkpoint(broken) / name, final_checkpoint(whole) / name)
+
+
+def test_four_ranks_add_in_the_same_order_after_a_kill(nursery: Nursery, tmp_path: Path) -> None:
+    spec = _spec(WIDE | {"training": WIDE["training"] | {"max_steps": 12}}, 4)
+    whole, broken = (workspace(tmp_path / name, spec, **blobs()) for name in ("whole", "broken"))
+    assert nursery.run(whole, 4) == [0] * 4, log(whole)
+    interrupted(nursery, broken, 4, (8, signal.SIGKILL))
+    assert_same_bits(whole, broken)
 
 
 def finished_or_none(home: Path) -> str | None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.same_runs import assert_same, assert_same_bits, differences, killed_twice
+from tests.support.same_runs import Alone, assert_same, assert_same_bits, differences, killed_twice
 from tests.support.trainer_runs import Nursery, blobs, final_checkpoint, finished, log, series, trained, workspace
 
 Json = dict[str, Any]
@@ -31,22 +31,21 @@ def _spread(spec: Json, ranks: int, servers: int = 1, **consistency: Any) -> Jso
 
 
 @pytest.mark.parametrize(("workers", "servers"), [(2, 1), (2, 2)])
-def test_in_step_it_is_one_process(workers: int, servers: int, nursery: Nursery, tmp_path: Path) -> None:
-    whole = trained(nursery, tmp_path / "whole", SPEC, 1)
+def test_in_step_it_is_one_process(workers: int, servers: int, nursery: Nursery, alone: Alone, tmp_path: Path) -> None:
     spec = SPEC | {"training": SPEC["training"] | {"micro_batch_size": 8}}
     apart = trained(nursery, tmp_path / "apart", _spread(spec, workers + servers, servers), workers + servers)
-    assert_same(whole, apart)
-    off = differences(whole, apart, "optimizer.safetensors")
+    assert_same(alone(SPEC), apart)
+    off = differences(alone(SPEC), apart, "optimizer.safetensors")
     assert max(off.values()) <= 1e-6, off
     assert {finished(apart, rank).reason for rank in range(workers + servers)} == {"completed"}
 
 
 def test_a_resumed_run_has_the_bits_of_the_uninterrupted(nursery: Nursery, tmp_path: Path) -> None:
-    longer = SPEC | {"training": SPEC["training"] | {"epochs": 30}, "model": SPEC["model"] | {"dropout": 0.1}}
+    longer = SPEC | {"training": SPEC["training"] | {"epochs": 14}, "model": SPEC["model"] | {"dropout": 0.1}}
     spec, draw = _spread(longer, 3), random.Random("servers")
     whole = trained(nursery, tmp_path / "whole", spec, 3)
     broken = workspace(tmp_path / "broken", spec, **blobs())
-    killed_twice(nursery, broken, 3, (draw.randrange(6, 70), draw.randrange(6, 70)))
+    killed_twice(nursery, broken, 3, (draw.randrange(6, 30), draw.randrange(6, 30)))
     assert_same_bits(whole, broken)
 
 
@@ -73,10 +72,9 @@ def test_a_server_ends_with_workers_that_fail(nursery: Nursery, tmp_path: Path) 
     assert finished(home, 2).reason == "nan_loss"
 
 
-def test_one_process_goes_on_without_servers(nursery: Nursery, tmp_path: Path) -> None:
-    whole = trained(nursery, tmp_path / "whole", SPEC, 1)
+def test_one_process_goes_on_without_servers(nursery: Nursery, alone: Alone, tmp_path: Path) -> None:
     home = trained(nursery, tmp_path / "run", _spread(SPEC, 3), 3)
     final_checkpoint(home).rename(tmp_path / "kept")
     assert nursery.run(home, 1) == [0], log(home)
-    off = differences(whole, home)
+    off = differences(alone(SPEC), home)
     assert max(off.values()) <= 2e-6, off

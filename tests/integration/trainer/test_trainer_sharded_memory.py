@@ -68,10 +68,12 @@ def usual(nursery: Nursery, tmp_path_factory: pytest.TempPathFactory) -> int:
     ("model", "length", "ranks", "lines", "how", "again"),
     [
         pytest.param(WEIGHTS, 16, 2, 60, {}, True, id="weights-2-fresh-and-resumed"),
-        pytest.param(WEIGHTS, 16, 4, 60, {}, False, id="weights-4"),
-        pytest.param(WEIGHTS, 16, 4, 60, {"replicate": 2}, True, id="copies-4-fresh-and-resumed"),
-        pytest.param(WEIGHTS, 16, 2, 60, {"reshard_after_forward": False}, False, id="weights-kept-2"),
-        pytest.param(ACTIVATIONS, 256, 2, 150, {}, False, id="activations-2"),
+        pytest.param(WEIGHTS, 16, 4, 60, {}, False, id="weights-4", marks=pytest.mark.thorough),
+        pytest.param(WEIGHTS, 16, 4, 60, {"replicate": 2}, True, id="copies-4-fresh-and-resumed", marks=pytest.mark.thorough),
+        pytest.param(
+            WEIGHTS, 16, 2, 60, {"reshard_after_forward": False}, False, id="weights-kept-2", marks=pytest.mark.thorough
+        ),
+        pytest.param(ACTIVATIONS, 256, 2, 150, {}, False, id="activations-2", marks=pytest.mark.thorough),
     ],
 )
 def test_each_rank_takes_what_was_planned(

@@ -8,12 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from stoker.events import Started
 from tests.support.late import Late
+from tests.support.same_runs import interrupted
 from tests.support.trainer_runs import (
     Nursery,
     blobs,
-    events,
     final_checkpoint,
     finished,
     log,
@@ -29,7 +28,7 @@ special = Late("scipy.special")
 BASE: dict[str, Any] = {
     "task": {"type": "classification"},
     "data": {"source": {"type": "arrays", "dataset": "set@1"}, "split": {"validation": 0.2, "test": 0.1}},
-    "training": {"max_steps": 30, "batch_size": 32},
+    "training": {"max_steps": 16, "batch_size": 32},
     "logging": {"interval": {"steps": 3}},
     "checkpoint": {"interval": {"steps": 7}},
 }
@@ -62,7 +61,7 @@ NETWORK = BASE | {
         "sharing": [{"source": "4", "target": "6"}, {"source": "4.layers.0", "target": "8.layers.0"}],
     },
     "optimizer": {"type": "sgd", "lr": 0.1, "momentum": 0.9},
-    "training": {"max_steps": 30, "batch_size": 32, "ema": {"decay": 0.9}},
+    "training": {"max_steps": 16, "batch_size": 32, "ema": {"decay": 0.9}},
     "data": BASE["data"] | {"loader": {"drop_last": True}},
 }
 JOBS = {"stack": STACK, "network": NETWORK}
@@ -80,13 +79,7 @@ def test_killed_and_resumed_it_has_the_bits_of_a_run_that_was_not(
     spec = _on(JOBS[name], ranks)
     whole, broken = (workspace(tmp_path / kind, spec, **blobs()) for kind in ("whole", "broken"))
     assert nursery.run(whole, ranks) == [0] * ranks, log(whole)
-    running = nursery.start(broken, ranks)
-    running.reached(15)
-    running.signal(signal.SIGTERM)
-    assert set(running.wait()) <= {0, 75}, log(broken)
-    if finished(broken).reason == "preempted":
-        assert nursery.run(broken, ranks) == [0] * ranks, log(broken)
-        assert any(isinstance(event, Started) and event.step > 0 for event in events(broken))
+    interrupted(nursery, broken, ranks, (8, signal.SIGTERM))
     assert finished(broken).metrics == finished(whole).metrics
     assert series(broken) == series(whole)
     for file in ("model.safetensors", "optimizer.safetensors"):
