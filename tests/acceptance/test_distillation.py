@@ -33,6 +33,7 @@ def teacher(installation: Stack) -> dict[str, Any]:
     return installation.wait(installation.submit(spec), timeout=200)
 
 
+@pytest.mark.proves("TRAIN-12")
 def test_a_student_learns_from_a_finished_job(installation: Stack, teacher: dict[str, Any]) -> None:
     assert teacher["state"] == "succeeded", installation.story(teacher["id"])
     best = next(c for c in installation.get(f"/v1/jobs/{teacher['id']}/checkpoints")["data"] if "best" in c["tags"])

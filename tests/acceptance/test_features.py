@@ -78,6 +78,16 @@ def test_an_example_of_a_feature_is_planned(path: Path, installation: Stack) -> 
     assert min(plan["parameters"]["total"], plan["batch"]["size"]) > 0
 
 
+@pytest.mark.proves("ARCH-01", "ARCH-02", "ARCH-03", "ARCH-21", cases=["cnn"])
+@pytest.mark.proves("ARCH-04", cases=["layers", "text_layers"])
+@pytest.mark.proves("ARCH-05", "ARCH-06", "ARCH-07", "ARCH-10", "ARCH-17", cases=["layers"])
+@pytest.mark.proves("ARCH-24", cases=["gan"])
+@pytest.mark.proves("DIST-01", "DIST-06", "DIST-07", "DIST-10")
+@pytest.mark.proves("LOSS-03", cases=["chunked_loss"])
+@pytest.mark.proves("LOSS-05", cases=["gaussian_nll"])
+@pytest.mark.proves("LOSS-06", cases=["focal"])
+@pytest.mark.proves("REG-05", cases=["cnn", "layers"])
+@pytest.mark.proves("REG-09", cases=["regularization"])
 @pytest.mark.thorough("each example trains; make test plans it, and trains a job for each path through the system")
 @pytest.mark.parametrize("name", [path.stem for path in EXAMPLES if NEEDS_ANOTHER not in path.read_text()])
 def test_an_example_of_a_feature_trains_to_its_end(name: str, installation: Stack, jobs: dict[str, str], tmp_path: Path) -> None:

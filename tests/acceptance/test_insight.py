@@ -39,6 +39,7 @@ def curves(stack: Stack, job: dict[str, Any]) -> dict[str, Any]:
     return {key: (value["steps"], value["mean"]) for key, value in found.items() if not key.endswith(PERFORMANCE)}
 
 
+@pytest.mark.proves("DBG-01", "DBG-02", "LOG-03", "XAI-01")
 def test_every_result_is_there(installation: Stack, shown: dict[str, Any]) -> None:
     names = {row["name"] for row in installation.get(f"/v1/jobs/{shown['id']}/artifacts")["data"]}
     probes = {f"probes/0.output/step-{step:08d}.safetensors" for step in (20, 40, 60)}
@@ -62,6 +63,7 @@ def test_every_result_is_there(installation: Stack, shown: dict[str, Any]) -> No
     assert ranking[0]["importance"] > ranking[-1]["importance"] >= 0
 
 
+@pytest.mark.proves("LOG-01")
 def test_the_api_has_each_metric_once_as_the_file_has(installation: Stack, shown: dict[str, Any]) -> None:
     _, *lines = [json.loads(line) for line in fetched(installation, shown, "metrics/from-step-00000000.jsonl").splitlines()]
     ours: dict[str, list[tuple[int, float]]] = {}
@@ -76,6 +78,7 @@ def test_the_api_has_each_metric_once_as_the_file_has(installation: Stack, shown
     assert {"gradient/0", "probe/0.output.mean", "probe/2.gradient.std", "validation/auroc"} <= theirs.keys()
 
 
+@pytest.mark.proves("LOG-02")
 def test_the_stored_spec_repeats_the_run_to_the_bit(installation: Stack, shown: dict[str, Any]) -> None:
     stored = json.loads(fetched(installation, shown, "hyperparameters.json"))
     again = installation.wait(installation.submit(stored["spec"]), timeout=200)

@@ -127,6 +127,13 @@ def _series(installation: Stack, job: dict[str, Any], key: str) -> dict[int, flo
     return dict(zip(found["steps"], found["last"], strict=True))
 
 
+@pytest.mark.proves("SCHED-01")
+@pytest.mark.proves("SCHED-02", cases=["adagrad", "nadam"])
+@pytest.mark.proves("SCHED-03", cases=["radam"])
+@pytest.mark.proves("SCHED-04", cases=["adamw", "gru"])
+@pytest.mark.proves("SCHED-05", cases=["sgd"])
+@pytest.mark.proves("SCHED-07", cases=["adadelta", "gru"])
+@pytest.mark.proves("SCHED-09", cases=["adagrad", "adamax", "gru", "nadam", "radam", "tensor"])
 @pytest.mark.parametrize("name", _chosen(RATES))
 def test_the_rates_that_the_server_shows_are_the_closed_form_of_the_schedule(
     name: str, installation: Stack, ended: dict[str, dict[str, Any]]
@@ -141,6 +148,7 @@ def test_the_rates_that_the_server_shows_are_the_closed_form_of_the_schedule(
         assert falling[-1] == pytest.approx(FLOORS[name], rel=1e-9, abs=1e-15)
 
 
+@pytest.mark.proves("SCHED-06", "SCHED-08")
 @pytest.mark.parametrize("name", _chosen(["rmsprop"]))
 def test_a_plateau_fell_when_the_evaluations_that_the_server_shows_said_so(
     name: str, installation: Stack, ended: dict[str, dict[str, Any]]

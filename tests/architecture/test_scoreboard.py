@@ -1,26 +1,24 @@
-"""Every parameter we promise has a place in the spec and a test that proves it works, and a file says which.
+"""Every parameter we promise has a place in the spec and a test that says it proves it.
 
-`tests/parameters.csv` is the promise, `tests/scoreboard.toml` how it is kept: for each row the path in the spec and the tests,
-as pytest ids. A row may stand under `owed` instead, with the reason, until it is built.
+`tests/parameters.csv` is the promise. Tests name the rows they prove (`@pytest.mark.proves`, see `tests/support/scoreboard.py`);
+`tests/scoreboard.toml` holds what no test can say: the place of each row in the spec, and which rows are owed, with the reason.
 """
 
-import ast
 import csv
-import re
 import tomllib
-from collections.abc import Iterable
-from functools import cache
+from collections.abc import Iterable, Mapping, Set
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from stoker.document.explain import explain
+from tests.support.scoreboard import marked
 
-ROOT = Path(__file__).parents[2]
-KEPT: dict[str, Any] = tomllib.loads((ROOT / "tests" / "scoreboard.toml").read_text())
-OWED: dict[str, str] = KEPT.pop("owed", {})
-PROMISED = {row["id"]: row for row in csv.DictReader((ROOT / "tests" / "parameters.csv").read_text("utf-8").splitlines())}
+TESTS = Path(__file__).parents[1]
+SCOREBOARD = tomllib.loads((TESTS / "scoreboard.toml").read_text())
+PATHS: dict[str, list[str]] = SCOREBOARD["path"]
+OWED: dict[str, str] = SCOREBOARD["owed"]
+PROMISED = {row["id"]: row for row in csv.DictReader((TESTS / "parameters.csv").read_text("utf-8").splitlines())}
 WHOLE = (
     "01 architecture",
     "02 initialization & transfer",
@@ -32,52 +30,51 @@ WHOLE = (
     "11 distributed & hardware",
     "14 evaluation, logging, insight",
 )
-"""Groups of which each row stands in the file, kept or owed."""
+"""Groups of which each row is kept or owed."""
 
 
-@cache
-def functions(path: Path) -> set[str]:
-    """Names of a file's tests."""
-    tree = ast.parse(path.read_text())
-    return {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")}
-
-
-def complaints(row: str, entry: dict[str, Any]) -> Iterable[str]:
-    """What is wrong with an entry."""
-    if set(entry) != {"path", "tests"} or not entry["tests"]:
-        yield f"{row}: an entry has a path and at least one test"
-        return
-    for path in [entry["path"]] if isinstance(entry["path"], str) else entry["path"]:
+def no_places(paths: Iterable[str]) -> list[str]:
+    """Paths that the spec does not have."""
+    wrong = []
+    for path in paths:
         try:
             explain(path)
         except Exception as error:
-            yield f"{row}: {path} is no place in the spec ({error})"
-    for test in entry["tests"]:
-        file, _, name = test.partition("::")
-        if not (ROOT / file).is_file():
-            yield f"{row}: there is no {file}"
-        elif re.sub(r"\[.*", "", name) not in functions(ROOT / file):
-            yield f"{row}: {file} has no test {name}"
+            wrong.append(f"{path} is no place in the spec ({error})")
+    return wrong
 
 
-@pytest.mark.parametrize("row", sorted(KEPT))
-def test_a_kept_row_has_a_place_and_tests(row: str) -> None:
-    assert list(complaints(row, KEPT[row])) == []
+def complaints(promised: Set[str], paths: Set[str], marks: Mapping[str, Set[str]], owed: Set[str]) -> list[str]:
+    """Rows about which the table, the scoreboard and the marks disagree."""
+    return [
+        *(f"{row}: no row of parameters.csv has this id" for row in sorted((paths | marks.keys() | owed) - promised)),
+        *(f"{row}: it has a path; mark the test that proves it with proves({row!r})" for row in sorted(paths - marks.keys())),
+        *(
+            f"{row}: {', '.join(sorted(marks[row]))} proves it; add its path to tests/scoreboard.toml"
+            for row in sorted(marks.keys() & promised - paths - owed)
+        ),
+        *(f"{row}: it is proven and owed; remove one of them" for row in sorted(paths & owed)),
+    ]
 
 
-def test_every_row_is_promised_and_none_is_both_kept_and_owed() -> None:
-    assert (KEPT.keys() | OWED.keys()) - PROMISED.keys() == set()
-    assert KEPT.keys() & OWED.keys() == set()
+@pytest.mark.parametrize("row", sorted(PATHS))
+def test_a_row_has_a_place(row: str) -> None:
+    assert PATHS[row]
+    assert no_places(PATHS[row]) == []
+
+
+def test_the_table_the_scoreboard_and_the_marks_agree() -> None:
+    assert complaints(PROMISED.keys(), PATHS.keys(), marked(TESTS), OWED.keys()) == []
     assert all(len(reason) > 20 for reason in OWED.values())
 
 
 def test_groups_are_whole() -> None:
     rows = {row for row, line in PROMISED.items() if line["group"] in WHOLE}
     assert len(rows) == 127
-    assert rows - KEPT.keys() - OWED.keys() == set()
+    assert rows - PATHS.keys() - OWED.keys() == set()
 
 
-def test_a_wrong_entry_is_reported() -> None:
-    wrong = {"path": "optimizer.beta9", "tests": ["tests/nowhere.py::test_a", "tests/architecture/test_scoreboard.py::test_none"]}
-    assert len(list(complaints("X-01", wrong))) == 3
-    assert len(list(complaints("X-02", {"path": "optimizer.beta1", "tests": []}))) == 1
+def test_what_is_wrong_is_reported() -> None:
+    assert len(no_places(["optimizer.beta9", "optimizer.beta1"])) == 1
+    said = complaints({"A", "B", "C", "D"}, {"A", "B", "X"}, {"A": {"a.py"}, "C": {"c.py"}}, {"A", "D"})
+    assert [line.split(":")[0] for line in said] == ["X", "B", "X", "C", "A"]

@@ -85,6 +85,7 @@ def float64(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.Tensor, "float", torch.Tensor.double)
 
 
+@pytest.mark.proves("ARCH-11", "ARCH-12")
 @pytest.mark.usefixtures("float64")
 @pytest.mark.parametrize("name", LANGUAGE)
 def test_logits_equal(root: Path, name: str) -> None:
@@ -99,6 +100,7 @@ def test_logits_equal(root: Path, name: str) -> None:
     assert (ours - said["logits"]).abs().max() < BOUND
 
 
+@pytest.mark.proves("ARCH-12")
 @pytest.mark.usefixtures("float64")
 def test_encoded_text_equals_with_segments_and_pooler(root: Path) -> None:
     found, said = read_hugging_face(root / "bert"), load_file(root / "bert.said")

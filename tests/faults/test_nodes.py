@@ -57,6 +57,7 @@ def agents(stack: Stack, job: str) -> dict[str, int]:
     return found
 
 
+@pytest.mark.proves("DIST-02")
 def test_two_nodes_run_as_one(pair: Stack, on_one_node: Outcome) -> None:
     job = pair.submit(PAIR)
     pair.wait_step(job, 60)
@@ -72,6 +73,7 @@ def test_two_nodes_run_as_one(pair: Stack, on_one_node: Outcome) -> None:
         assert "[1] " in http.get(f"/v1/jobs/{job}/logs", headers={"Accept": "text/plain"}).text, "node 1's output is kept"
 
 
+@pytest.mark.proves("DIST-02")
 def test_a_model_in_shards_over_two_nodes_continues_from_pieces_of_both(pair: Stack) -> None:
     spread = {"strategy": "fsdp", "processes_per_node": 1, "nodes": 2}
     brief = JOB | {"training": JOB["training"] | {"max_steps": 400}}
@@ -89,6 +91,7 @@ def test_a_model_in_shards_over_two_nodes_continues_from_pieces_of_both(pair: St
     assert outcome(pair, job)[1] == outcome(pair, twin)[1], "the same losses as on one node that nothing interrupted"
 
 
+@pytest.mark.proves("DIST-02")
 def test_fewer_nodes_when_one_is_gone_and_all_when_it_is_back(pair: Stack, on_one_node: Outcome) -> None:
     """The batch stays the same, so an interrupted elastic run learns as well; sums of other shares differ in the last bits."""
     spread = {"strategy": "ddp", "nodes": 2, "min_nodes": 1, "processes_per_node": 1}
@@ -113,6 +116,7 @@ def test_fewer_nodes_when_one_is_gone_and_all_when_it_is_back(pair: Stack, on_on
     assert ours["last"][-1] == pytest.approx(theirs["last"][-1], abs=0.1)
 
 
+@pytest.mark.proves("DIST-02")
 @pytest.mark.parametrize("victim", [0, 1])
 @pytest.mark.parametrize("number", ROUNDS)
 def test_kill_the_agent_of_a_node(pair: Stack, on_one_node: Outcome, victim: int, number: int) -> None:

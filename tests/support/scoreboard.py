@@ -1,105 +1,139 @@
 """A pytest plugin: which of the parameters we promise were proven to work by this run.
 
-Every whole run fails when a test that `tests/scoreboard.toml` names did not run, or no test of a row passed. `--scoreboard` runs
-only those tests and prints every row with its title and how it went (`make scoreboard`).
+A test says which rows of `tests/parameters.csv` it proves: `@pytest.mark.proves("OPT-06")`, or for some of its cases only,
+`@pytest.mark.proves("OPT-06", cases=["adam", "*-beta1"])`, where the cases are shell patterns of the names in brackets. Every
+whole run fails when a row has no test that ran and passed. `--scoreboard` runs only tests with such a mark and prints every row
+with its title and how it went (`make scoreboard`).
 """
 
+import ast
 import csv
-import re
 import tomllib
-from collections.abc import Collection, Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.support.thorough import LEFT
-
 TESTS = Path(__file__).parents[1]
-ELSEWHERE = "tests/images/"
-"""Tests of worker images, which make runs in environments of their own."""
-LEFT_OUT = "left to make test-all"
-GROUP = re.compile(r"@[^\]]*$")
-"""What xdist adds to the name of a test that runs in a group."""
+PROPERTY = "proves"
+"""Under which the rows of a test travel with its reports."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One promised parameter: its id, its title, the tests that prove it, or why there are none yet."""
+    """One promised parameter: its id, its title, its places in the spec, or why nothing proves it yet."""
 
     id: str
     title: str
-    tests: tuple[str, ...] = ()
+    paths: tuple[str, ...] = ()
     owed: str = ""
+    elsewhere: bool = False
+    """All tests that prove it are those of worker images, which run in another environment."""
 
 
-def rows(promises: str, kept: Mapping[str, Any]) -> list[Row]:
-    """All rows of the table of promises, with what the scoreboard says of them."""
-    owed = kept.get("owed", {})
+def rows(promises: str, kept: Mapping[str, Any], marks: Mapping[str, set[str]]) -> list[Row]:
+    """All rows of the table of promises, with what the scoreboard and the marks of tests (files by row) say about them."""
     return [
-        Row(line["id"], line["en"], tuple(kept.get(line["id"], {}).get("tests", ())), owed.get(line["id"], ""))
+        Row(
+            line["id"],
+            line["en"],
+            tuple(kept["path"].get(line["id"], ())),
+            kept["owed"].get(line["id"], ""),
+            bool(marks.get(line["id"])) and all(file.startswith("images/") for file in marks[line["id"]]),
+        )
         for line in csv.DictReader(promises.splitlines())
     ]
 
 
 def read() -> list[Row]:
-    return rows((TESTS / "parameters.csv").read_text("utf-8"), tomllib.loads((TESTS / "scoreboard.toml").read_text("utf-8")))
+    kept = tomllib.loads((TESTS / "scoreboard.toml").read_text("utf-8"))
+    return rows((TESTS / "parameters.csv").read_text("utf-8"), kept, marked(TESTS))
+
+
+def marked(folder: Path) -> dict[str, set[str]]:
+    """Rows that marks in a folder name, with the files these stand in; read from the source, without importing it."""
+    found: dict[str, set[str]] = defaultdict(set)
+    for path in folder.rglob("test_*.py"):
+        source = path.read_text("utf-8")
+        if ".proves(" not in source:
+            continue
+        for call in ast.walk(ast.parse(source)):
+            if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and call.func.attr == "proves":
+                for row in call.args:
+                    if isinstance(row, ast.Constant):
+                        found[str(row.value)].add(path.relative_to(folder).as_posix())
+    return found
+
+
+def proven_by(item: pytest.Item) -> list[str]:
+    """The rows that a test proves, if this case of it does."""
+    case = _case(item)
+    return sorted({row for mark in item.iter_markers("proves") if _covers(mark, case) for row in mark.args})
+
+
+def _case(item: pytest.Item) -> str:
+    """The name in brackets, without what plugins add to the id of a test."""
+    return item.callspec.id if hasattr(item, "callspec") else ""
+
+
+def _covers(mark: pytest.Mark, case: str) -> bool:
+    return "cases" not in mark.kwargs or any(fnmatchcase(case, pattern) for pattern in mark.kwargs["cases"])
+
+
+def absent_cases(items: Iterable[pytest.Item]) -> Iterator[str]:
+    """Patterns of cases that match none of a test's."""
+    cases: dict[str, list[str]] = defaultdict(list)
+    patterns: dict[str, set[str]] = defaultdict(set)
+    for item in items:
+        test = item.nodeid.split("[")[0]
+        cases[test].append(_case(item))
+        patterns[test].update(*(mark.kwargs.get("cases", ()) for mark in item.iter_markers("proves")))
+    for test, named in patterns.items():
+        for pattern in sorted(named):
+            if not any(fnmatchcase(case, pattern) for case in cases[test]):
+                yield f"{test}: the mark `proves` names the case {pattern!r}, which this test does not have"
 
 
 @dataclass
 class Outcomes:
-    """How tests went, by name: passed, failed or skipped."""
+    """How the tests of each row went, by name: passed, failed or skipped."""
 
-    by_test: dict[str, str] = field(default_factory=dict)
-    left: Collection[str] = ()
-    """Tests that `make test` left to `make test-all`."""
+    by_row: dict[str, dict[str, str]] = field(default_factory=lambda: defaultdict(dict))
 
-    def hear(self, nodeid: str, outcome: str) -> None:
-        """Of one phase of a test: a failure in any of them counts."""
-        test = GROUP.sub("", nodeid)
-        if self.by_test.get(test) != "failed":
-            self.by_test[test] = outcome
-
-    def of(self, named: str) -> list[str]:
-        """Of a test, or of all its cases when it is named without one."""
-        if named in self.by_test:
-            return [self.by_test[named]]
-        return [outcome for test, outcome in self.by_test.items() if test.startswith(f"{named}[")]
-
-    def is_left(self, named: str) -> bool:
-        """Whether a test was left out, or all its cases when it is named without one."""
-        return not self.of(named) and any(test == named or test.startswith(f"{named}[") for test in self.left)
+    def hear(self, rows: Iterable[str], test: str, outcome: str) -> None:
+        """One phase of a test: a failure in any of them counts."""
+        for row in rows:
+            if self.by_row[row].get(test) != "failed":
+                self.by_row[row][test] = outcome
 
     def verdict(self, row: Row) -> str:
         """`pass`, or what is the matter."""
         if row.owed:
             return f"owed: {row.owed}"
-        if not row.tests:
-            return "not on the scoreboard"
-        here = [test for test in row.tests if not test.startswith(ELSEWHERE)]
-        if not here:
+        if row.elsewhere:
             return "with its image: make horovod-test, make xla-test"
-        here = [test for test in here if not self.is_left(test)]
-        if not here:
-            return LEFT_OUT
-        missing = [test for test in here if not self.of(test)]
-        if missing:
-            return f"did not run: {', '.join(missing)}"
-        outcomes = [outcome for test in here for outcome in self.of(test)]
-        if "failed" in outcomes:
+        heard = list(self.by_row[row.id].values())
+        if not heard:
+            return "no test that proves it ran"
+        if "failed" in heard:
             return "FAIL"
-        return "pass" if "passed" in outcomes else "skipped"
+        return "pass" if "passed" in heard else "skipped"
 
 
 def table(rows: Iterable[Row], outcomes: Outcomes) -> list[str]:
-    return [f"{row.id:9}{row.title[:62]:64}{outcomes.verdict(row)}" for row in rows]
+    """A line for each row: id, title, how many tests passed, verdict."""
+    passed = {row: list(heard.values()).count("passed") for row, heard in outcomes.by_row.items()}
+    return [f"{row.id:9}{row.title[:62]:64}{passed.get(row.id, 0):4}  {outcomes.verdict(row)}" for row in rows]
 
 
 def unproven(rows: Iterable[Row], outcomes: Outcomes) -> list[str]:
-    """Rows that the scoreboard says are kept, and this run did not prove."""
-    kept = (row for row in rows if any(not test.startswith(ELSEWHERE) for test in row.tests))
-    return [f"{row.id} {verdict}" for row in kept if (verdict := outcomes.verdict(row)) not in ("pass", "FAIL", LEFT_OUT)]
+    """Rows that have a place in the spec, and that this run did not prove."""
+    kept = (row for row in rows if row.paths and not row.elsewhere)
+    return [f"{row.id} {verdict}" for row in kept if (verdict := outcomes.verdict(row)) not in ("pass", "FAIL")]
 
 
 class Plugin:
@@ -110,11 +144,11 @@ class Plugin:
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if report.when == "call" or report.outcome != "passed":
-            self.outcomes.hear(report.nodeid, report.outcome)
+            named = [row for name, rows in report.user_properties if name == PROPERTY for row in rows]
+            self.outcomes.hear(named, report.nodeid, report.outcome)
 
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        self.outcomes.left = session.config.stash[LEFT].reasons
         if session.exitstatus == 0 and self.whole and unproven(read(), self.outcomes):
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
@@ -124,18 +158,17 @@ class Plugin:
             for line in table(read(), self.outcomes):
                 terminalreporter.write_line(line)
         if self.whole and (lines := unproven(read(), self.outcomes)):
-            terminalreporter.section("rows of the scoreboard that this run did not prove")
+            terminalreporter.section("promised parameters that this run did not prove")
             for line in lines:
                 terminalreporter.write_line(line)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption(
-        "--scoreboard", action="store_true", help="run the tests of tests/scoreboard.toml and print how each row went"
-    )
+    parser.addoption("--scoreboard", action="store_true", help="run the tests marked `proves` and print how each row went")
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "proves(*rows, cases=None): rows of tests/parameters.csv that the test proves")
     if hasattr(config, "workerinput"):
         return
     shown, choices = config.getoption("scoreboard"), ("keyword", "markexpr", "lf", "deselect", "collectonly", "maxfail")
@@ -144,10 +177,14 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(Plugin(shown=shown, whole=shown or not (asked or partial)), "stoker-scoreboard")
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if not config.getoption("scoreboard"):
-        return
-    named = {test for row in read() for test in row.tests}
-    wanted = [item for item in items if item.nodeid in named or item.nodeid.split("[")[0] in named]
-    config.hook.pytest_deselected(items=[item for item in items if item not in set(wanted)])
-    items[:] = wanted
+    if not any("::" in argument for argument in config.args) and (absent := list(absent_cases(items))):
+        raise pytest.UsageError("\n".join(absent))
+    for item in items:
+        if proven := proven_by(item):
+            item.user_properties.append((PROPERTY, proven))
+    if config.getoption("scoreboard"):
+        wanted = [item for item in items if proven_by(item)]
+        config.hook.pytest_deselected(items=[item for item in items if item not in set(wanted)])
+        items[:] = wanted

@@ -67,6 +67,7 @@ def alone(nursery: Nursery, tmp_path_factory: pytest.TempPathFactory) -> Alone:
     return Alone(nursery, tmp_path_factory.mktemp("alone"))
 
 
+@pytest.mark.proves("DIST-05", cases=["decoder"])
 @pytest.mark.parametrize("feature", [name for name in FEATURES if name not in REFUSED and (name, "ddp") in TABLE])
 def test_two_ranks_compute_what_one_process_computes(feature: str, nursery: Nursery, alone: Alone, tmp_path: Path) -> None:
     """To the tolerance that is published for ddp: 1e-6 in fp32."""
@@ -75,6 +76,7 @@ def test_two_ranks_compute_what_one_process_computes(feature: str, nursery: Nurs
         assert_near(alone(document(feature, None)), home, float(cell))
 
 
+@pytest.mark.proves("DIST-05")
 def test_horovod_carries_every_gradient_once_a_step(nursery: Nursery, tmp_path: Path) -> None:
     spec = JOB | {"distributed": TWO, "training": {"max_steps": 5, "batch_size": 32, "gradient_accumulation_steps": 4}}
     home = workspace(tmp_path / "run", spec, **blobs())
@@ -85,6 +87,7 @@ def test_horovod_carries_every_gradient_once_a_step(nursery: Nursery, tmp_path: 
         assert (Path(f"{count}{rank}")).read_text().split() == [str(started.parameters)] * 5
 
 
+@pytest.mark.proves("DIST-05", cases=["3"])
 @pytest.mark.parametrize("ranks", [2, 3])
 def test_a_killed_run_goes_on_to_the_bit(ranks: int, nursery: Nursery, tmp_path: Path) -> None:
     """With three ranks the order of additions shows, with many small messages under way at once."""
@@ -140,6 +143,7 @@ def test_a_lost_rank_ends_the_others(nursery: Nursery, tmp_path: Path) -> None:
     assert finished(home).reason == "rank_lost", finished(home)
 
 
+@pytest.mark.proves("DIST-05")
 def test_a_job_for_horovod_trains_through_the_whole_system(tmp_path: Path) -> None:
     """Submitted over HTTP, placed on a worker that says it has Horovod, its ranks started by an agent."""
     stack = Stack(tmp_path, f"sqlite:///{tmp_path}/stoker.db")

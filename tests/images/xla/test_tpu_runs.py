@@ -88,6 +88,7 @@ def biased(running: torch.Tensor, of: Mapping[str, torch.Tensor], job: Mapping[s
     return first + (running - first) * (n - 1) / n
 
 
+@pytest.mark.proves("DIST-12", cases=["decoder"])
 @pytest.mark.parametrize("feature", [name for name in FEATURES if name not in REFUSED and (name, "ddp") in TABLE])
 def test_a_tpu_computes_what_eager_pytorch_computes(feature: str, nursery: Nursery, tmp_path: Path) -> None:
     """To the tolerance that is published for ddp: 1e-6 in fp32."""
@@ -111,6 +112,7 @@ def test_a_tpu_computes_what_eager_pytorch_computes(feature: str, nursery: Nurse
     np.testing.assert_allclose(list(curves[1].values()), list(curves[0].values()), rtol=3 * tolerance, atol=0)
 
 
+@pytest.mark.proves("DIST-12")
 def test_a_killed_run_goes_on_to_the_bit(nursery: Nursery, tmp_path: Path) -> None:
     """With dropout, whose random numbers a TPU draws for itself."""
     whole, broken = (workspace(tmp_path / name, JOB, **blobs()) for name in ("whole", "broken"))
@@ -156,6 +158,7 @@ def test_without_a_tpu_it_says_so(nursery: Nursery, tmp_path: Path) -> None:
     assert "tpu" in finished(home).message
 
 
+@pytest.mark.proves("DIST-12")
 def test_a_job_for_a_tpu_trains_through_the_whole_system(nursery: Nursery, tmp_path: Path) -> None:
     """Submitted over HTTP, placed on a worker that offers one, its rank started by an agent."""
     stack = Stack(tmp_path, f"sqlite:///{tmp_path}/stoker.db")

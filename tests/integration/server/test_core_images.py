@@ -44,6 +44,7 @@ def pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pool]:
         yield Pool(user, worker)
 
 
+@pytest.mark.proves("DIST-05")
 def test_a_job_for_horovod_waits_for_a_worker_that_has_it(pool: Pool) -> None:
     beat(pool.worker, "plain", cpus=8, gpus=2)
     job = pool.submit(distributed={"strategy": "horovod", "processes_per_node": 2})
@@ -58,6 +59,7 @@ def test_a_job_for_horovod_waits_for_a_worker_that_has_it(pool: Pool) -> None:
     assert (worker, devices["device"], devices["gpus"]) == ("able", "cpu", []), "no GPU stands idle beside it"
 
 
+@pytest.mark.proves("DIST-12")
 def test_a_tpu_is_given_to_one_job_at_a_time(pool: Pool) -> None:
     beat(pool.worker, "plain", cpus=8, gpus=2)
     first, second = (pool.submit(resources={"device": "tpu"}, distributed={"strategy": "single"}) for _ in range(2))

@@ -93,6 +93,7 @@ def logs(rank: int, text: bytes, seq: int, offset: int) -> bytes:
     return Frame(seq, "logs", {"rank": rank, "stream": "out", "offset": offset}, text).encode()
 
 
+@pytest.mark.proves("DIST-02")
 def test_placed_on_all_nodes_at_once_or_on_none(nodes: Pool) -> None:
     beat(nodes.worker, "left", **HERE)
     job = nodes.submit()
@@ -152,6 +153,7 @@ def test_a_job_ends_with_its_last_node_for_the_reason_of_its_first(nodes: Pool) 
     assert first.report().status_code == 409
 
 
+@pytest.mark.proves("DIST-02")
 def test_a_node_that_is_lost_stops_the_others_and_its_zombie_is_refused(nodes: Pool) -> None:
     beat(nodes.worker, "left", **HERE)
     job, first, zombie = nodes.running()
@@ -234,6 +236,7 @@ def test_fewer_nodes_are_enough_for_a_job_that_says_so(nodes: Pool) -> None:
     assert nodes.user.get(f"/v1/jobs/{job}").json()["resources"]["min_nodes"] == 1
 
 
+@pytest.mark.proves("DIST-08")
 def test_a_mixed_pool_gives_each_job_its_kind_of_device_by_name(nodes: Pool) -> None:
     """CPU workers beside one with three GPUs; nothing is promised twice and what does not fit waits."""
     gpu = {"strategy": "ddp", "processes_per_node": 2}
@@ -269,6 +272,7 @@ def _claims(nodes: Pool, name: str, count: int) -> list[Agent]:
     return [nodes.take(name, one) for one in given]
 
 
+@pytest.mark.proves("DIST-08")
 def test_pack_fills_workers_and_spread_shares_them(nodes: Pool) -> None:
     one = {"strategy": "single"}
 

@@ -25,6 +25,7 @@ def findings(answer: httpx.Response) -> dict[str, str]:
     return {found["pointer"]: found["code"] for found in answer.json()["errors"]}
 
 
+@pytest.mark.proves("INIT-06")
 def test_a_warm_start_is_pinned_to_a_step_and_handed_over(served: Live, user: httpx.Client, worker: httpx.Client) -> None:
     source = trained(served, user, worker, 4, 7, 10)
     made = user.post("/v1/jobs", json=starting({"type": "warm", "checkpoint": {"job": source, "checkpoint": "best"}}))
@@ -79,6 +80,7 @@ def test_a_start_that_is_not_there_or_does_not_fit_is_refused(served: Live, user
     assert f"{at}/job" in findings(user.post("/v1/jobs", json=other))
 
 
+@pytest.mark.proves("INIT-07")
 def test_weights_are_a_data_set_of_their_own_kind(served: Live, user: httpx.Client, worker: httpx.Client) -> None:
     made = upload(user, "weights", {"model.safetensors": WEIGHTS, "config.json": b"{}"})
     assert made.status_code < 300, made.text

@@ -75,6 +75,7 @@ def test_the_tar_is_every_file_and_always_the_same(reporter: Reporter, user: htt
         assert member.read() == user.get(f"/v1/jobs/{reporter.job_id}/checkpoints/7/files/model/weights.safetensors").content
 
 
+@pytest.mark.proves("CKPT-03")
 def test_the_policy_keeps_the_newest_and_the_best_and_leaves_tombstones(
     server: Served, reporter: Reporter, user: httpx.Client
 ) -> None:

@@ -56,6 +56,7 @@ def double(predictor: Predictor) -> nn.Module:
     return predictor.model.double().eval()
 
 
+@pytest.mark.proves("XAI-01")
 @pytest.mark.parametrize("ranks", [1, 2])
 def test_integrated_gradients_are_complete_and_find_the_planted_feature(nursery: Nursery, tmp_path: Path, ranks: int) -> None:
     many = {"distributed": {"strategy": "ddp", "processes_per_node": 2}} if ranks == 2 else {}
@@ -81,6 +82,7 @@ def test_integrated_gradients_are_complete_and_find_the_planted_feature(nursery:
     assert (kept["baseline"].abs().max() > 1e-9) == (ranks == 2), "the mean of normalized training rows, not of all rows"
 
 
+@pytest.mark.proves("XAI-01")
 def test_permutation_importance_is_that_of_scikit_learn(nursery: Nursery, tmp_path: Path) -> None:
     wanted = {"method": {"type": "permutation_importance", "repeats": 40}, "split": "validation", "samples": 80}
     home = workspace(tmp_path / "run", TABLE | {"interpretability": wanted})
@@ -114,6 +116,7 @@ def labels_of(home: Path, inputs: torch.Tensor) -> np.ndarray[Any, Any]:
     return labels
 
 
+@pytest.mark.proves("XAI-01")
 def test_text_is_traced_back_to_its_tokens(nursery: Nursery, tmp_path: Path) -> None:
     spec: dict[str, Any] = {
         "task": {"type": "causal_lm"},
@@ -140,6 +143,7 @@ def test_text_is_traced_back_to_its_tokens(nursery: Nursery, tmp_path: Path) -> 
     assert said["targets"]["label"]["completeness_error"] == pytest.approx((values.sum(1) - rise).abs().max().item(), abs=1e-9)
 
 
+@pytest.mark.proves("XAI-01")
 def test_grad_cam_shows_where_a_convolution_looks(nursery: Nursery, tmp_path: Path) -> None:
     layers = [
         {"type": "conv", "channels": 3, "kernel_size": 3, "padding": 1},
@@ -225,6 +229,7 @@ def test_ablation_and_occlusion_are_differences() -> None:
     torch.testing.assert_close(case.attribution(asked.Occlusion(window=2, stride=2)), expected.float(), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.proves("XAI-01")
 def test_on_a_linear_model_all_agree_with_weight_times_difference() -> None:
     case = linear()
     (layer,) = case.model

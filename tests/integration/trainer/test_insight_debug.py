@@ -76,6 +76,7 @@ def test_looking_changes_nothing(nursery: Nursery, shown: Path, tmp_path: Path) 
     assert looked == series(plain)
 
 
+@pytest.mark.proves("DBG-01")
 def test_the_summary_is_that_of_the_model(shown: Path) -> None:
     rows = {row["module"]: row for row in json.loads(artifacts(shown)["model_summary.json"].read_text())["layers"]}
     model = load(final_checkpoint(shown)).model
@@ -107,6 +108,7 @@ def gradients_of_step(home: Path, step: int) -> tuple[nn.Module, dict[str, torch
     return model, {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
 
 
+@pytest.mark.proves("DBG-01")
 @pytest.mark.parametrize("strategy", ["single", "ddp", "fsdp"])
 def test_gradient_norms_of_layers_are_ours(nursery: Nursery, tmp_path: Path, strategy: str) -> None:
     """With ranks together it is the gradient of the whole batch, of which each may hold a part."""
@@ -146,6 +148,7 @@ def check_histogram(made: dict[str, Any], values: np.ndarray[Any, Any], bins: in
     assert np.abs(np.array(made["counts"]) - counts).sum() <= 2, "a value at a border may fall to either side"
 
 
+@pytest.mark.proves("DBG-02")
 def test_probes_are_recomputed_from_the_checkpoint(shown: Path) -> None:
     data, model = blobs(128), load(shown / "checkpoints" / f"step-{STEPS:08d}").model
     assert isinstance(model, nn.Sequential)
@@ -166,6 +169,7 @@ def test_probes_are_recomputed_from_the_checkpoint(shown: Path) -> None:
             assert said[STEPS][f"probe/{name}.{key}"] == pytest.approx(value, rel=1e-5, abs=1e-7)
 
 
+@pytest.mark.proves("DBG-02")
 def test_a_module_that_is_not_there_is_refused_before_the_first_step(nursery: Nursery, tmp_path: Path) -> None:
     probes = [{"module": "blocks.0.atention"}]
     spec: dict[str, Any] = {
@@ -187,6 +191,7 @@ def test_a_module_that_is_not_there_is_refused_before_the_first_step(nursery: Nu
     assert "blocks is never called" in finished(home).message
 
 
+@pytest.mark.proves("DBG-01")
 @pytest.mark.parametrize("ranks", [1, 2])
 def test_traces_are_those_of_the_steps_asked_for(nursery: Nursery, shown: Path, tmp_path: Path, ranks: int) -> None:
     home = shown
@@ -208,6 +213,7 @@ def test_traces_are_those_of_the_steps_asked_for(nursery: Nursery, shown: Path, 
     assert "aten::addmm" in found["trace/table.txt"].read_text()
 
 
+@pytest.mark.proves("DBG-02")
 def test_the_source_of_nan_is_named(nursery: Nursery, tmp_path: Path) -> None:
     """Weights that have grown without bound give infinite outputs; the message names the operation, and the log its place."""
     wild = JOB | {

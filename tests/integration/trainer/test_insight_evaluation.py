@@ -63,6 +63,9 @@ def judged(nursery: Nursery, tmp_path_factory: pytest.TempPathFactory) -> dict[i
     return homes
 
 
+@pytest.mark.proves("EVAL-03", cases=["precision*"])
+@pytest.mark.proves("EVAL-04", cases=["recall*"])
+@pytest.mark.proves("EVAL-05", cases=["f1-macro-1", "f1-macro-2", "f1-micro-1", "f1-micro-2", "f1-weighted-1", "f1-weighted-2"])
 @pytest.mark.parametrize("ranks", [1, 2])
 @pytest.mark.parametrize("average", AVERAGES)
 @pytest.mark.parametrize("kind", SCORES)
@@ -75,6 +78,7 @@ def test_scores_are_those_of_scikit_learn(judged: dict[int, Path], kind: str, av
     assert finished(judged[ranks]).metrics[f"test/{key}"] == pytest.approx(expected, abs=1e-7)
 
 
+@pytest.mark.proves("EVAL-01", "EVAL-02", "EVAL-06")
 @pytest.mark.parametrize("ranks", [1, 2])
 def test_accuracy_and_area_are_those_of_scikit_learn(judged: dict[int, Path], ranks: int) -> None:
     model, truth, got = load(final_checkpoint(judged[ranks])), data()["y"][-TEST:], finished(judged[ranks]).metrics
@@ -87,6 +91,7 @@ def test_accuracy_and_area_are_those_of_scikit_learn(judged: dict[int, Path], ra
     assert got["test/auroc"] == pytest.approx(np.mean(areas), abs=2e-7)
 
 
+@pytest.mark.proves("EVAL-07")
 @pytest.mark.parametrize("ranks", [1, 2])
 def test_the_loss_is_the_mean_of_one_pass_over_all_samples(judged: dict[int, Path], ranks: int) -> None:
     """Portions of 7 divide neither 41 nor 20 nor 21."""
@@ -96,6 +101,7 @@ def test_the_loss_is_the_mean_of_one_pass_over_all_samples(judged: dict[int, Pat
     assert finished(judged[ranks]).metrics["test/loss"] == pytest.approx(each.mean(), rel=1e-6)
 
 
+@pytest.mark.proves("EVAL-06")
 def test_an_area_over_one_class_is_undefined_not_zero(nursery: Nursery, tmp_path: Path) -> None:
     values = data()
     values["y"][-TEST:] = 2
@@ -105,6 +111,7 @@ def test_an_area_over_one_class_is_undefined_not_zero(nursery: Nursery, tmp_path
     assert math.isnan(series(home)[12, "test/auroc"])
 
 
+@pytest.mark.proves("EVAL-08")
 def test_judging_leaves_no_trace(nursery: Nursery, tmp_path: Path) -> None:
     """Evaluated after each step or once at the end: the same weights, batch statistics and noise, to the bit."""
     split = {"split": {"validation": 0.3, "test": 0.0, "strategy": "contiguous"}}
@@ -139,6 +146,8 @@ class Rows:
         return self._values[start:stop], self._values[start:stop] + 1
 
 
+@pytest.mark.proves("EVAL-07")
+@pytest.mark.proves("EVAL-08", cases=["3"])
 @pytest.mark.parametrize("batch_size", [1, 3, 10, 100])
 def test_no_gradient_is_recorded_and_every_sample_seen_once(batch_size: int) -> None:
     model, seen = torch.nn.Linear(1, 1), []

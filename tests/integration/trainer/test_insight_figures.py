@@ -52,6 +52,7 @@ def spent(home: Path) -> list[dict[str, Any]]:
     return attempts
 
 
+@pytest.mark.proves("LOG-03")
 def test_the_parts_of_the_time_are_the_whole_of_it(nursery: Nursery, tmp_path: Path) -> None:
     home = workspace(tmp_path / "run", MLP | {"logging": {"timing": True}}, **blobs(800))
     assert nursery.run(home) == [0], log(home)
@@ -71,6 +72,7 @@ def test_the_parts_of_the_time_are_the_whole_of_it(nursery: Nursery, tmp_path: P
         assert reported == pytest.approx(attempt["seconds"][part], rel=0.05, abs=0.02), part
 
 
+@pytest.mark.proves("LOG-03")
 def test_each_attempt_has_its_own_times(nursery: Nursery, tmp_path: Path) -> None:
     spec = MLP | {"logging": {"timing": True}, "training": {"epochs": 100_000, "batch_size": 16}}
     home = workspace(tmp_path / "run", spec, **blobs(100))
@@ -103,6 +105,7 @@ def check_mfu(home: Path, inputs: torch.Tensor, *, unit: str, per_sample: int, r
         assert row["train/mfu"] == pytest.approx(expected / (peak * 1e12 * ranks), rel=1e-9)
 
 
+@pytest.mark.proves("LOG-04")
 @pytest.mark.parametrize("model", [MLP["model"], {"type": "layers", "layers": STACK}], ids=["mlp", "conv"])
 def test_utilisation_is_that_of_counted_flops(nursery: Nursery, tmp_path: Path, model: dict[str, Any]) -> None:
     many = {"distributed": {"strategy": "ddp", "processes_per_node": 2}} if model["type"] == "mlp" else {}
@@ -114,6 +117,7 @@ def test_utilisation_is_that_of_counted_flops(nursery: Nursery, tmp_path: Path, 
     check_mfu(home, torch.from_numpy(x[:7]), unit="samples", per_sample=1, ranks=2 if many else 1, peak=0.25)
 
 
+@pytest.mark.proves("LOG-04")
 def test_utilisation_of_a_language_model_is_per_token(nursery: Nursery, tmp_path: Path) -> None:
     home = workspace(tmp_path / "run", TEXT | {"logging": {"peak_tflops": 2.0, "interval": {"steps": 2}}})
     (home / "data" / "set@1" / "text.txt").write_text("the cat sat on the mat. a dog ran to the cat.\n" * 50)

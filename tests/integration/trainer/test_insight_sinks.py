@@ -75,6 +75,7 @@ def told(nursery: Nursery, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return home
 
 
+@pytest.mark.proves("LOG-01")
 def test_lines_hold_every_metric_once_in_order(told: Path) -> None:
     head, *lines = [json.loads(line) for line in artifacts(told)["metrics/from-step-00000000.jsonl"].read_text().splitlines()]
     assert [(line["step"], line["values"]) for line in lines] == [(event.step, event.values) for event in said(told)]
@@ -83,6 +84,7 @@ def test_lines_hold_every_metric_once_in_order(told: Path) -> None:
     assert head["digest"] == digest(JobSpec.model_validate_json((told / "spec.json").read_bytes()))
 
 
+@pytest.mark.proves("LOG-01")
 def test_event_files_hold_every_metric_and_the_hyperparameters(told: Path) -> None:
     path = artifacts(told)["tensorboard/events.out.tfevents.from-step-00000000"]
     ours = {(event.step, key): value for event in said(told) for key, value in event.values.items()}
@@ -96,6 +98,7 @@ def test_event_files_hold_every_metric_and_the_hyperparameters(told: Path) -> No
     assert any(b"optimizer.lr" in body for body in bodies)
 
 
+@pytest.mark.proves("LOG-02")
 def test_the_stored_spec_repeats_the_run_to_the_bit(nursery: Nursery, told: Path, tmp_path: Path) -> None:
     stored = json.loads(artifacts(told)["hyperparameters.json"].read_text())
     again = workspace(tmp_path / "again", stored["spec"], **blobs(120))
@@ -106,6 +109,7 @@ def test_the_stored_spec_repeats_the_run_to_the_bit(nursery: Nursery, told: Path
     assert series(told) == series(again)
 
 
+@pytest.mark.proves("LOG-01")
 def test_a_resumed_run_adds_a_file(nursery: Nursery, tmp_path: Path) -> None:
     spec = SPEC | {"training": {"epochs": 100_000, "batch_size": 16}}
     home = workspace(tmp_path / "run", spec, **blobs(60))

@@ -72,6 +72,7 @@ def source(nursery: Nursery, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run(nursery, tmp_path_factory.mktemp("source") / "run", spec(), blobs())
 
 
+@pytest.mark.proves("INIT-05")
 def test_a_cold_start_is_its_seed_and_reads_no_checkpoint(nursery: Nursery, source: Path, tmp_path: Path) -> None:
     job = spec(optimizer={"type": "sgd", "lr": STILL}, training={"max_steps": 1})
     homes = [tmp_path / name for name in ("one", "two", "other")]
@@ -84,6 +85,7 @@ def test_a_cold_start_is_its_seed_and_reads_no_checkpoint(nursery: Nursery, sour
     assert not any(isinstance(e, Notice) and e.code == "weights_loaded" for e in events(homes[1]))
 
 
+@pytest.mark.proves("INIT-06")
 @pytest.mark.parametrize("ranks", [1, 2])
 def test_a_warm_start_has_the_weights_and_nothing_else(nursery: Nursery, source: Path, tmp_path: Path, ranks: int) -> None:
     more = {} if ranks == 1 else {"distributed": {"strategy": "ddp", "processes_per_node": 2}}
@@ -102,6 +104,7 @@ def test_a_warm_start_has_the_weights_and_nothing_else(nursery: Nursery, source:
     assert json.loads((path / "state.json").read_bytes())["step"] == 1
 
 
+@pytest.mark.proves("INIT-07")
 def test_pretrained_weights_are_verified_reported_and_better_than_none(nursery: Nursery, source: Path, tmp_path: Path) -> None:
     digest = hashlib.sha256((source / "model.safetensors").read_bytes()).hexdigest()
     losses = {}
@@ -135,6 +138,7 @@ def test_pretrained_weights_are_verified_reported_and_better_than_none(nursery: 
     assert losses["good"] < losses["cold"]
 
 
+@pytest.mark.proves("INIT-10")
 def test_a_transfer_keeps_the_backbone_and_draws_a_head_for_other_classes(nursery: Nursery, source: Path, tmp_path: Path) -> None:
     data = blobs(classes=7, seed=3)
     still = {
@@ -164,6 +168,7 @@ TUNED = {
 }
 
 
+@pytest.mark.proves("INIT-09")
 @pytest.mark.parametrize("strategy", ["single", "ddp", "fsdp"])
 def test_frozen_weights_stay_bit_by_bit_and_others_join_when_they_should(
     nursery: Nursery, source: Path, tmp_path: Path, strategy: str
@@ -214,6 +219,7 @@ def test_frozen_norms_keep_their_statistics_in_an_average_too(nursery: Nursery, 
 LORA = {"adapter": {"type": "lora", "rank": 3, "alpha": 6.0, "dropout": 0.1, "targets": ["?"], "train": ["6.bias"]}}
 
 
+@pytest.mark.proves("INIT-09")
 @pytest.mark.parametrize("ranks", [1, 2])
 def test_adapters_learn_in_the_place_of_weights_and_merge_into_them(
     nursery: Nursery, source: Path, tmp_path: Path, ranks: int
@@ -268,6 +274,7 @@ def test_a_killed_run_goes_on_with_the_same_bits(nursery: Nursery, source: Path,
     assert same_bits(whole / "optimizer.safetensors", final_checkpoint(home) / "optimizer.safetensors")
 
 
+@pytest.mark.proves("INIT-01")
 def test_modules_can_start_in_a_way_of_their_own(nursery: Nursery, tmp_path: Path) -> None:
     still = {"optimizer": {"type": "sgd", "lr": STILL}, "training": {"max_steps": 1}}
     overrides = [
@@ -285,6 +292,7 @@ def test_modules_can_start_in_a_way_of_their_own(nursery: Nursery, tmp_path: Pat
     assert "overrides[0].pattern: 'head*' matches no layer" in finished(home).message
 
 
+@pytest.mark.proves("INIT-09")
 def test_rates_by_layer_are_what_the_spec_says(nursery: Nursery, source: Path, tmp_path: Path) -> None:
     moved = {}
     for name, tune in (("even", None), ("decayed", {"layer_lr_decay": 0.5})):
@@ -318,6 +326,7 @@ SPREADS: dict[str, tuple[dict[str, Any], float, float | None]] = {
 """Layers of a network of 1024 x 512 weights each: how they begin, their standard deviation, their largest value."""
 
 
+@pytest.mark.proves("INIT-01", "INIT-02", "INIT-03", "INIT-04")
 @pytest.mark.parametrize("ranks", [1, 2])
 def test_a_run_begins_with_the_spread_and_the_bounds_that_are_asked_for(ranks: int, nursery: Nursery, tmp_path: Path) -> None:
     """The first layer by the model's own scheme, the others by overrides."""

@@ -82,6 +82,7 @@ def checkpointed(background: str | None, **more: Any) -> Json:
     return BASE | {"checkpoint": {"interval": {"steps": 7}, "background": background, **more}}
 
 
+@pytest.mark.proves("CKPT-01")
 @pytest.mark.parametrize("background", ["fork", "copy", None])
 def test_files_appear_at_exact_steps_with_the_run_of_those_steps(
     background: str | None, nursery: Nursery, alone: Alone, tmp_path: Path
@@ -202,7 +203,7 @@ print(code, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, flush=Tru
 """
 
 
-@pytest.mark.thorough
+@pytest.mark.thorough("200 MB of weights, twice")
 def test_a_resumed_run_takes_no_more_memory_than_a_fresh_one(tmp_path: Path) -> None:
     """200 MB of weights and moments, which would show if they were held twice. Freed blocks go back to the system at once."""
     env = {**os.environ, "OMP_NUM_THREADS": "1", "MALLOC_MMAP_THRESHOLD_": str(1 << 20)}
@@ -225,6 +226,7 @@ PAIRS = [("single", "fsdp-2"), ("fsdp-2", "single"), ("ddp", "hsdp"), ("fsdp-2",
 MORE_PAIRS = [("fsdp-2", "fsdp-4"), ("fsdp-4", "ddp"), ("hsdp", "fsdp-2"), ("hsdp", "hsdp")]
 
 
+@pytest.mark.proves("CKPT-02", cases=["fsdp-2-fsdp-2", "fsdp-2-single"])
 @pytest.mark.parametrize(("before", "after"), left([*PAIRS, *MORE_PAIRS], MORE_PAIRS))
 def test_continues_over_other_ranks_and_strategies(
     before: str, after: str, origin: Origins, nursery: Nursery, tmp_path: Path
@@ -374,6 +376,7 @@ def test_save_that_is_waited_for_and_fails_ends_the_run(ranks: int, nursery: Nur
     assert sorted(p.name for p in (home / "checkpoints").iterdir() if p.is_dir()) == ["step-00000007"]
 
 
+@pytest.mark.proves("CKPT-03")
 def test_best_stays_on_the_worker_beside_the_newest(nursery: Nursery, tmp_path: Path) -> None:
     spec = BASE | {
         "training": {"max_steps": 40, "batch_size": 32},
@@ -400,6 +403,7 @@ def failing(home: Path, spec: Json) -> Path:
     return home
 
 
+@pytest.mark.proves("CKPT-03")
 def test_what_is_there_is_saved_when_the_run_raises(nursery: Nursery, tmp_path: Path) -> None:
     """And goes on, once the cause is gone, to the bits of a run that never failed."""
     whole = workspace(tmp_path / "whole", BASE | FAILS_AT_10, **blobs())

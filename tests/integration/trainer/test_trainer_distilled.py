@@ -59,6 +59,7 @@ def _digests(folder: Path) -> dict[str, str]:
 LAYERS = {"layer_map": [{"student": "4", "teacher": "3", "weight": 0.5}]}
 
 
+@pytest.mark.proves("TRAIN-12")
 def test_a_student_killed_and_resumed_has_the_bits_of_one_that_was_not(nursery: Nursery, teacher: Path, tmp_path: Path) -> None:
     whole, broken = (taught(tmp_path / name, teacher, lesson(**LAYERS)) for name in ("whole", "broken"))
     assert nursery.run(whole) == [0], log(whole)

@@ -76,6 +76,7 @@ def _start(nursery: Nursery, home: Path) -> list[torch.Tensor]:
     return _weights(_run(nursery, home, spec) / "checkpoints/step-00000000")
 
 
+@pytest.mark.proves("TRAIN-10")
 @pytest.mark.parametrize("ranks", [1, 2])
 def test_a_schedule_of_batch_sizes_sees_each_sample_once_per_epoch(ranks: int, nursery: Nursery, tmp_path: Path) -> None:
     spec = SPEC | {"training": {"epochs": 4, "batch_size": 8, "dynamic_batch": SCHEDULE}}
@@ -115,6 +116,7 @@ def _grown(home: Path) -> list[tuple[int, int]]:
     return [(notice.step or 0, notice.data["batch_size"]) for notice in told]
 
 
+@pytest.mark.proves("TRAIN-10")
 @pytest.mark.parametrize("ranks", [1, 2])
 def test_batches_grow_when_validation_stalls(ranks: int, nursery: Nursery, tmp_path: Path) -> None:
     spec = SPEC | {"training": {"epochs": 40, "batch_size": 8, "dynamic_batch": PLATEAU}}

@@ -70,6 +70,7 @@ def test_a_dead_neighbour_is_not_the_users_fault(nursery: Nursery, tmp_path: Pat
     assert finished(home).reason == "rank_lost"
 
 
+@pytest.mark.proves("REG-06")
 @pytest.mark.parametrize("ranks", [1, 2])
 def test_early_stopping_ends_with_the_best_weights(ranks: int, nursery: Nursery, tmp_path: Path) -> None:
     spec = SPEC | {
@@ -91,6 +92,7 @@ def test_early_stopping_ends_with_the_best_weights(ranks: int, nursery: Nursery,
     assert len({finished(home, rank).step for rank in range(ranks)}) == 1
 
 
+@pytest.mark.proves("TRAIN-02")
 @pytest.mark.parametrize(
     ("length", "steps"),
     [({"epochs": 3}, 18), ({"max_steps": 7}, 7)],
@@ -101,6 +103,7 @@ def test_it_runs_as_long_as_it_was_told(length: dict[str, int], steps: int, nurs
     assert (finished(home).step, finished(home).reason) == (steps, "completed")
 
 
+@pytest.mark.proves("TRAIN-02")
 def test_time_ends_a_run(nursery: Nursery, tmp_path: Path) -> None:
     spec = SPEC | {"training": {"max_seconds": 0.3, "batch_size": 32}, "evaluation": {"interval": {"seconds": 0.1}}}
     home = workspace(tmp_path / "run", spec, **blobs())

@@ -39,6 +39,8 @@ def _train(nursery: Nursery, home: Path, spec: dict[str, Any], ranks: int = 1, *
     )
 
 
+@pytest.mark.proves("DIST-01", "DIST-04", "DIST-10", "TRAIN-03")
+@pytest.mark.proves("EVAL-01", cases=["2-None"])
 @pytest.mark.parametrize(("ranks", "micro"), [(1, 16), (2, None), (2, 8), (4, 16)])
 def test_ranks_and_micro_batches_change_nothing(
     ranks: int, micro: int | None, nursery: Nursery, alone: Alone, tmp_path: Path
@@ -47,6 +49,7 @@ def test_ranks_and_micro_batches_change_nothing(
     assert_same(alone(SPEC), _train(nursery, tmp_path / "parts", spec, ranks))
 
 
+@pytest.mark.proves("EVAL-01")
 def test_a_rank_without_samples_does_not_hang_the_others(nursery: Nursery, tmp_path: Path) -> None:
     data = blobs(count=25)  # 17 train: batches of 8, 8 and 1; 1 of 2 judged samples is on a rank of its own
     spec = SPEC | {
@@ -94,6 +97,7 @@ def test_regression_metrics_are_those_of_scikit_learn(nursery: Nursery, tmp_path
     assert got["test/r2"] == pytest.approx(reference.r2_score(truth, said), rel=1e-5)
 
 
+@pytest.mark.proves("EVAL-07")
 def test_training_loss_between_two_reports_is_the_mean_of_all_steps(nursery: Nursery, tmp_path: Path) -> None:
     fine = _train(nursery, tmp_path / "fine", SPEC | {"logging": {"interval": {"steps": 1}}, "loss": None})
     coarse = _train(nursery, tmp_path / "coarse", SPEC | {"logging": {"interval": {"steps": 5}}, "loss": None})

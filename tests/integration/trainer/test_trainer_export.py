@@ -112,6 +112,8 @@ def said(homes: dict[str, Path]) -> dict[str, Any]:
     return dict(zip(homes, json.loads(answer.removeprefix("ANSWER")).values(), strict=True))
 
 
+@pytest.mark.proves("ARCH-11", "ARCH-12", "ARCH-16", "ARCH-22")
+@pytest.mark.proves("CKPT-01", cases=["gpt2", "llama"])
 @pytest.mark.parametrize("name", MODELS)
 def test_transformers_computes_the_same_logits(name: str, homes: dict[str, Path], said: dict[str, Any]) -> None:
     ours = load(final_checkpoint(homes[name]))

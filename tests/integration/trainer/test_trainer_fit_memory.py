@@ -64,6 +64,7 @@ def halvings(home: Path) -> list[tuple[int, int]]:
     return [(notice.data["before"], notice.data["micro_batch_size"]) for notice in told]
 
 
+@pytest.mark.proves("TRAIN-10")
 @pytest.mark.parametrize(("ranks", "after", "error"), [(1, 0, HOST), (1, 7, GPU), (2, 5, HOST), (4, 3, GPU)])
 def test_global_batch_and_gradient_stay_what_they_are(
     ranks: int, after: int, error: str, nursery: Nursery, alone: Alone, tmp_path: Path

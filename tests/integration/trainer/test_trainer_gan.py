@@ -120,6 +120,7 @@ def by_hand(x: np.ndarray[Any, Any], kind: str, every: int, steps: int) -> dict[
     return {f"{name}.{key}": value for name, module in named.items() for key, value in module.state_dict().items()}
 
 
+@pytest.mark.proves("ARCH-24")
 @pytest.mark.parametrize(("kind", "every"), [("non_saturating", 1), ("hinge", 3), ("wasserstein", 2)])
 def test_it_learns_what_a_loop_by_hand_learns(kind: str, every: int, nursery: Nursery, tmp_path: Path) -> None:
     spec = GAN | {"task": GAN["task"] | {"discriminator_steps": every}, "loss": LOSSES[kind][0]}
@@ -156,6 +157,7 @@ CASES: dict[str, Json] = {
 }
 
 
+@pytest.mark.proves("ARCH-24")
 @pytest.mark.parametrize("name", CASES)
 def test_two_ranks_learn_what_one_learns(name: str, nursery: Nursery, tmp_path: Path) -> None:
     homes = [workspace(tmp_path / str(ranks), on(CASES[name], ranks), x=ring(245)) for ranks in (1, 2)]
@@ -176,6 +178,7 @@ def test_two_ranks_learn_what_one_learns(name: str, nursery: Nursery, tmp_path: 
         assert others[key] == pytest.approx(value, rel=1e-4, abs=1e-5), key
 
 
+@pytest.mark.proves("ARCH-24")
 @pytest.mark.parametrize("ranks", [1, 2])
 def test_killed_and_resumed_it_has_the_bits_of_a_run_that_was_not(ranks: int, nursery: Nursery, tmp_path: Path) -> None:
     """Dropout, an average of the generator, another number of steps for the discriminator, and losses not yet reported."""
@@ -203,6 +206,7 @@ def test_killed_and_resumed_it_has_the_bits_of_a_run_that_was_not(ranks: int, nu
     assert all(name.startswith("average/generator.") for name in averaged)
 
 
+@pytest.mark.proves("ARCH-24")
 def test_its_samples_come_to_be_like_those_of_the_data(nursery: Nursery, tmp_path: Path) -> None:
     """A Gaussian with means far from zero: mean, spread and correlation are learned."""
     draw = np.random.default_rng(1)
@@ -234,6 +238,7 @@ def test_its_samples_come_to_be_like_those_of_the_data(nursery: Nursery, tmp_pat
     assert [event.name for event in events(home) if isinstance(event, Artifact)] == ["samples.safetensors"]
 
 
+@pytest.mark.proves("ARCH-24")
 def test_a_bounded_discriminator_tells_a_mixture_from_noise(nursery: Nursery, tmp_path: Path) -> None:
     """The generator stands nearly still. Each layer of the discriminator has a largest singular value of one, by SVD."""
     spec = GAN | {

@@ -82,6 +82,7 @@ class Simulated:
         )
 
 
+@pytest.mark.proves("DBG-02")
 @pytest.mark.parametrize("ranks", [1, 2])
 def test_a_step_that_is_no_number_is_skipped_on_every_rank(ranks: int, nursery: Nursery, tmp_path: Path) -> None:
     data, debug = rows(row27=1e30), {"nan_policy": {"type": "skip_step", "max_skips": 1}}
@@ -154,6 +155,7 @@ def _rolled_back(start: list[torch.Tensor]) -> tuple[Simulated, int, int]:
     return run, failed, saved[0]
 
 
+@pytest.mark.proves("DBG-02")
 @pytest.mark.parametrize("ranks", [1, 2])
 def test_a_run_that_diverges_goes_back_and_on_more_slowly(ranks: int, nursery: Nursery, tmp_path: Path) -> None:
     home = _run(nursery, tmp_path / "run", DIVERGES, rows(), ranks=ranks)

@@ -55,12 +55,14 @@ def alone(nursery: Nursery, tmp_path_factory: pytest.TempPathFactory) -> Any:
     return _weights(nursery, tmp_path_factory.mktemp("alone") / "run", SPEC, 1)
 
 
+@pytest.mark.proves("DIST-04")
 @pytest.mark.parametrize("kind", TOLERANCE)
 def test_sixteen_bits_are_nearly_the_same(kind: str, nursery: Nursery, alone: Any, tmp_path: Path) -> None:
     difference = np.abs(_weights(nursery, tmp_path / "run", _hooked({"type": kind}), 2) - alone).max()
     assert 1e-6 < difference < TOLERANCE[kind]
 
 
+@pytest.mark.proves("DIST-04")
 def test_the_wider_the_matrices_the_nearer(nursery: Nursery, alone: Any, tmp_path: Path) -> None:
     narrow = _weights(nursery, tmp_path / "narrow", _hooked({"type": "powersgd", "rank": 1, "start_step": 4}), 2)
     wide = _weights(nursery, tmp_path / "wide", _hooked({"type": "powersgd", "rank": 8, "start_step": 4}), 2)
@@ -70,6 +72,7 @@ def test_the_wider_the_matrices_the_nearer(nursery: Nursery, alone: Any, tmp_pat
     assert 1e-6 < off[0] < off[1] / 2, off
 
 
+@pytest.mark.proves("DIST-04")
 @pytest.mark.parametrize("hook", [{"type": "bf16"}, {"type": "powersgd", "rank": 2, "start_step": 4}], ids=["bf16", "powersgd"])
 def test_a_killed_run_goes_on_with_the_bits_of_one_that_never_was(hook: Json, nursery: Nursery, tmp_path: Path) -> None:
     whole = trained(nursery, tmp_path / "whole", _hooked(hook), 2)

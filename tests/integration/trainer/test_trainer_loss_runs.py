@@ -111,6 +111,11 @@ CASES: dict[str, tuple[Json, Json, Any]] = {
 }
 
 
+@pytest.mark.proves("ARCH-27", cases=["bce"])
+@pytest.mark.proves("LOSS-01", cases=["huber"])
+@pytest.mark.proves("LOSS-02", cases=["mae"])
+@pytest.mark.proves("LOSS-05", cases=["bce", "gaussian_nll", "nll"])
+@pytest.mark.proves("LOSS-06", "LOSS-07", "LOSS-08", cases=["focal"])
 @pytest.mark.parametrize("kind", CASES)
 def test_what_is_reported_is_the_loss_of_the_saved_model(kind: str, nursery: Nursery, tmp_path: Path) -> None:
     """On one rank and on two, which learn the same; the loss of the validation split follows from the model's outputs by NumPy."""
@@ -140,6 +145,7 @@ def test_what_is_reported_is_the_loss_of_the_saved_model(kind: str, nursery: Nur
             assert series(home)[last, "validation/mae"] == pytest.approx(apart.mean(), rel=1e-5)
 
 
+@pytest.mark.proves("LOSS-06")
 @pytest.mark.parametrize("ranks", [1, 2])
 def test_focal_without_focus_learns_what_cross_entropy_does(ranks: int, nursery: Nursery, tmp_path: Path) -> None:
     """To the bit; with focus it learns something else."""
@@ -157,6 +163,8 @@ def test_focal_without_focus_learns_what_cross_entropy_does(ranks: int, nursery:
         assert (learned["focused"][name] - tensor).abs().max() > 1e-4, name
 
 
+@pytest.mark.proves("LOSS-01", cases=["numbers"])
+@pytest.mark.proves("LOSS-10")
 @pytest.mark.parametrize(
     ("task", "ranks"),
     [(CLASSES, 1), (CLASSES, 2), (NUMBERS, 1), (LABELS, 2)],
@@ -200,6 +208,7 @@ def _language(home: Path, *, tied: bool, chunk: int | None, strategy: str) -> Pa
     return home
 
 
+@pytest.mark.proves("LOSS-03")
 @pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
 def test_logits_in_parts_learn_what_logits_at_once_do(tied: bool, nursery: Nursery, tmp_path: Path) -> None:
     """Alone, with copies and in shards: weights after some steps, and what is reported on the way."""

@@ -102,6 +102,7 @@ def before_and_after(nursery: Nursery, home: Path, tasks: list[dict[str, Any]], 
     return weights(run(nursery, home / "still", still)), weights(run(nursery, home / "moved", moved))
 
 
+@pytest.mark.proves("TRAIN-13")
 def test_the_trunk_moves_by_the_weighted_sum_of_the_gradients_of_single_tasks(nursery: Nursery, tmp_path: Path) -> None:
     before, after = before_and_after(nursery, tmp_path, TASKS)
     single = {task["name"]: gradients(before, task["name"]) for task in TASKS}
@@ -115,6 +116,7 @@ def test_the_trunk_moves_by_the_weighted_sum_of_the_gradients_of_single_tasks(nu
             np.testing.assert_allclose((before[name] - after[name]) / 0.1, expected, atol=3e-6)
 
 
+@pytest.mark.proves("TRAIN-13")
 @pytest.mark.parametrize("weighting", ["fixed", "uncertainty"])
 def test_a_task_that_weighs_nothing_leaves_its_head_to_the_bit(nursery: Nursery, tmp_path: Path, weighting: str) -> None:
     """Under momentum and weight decay too; the others learn as if it were not there."""
@@ -134,6 +136,7 @@ def test_a_task_that_weighs_nothing_leaves_its_head_to_the_bit(nursery: Nursery,
         assert reported["validation/loss"] == pytest.approx(learned, abs=1e-6)
 
 
+@pytest.mark.proves("TRAIN-13")
 def test_learned_weights_follow_kendall_gal_and_cipolla(nursery: Nursery, tmp_path: Path) -> None:
     """One step by hand: d/ds of w (h exp(-s) loss + s / 2) at s = 0, h = 1/2 for squared errors and 1 else."""
     still = spec(weighting="uncertainty", **(IN_ORDER | {"optimizer": {"type": "sgd", "lr": 1e-12}}))

@@ -49,6 +49,7 @@ def _logged(home: Path, key: str = "train/lr") -> list[float]:
     return [value for (_, name), value in sorted(series(home).items()) if name == key]
 
 
+@pytest.mark.proves("OPT-02", "OPT-04")
 def test_the_first_step_of_sgd_is_the_rate_times_the_gradient(nursery: Nursery, tmp_path: Path) -> None:
     draw = np.random.default_rng(0)
     x, w = draw.normal(size=(10, 5)).astype(np.float32), draw.normal(size=(5, 1))
@@ -67,6 +68,8 @@ def test_the_first_step_of_sgd_is_the_rate_times_the_gradient(nursery: Nursery, 
     assert _logged(moved_home) == [0.125]
 
 
+@pytest.mark.proves("REG-07", cases=["norm*"])
+@pytest.mark.proves("REG-08", cases=["value"])
 @pytest.mark.parametrize(
     "clipping",
     [
@@ -115,6 +118,25 @@ ELEMENTWISE = [name for name in CASES if not name.startswith(("adafactor", "muon
 """Cases in which no weight asks where in its matrix it stands."""
 
 
+@pytest.mark.proves(
+    "OPT-01",
+    "OPT-03",
+    "OPT-04",
+    "OPT-05",
+    "OPT-06",
+    "OPT-07",
+    "OPT-08",
+    "OPT-09",
+    "OPT-10",
+    "OPT-11",
+    "OPT-12",
+    "OPT-13",
+    "OPT-14",
+    "OPT-15",
+    "OPT-16",
+    "OPT-17",
+    "OPT-18",
+)
 @pytest.mark.parametrize("ranks", [1, 2])
 def test_a_run_follows_the_formula_of_its_optimizer(ranks: int, nursery: Nursery, tmp_path: Path) -> None:
     """Five steps of a line fitted by least squares: NumPy computes gradients, moments and steps in float64. One process takes
@@ -154,6 +176,8 @@ CYCLE = {"type": "cyclic", "step_size_up": {"steps": 3}, "cycle_momentum": True,
 FSDP = {"strategy": "fsdp", "processes_per_node": 2}
 
 
+@pytest.mark.proves("OPT-01", cases=["fsdp"])
+@pytest.mark.proves("OPT-18", "SCHED-05", cases=["ddp"])
 @pytest.mark.parametrize(
     "spread",
     [
@@ -175,6 +199,7 @@ def test_ranks_together_move_as_one_does(spread: Json, nursery: Nursery, tmp_pat
     assert len(set(_logged(whole))) > 4
 
 
+@pytest.mark.proves("SCHED-01")
 def test_shards_of_momentum_survive_a_resume(nursery: Nursery, tmp_path: Path) -> None:
     spec = SPEC | {"optimizer": OPTIMIZER, "schedule": CYCLE, "distributed": FSDP}
     whole = trained(nursery, tmp_path / "whole", spec, 2)
@@ -185,6 +210,7 @@ def test_shards_of_momentum_survive_a_resume(nursery: Nursery, tmp_path: Path) -
     assert _logged(again) == _logged(whole)[4:]
 
 
+@pytest.mark.proves("SCHED-01", "SCHED-06", "SCHED-08")
 def test_a_plateau_is_the_same_for_all_ranks_and_after_a_resume(nursery: Nursery, tmp_path: Path) -> None:
     """No improvement is large enough: the rate halves with every second evaluation after the first. A rank with another rate
     than its neighbour would leave it, and with it the weights of one process.

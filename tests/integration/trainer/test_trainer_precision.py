@@ -70,6 +70,7 @@ class Formats(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
+@pytest.mark.proves("TRAIN-04", "TRAIN-07")
 @pytest.mark.parametrize(("mode", "narrow"), [("bf16_mixed", torch.bfloat16), ("fp16_mixed", torch.float16)])
 def test_mixed_precision_multiplies_in_16_bits_and_takes_logarithms_in_32(mode: Any, narrow: torch.dtype) -> None:
     arithmetic, model = Arithmetic(Precision(mode=mode), ALONE), nn.Sequential(nn.Linear(8, 8), nn.LayerNorm(8), nn.Linear(8, 4))
@@ -99,6 +100,7 @@ def full(nursery: Nursery, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return _train(nursery, tmp_path_factory.mktemp("full") / "run", SPEC)
 
 
+@pytest.mark.proves("TRAIN-04", "TRAIN-07")
 @pytest.mark.parametrize("mode", ["fp16_mixed", "bf16_mixed"])
 def test_mixed_precision_learns_as_full_precision_with_weights_in_32_bits(
     mode: str, full: Path, nursery: Nursery, tmp_path: Path
@@ -111,6 +113,7 @@ def test_mixed_precision_learns_as_full_precision_with_weights_in_32_bits(
     assert {tensor.dtype for tensor in kept} == {torch.float32}
 
 
+@pytest.mark.proves("TRAIN-05")
 @pytest.mark.parametrize(("mode", "narrow"), [("bf16_pure", torch.bfloat16), ("fp16_pure", torch.float16)])
 def test_pure_precision_halves_weights_and_moments(
     mode: str, narrow: torch.dtype, full: Path, nursery: Nursery, tmp_path: Path
@@ -132,6 +135,7 @@ def test_pure_precision_halves_weights_and_moments(
     assert series(home)[100, "test/accuracy"] == pytest.approx(np.mean(said == data["y"][183:]), abs=1e-6)
 
 
+@pytest.mark.proves("TRAIN-05")
 @pytest.mark.parametrize("mode", ["bf16_pure", "fp16_pure"])
 def test_batch_norm_stays_in_32_bits_and_answers_are_in_32_bits(mode: Any) -> None:
     model = narrowed(nn.Sequential(nn.Linear(6, 4), BatchNormAny(4), nn.ReLU(), nn.Linear(4, 2)), Precision(mode=mode))
@@ -175,6 +179,7 @@ def _reference(spec: DynamicScale, steps: int) -> tuple[list[float], list[float]
     return losses, scales, model
 
 
+@pytest.mark.proves("TRAIN-06")
 def test_the_trace_of_the_scale_is_that_of_pytorch(nursery: Nursery, tmp_path: Path) -> None:
     scale = {"mode": "dynamic", "init_scale": 2.0**30, "growth_factor": 4.0, "backoff_factor": 0.5, "growth_interval": 3}
     training = SPEC["training"] | {"max_steps": 50, "gradient_clipping": {"type": "norm", "max_norm": 1.0}}
@@ -206,6 +211,7 @@ def _steps(scaler: LossScaler, gradients: list[float]) -> tuple[list[float], lis
     return scales, weights
 
 
+@pytest.mark.proves("TRAIN-06")
 @pytest.mark.parametrize("worst", [float("inf"), float("-inf"), float("nan")])
 def test_an_overflow_skips_the_step_and_halves_the_scale_which_grows_again(worst: float) -> None:
     scaler = LossScaler(DynamicScale(init_scale=64.0, growth_interval=2), ALONE)
@@ -252,6 +258,7 @@ def test_a_scaler_goes_on_where_another_left(spec: LossScale, kept: float) -> No
 HALF = {"mode": "fp16_mixed", "loss_scale": {"mode": "dynamic", "init_scale": 2.0**26, "growth_interval": 4}}
 
 
+@pytest.mark.proves("TRAIN-06")
 @pytest.mark.parametrize(("precision", "ranks"), [(HALF, 1), (HALF, 2), ({"mode": "bf16_pure"}, 2)])
 def test_a_resumed_run_has_the_bits_of_the_uninterrupted(
     precision: dict[str, Any], ranks: int, nursery: Nursery, tmp_path: Path

@@ -44,6 +44,7 @@ def run(nursery: Nursery, root: Path, task: str, ranks: int, **more: Any) -> Pat
     return home
 
 
+@pytest.mark.proves("ARCH-08", "ARCH-13", "ARCH-15", "INIT-08")
 @pytest.mark.parametrize("task", MODELS)
 def test_perplexity_of_held_out_text_falls_and_tokens_are_counted(task: str, nursery: Nursery, tmp_path: Path) -> None:
     home = run(nursery, tmp_path / "run", task, 1)
@@ -58,6 +59,7 @@ def test_perplexity_of_held_out_text_falls_and_tokens_are_counted(task: str, nur
     assert counted[-1].tokens == _seen(STEPS) * LENGTH
 
 
+@pytest.mark.proves("INIT-08")
 @pytest.mark.parametrize("task", MODELS)
 def test_two_ranks_learn_what_one_does(task: str, nursery: Nursery, tmp_path: Path) -> None:
     short: Json = {"training": {"max_steps": 4, "batch_size": BATCH}, "optimizer": {"type": "sgd", "lr": 0.1}}

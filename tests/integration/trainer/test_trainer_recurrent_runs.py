@@ -37,6 +37,7 @@ def home_of(home: Path, ranks: int = 1, **sections: Any) -> Path:
     return home
 
 
+@pytest.mark.proves("TRAIN-08")
 @pytest.mark.parametrize("ranks", [1, 2])
 def test_streams_go_on_after_a_kill_as_if_nothing_had_been(ranks: int, nursery: Nursery, tmp_path: Path) -> None:
     few = {"training": EXAMPLE["training"] | {"max_steps": 17}}
@@ -48,6 +49,7 @@ def test_streams_go_on_after_a_kill_as_if_nothing_had_been(ranks: int, nursery: 
         assert same_bits(final_checkpoint(broken) / name, final_checkpoint(whole) / name)
 
 
+@pytest.mark.proves("TRAIN-08")
 def test_two_ranks_learn_what_one_does(nursery: Nursery, tmp_path: Path) -> None:
     model = {"model": EXAMPLE["model"] | {"dropout": 0.0}}
     one, two = home_of(tmp_path / "one", 1, **model), home_of(tmp_path / "two", 2, **model)

@@ -123,6 +123,28 @@ def start(nursery: Nursery, tmp_path_factory: pytest.TempPathFactory) -> Weights
     return {n: w.double() for n, w in weights(train(nursery, tmp_path_factory.mktemp("start") / "run", still)).items()}
 
 
+@pytest.mark.proves("REG-01")
+@pytest.mark.proves("REG-02", cases=["l1-ddp", "l1-single"])
+@pytest.mark.proves(
+    "REG-04",
+    cases=[
+        "columns-ddp",
+        "columns-fsdp",
+        "columns-single",
+        "elastic_net-ddp",
+        "elastic_net-fsdp",
+        "elastic_net-single",
+        "orthogonal-ddp",
+        "orthogonal-fsdp",
+        "orthogonal-single",
+        "rows-ddp",
+        "rows-fsdp",
+        "rows-single",
+        "two-ddp",
+        "two-fsdp",
+        "two-single",
+    ],
+)
 @pytest.mark.parametrize("how", HOW)
 @pytest.mark.parametrize("penalty", PENALTIES)
 def test_a_penalty_is_added_to_the_mean_loss(penalty: str, how: str, start: Weights, nursery: Nursery, tmp_path: Path) -> None:
@@ -145,6 +167,7 @@ def test_a_penalty_is_added_to_the_mean_loss(penalty: str, how: str, start: Weig
         assert logged[1, f"train/penalty_{name}"] == pytest.approx(value(ended).item(), rel=1e-5)
 
 
+@pytest.mark.proves("REG-04")
 @pytest.mark.parametrize("how", HOW)
 def test_an_elastic_net_is_both_penalties_together(how: str, nursery: Nursery, tmp_path: Path) -> None:
     """Five steps: a quarter of its strength on absolute weights, three quarters on their squares."""
@@ -180,6 +203,7 @@ PROXIMAL: dict[str, tuple[Json, Callable[[torch.Tensor], torch.Tensor]]] = {
 }
 
 
+@pytest.mark.proves("REG-02")
 @pytest.mark.parametrize("how", ["single", "fsdp"])
 @pytest.mark.parametrize("penalty", PROXIMAL)
 def test_a_proximal_step_follows_the_step(penalty: str, how: str, nursery: Nursery, tmp_path: Path) -> None:
@@ -205,6 +229,7 @@ def coefficients(home: Path) -> np.ndarray[Any, Any]:
     return matrix.double().numpy()[0]
 
 
+@pytest.mark.proves("REG-02")
 @pytest.mark.parametrize("strength", [0.1, 0.6])
 def test_proximal_lasso_finds_what_scikit_learn_finds(strength: float, nursery: Nursery, tmp_path: Path) -> None:
     data = sparse_line()
@@ -220,6 +245,7 @@ def test_proximal_lasso_finds_what_scikit_learn_finds(strength: float, nursery: 
     np.testing.assert_allclose(ours, theirs, atol=1e-4)
 
 
+@pytest.mark.proves("REG-03")
 def test_ridge_is_the_closed_form(nursery: Nursery, tmp_path: Path) -> None:
     data = sparse_line()
     ours = coefficients(train(nursery, tmp_path / "run", LINE | {"regularization": {"l2": {"strength": 0.3}}}, **data))
@@ -227,6 +253,7 @@ def test_ridge_is_the_closed_form(nursery: Nursery, tmp_path: Path) -> None:
     np.testing.assert_allclose(ours, theirs, atol=1e-5)
 
 
+@pytest.mark.proves("REG-03")
 def test_squared_weights_are_decay_of_twice_the_strength(nursery: Nursery, tmp_path: Path) -> None:
     longer = SPEC | {"training": SPEC["training"] | {"max_steps": 20}}
     asked = {"l2": {"strength": 0.05, "pattern": "*"}}
@@ -258,6 +285,7 @@ BOUND: Json = {
 }
 
 
+@pytest.mark.proves("ARCH-23")
 def test_no_layer_stretches_its_input(nursery: Nursery, tmp_path: Path) -> None:
     home = train(nursery, tmp_path / "run", BOUND, **blobs())
     read = matrices(load_file(home / "artifacts/export/safetensors/model.safetensors"))
@@ -271,6 +299,7 @@ def test_no_layer_stretches_its_input(nursery: Nursery, tmp_path: Path) -> None:
         torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-7)
 
 
+@pytest.mark.proves("ARCH-23")
 def test_the_estimates_follow_the_weights_and_are_those_of_any_ranks(nursery: Nursery, tmp_path: Path) -> None:
     alone = weights(train(nursery, tmp_path / "alone", BOUND, **blobs()))
     pair = BOUND | {"distributed": {"strategy": "ddp", "processes_per_node": 2}}
@@ -281,6 +310,7 @@ def test_the_estimates_follow_the_weights_and_are_those_of_any_ranks(nursery: Nu
         torch.testing.assert_close(both[name], w, rtol=0, atol=2e-6)
 
 
+@pytest.mark.proves("ARCH-23")
 def test_a_bounded_run_goes_on_with_the_same_bits(nursery: Nursery, tmp_path: Path) -> None:
     spec = BOUND | {"training": BOUND["training"] | {"max_steps": 40}}
     whole = train(nursery, tmp_path / "whole", spec, **blobs())
@@ -289,6 +319,7 @@ def test_a_bounded_run_goes_on_with_the_same_bits(nursery: Nursery, tmp_path: Pa
     assert same_bits(final_checkpoint(whole) / "model.safetensors", final_checkpoint(home) / "model.safetensors")
 
 
+@pytest.mark.proves("REG-09")
 def test_more_weights_are_zero_the_stronger_the_penalty(nursery: Nursery, tmp_path: Path) -> None:
     zeros = list[float]()
     for index, strength in enumerate((0.02, 0.2, 1.2)):
@@ -311,6 +342,7 @@ def verdict(home: Path) -> str:
     return str(document["verdict"])
 
 
+@pytest.mark.proves("REG-10")
 def test_too_much_and_too_little_are_told_apart(nursery: Nursery, tmp_path: Path) -> None:
     spec = BOUND | {
         "regularization": {},

@@ -68,6 +68,7 @@ def _interrupted(nursery: Nursery, home: Path, ranks: int, at: int, how: signal.
     return running.wait()
 
 
+@pytest.mark.proves("CKPT-02", cases=["plain-1", "rich-2"])
 @pytest.mark.parametrize("case", left(CASES, {"plain-2", "rich-1", "wide-4"}))
 def test_resumed_run_has_the_bits_of_the_uninterrupted(case: str, nursery: Nursery, tmp_path: Path) -> None:
     base, ranks = CASES[case]

@@ -51,6 +51,7 @@ def _losses(home: Path) -> list[float]:
     return [value for (_, key), value in series(home).items() if key == "train/loss"]
 
 
+@pytest.mark.proves("TRAIN-11")
 def test_nothing_to_move_is_plain_training_to_the_bit(nursery: Nursery, tmp_path: Path) -> None:
     model = {"type": "mlp", "hidden_sizes": [32], "dropout": 0.2}
     plain = _train(nursery, tmp_path / "plain", None, model=model)
@@ -110,6 +111,7 @@ def _robust(home: Path, inputs: torch.Tensor, classes: torch.Tensor, epsilon: fl
     return clean, (model(moved).argmax(1) == classes).float().mean().item()
 
 
+@pytest.mark.proves("TRAIN-11")
 def test_adversarial_training_withstands_an_attack_that_plain_training_does_not(nursery: Nursery, tmp_path: Path) -> None:
     digits = datasets.load_digits()
     x, y = (digits.data / 16).astype(np.float32), digits.target

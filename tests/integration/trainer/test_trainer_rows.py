@@ -39,6 +39,7 @@ def _moved(home: Path) -> np.ndarray[Any, Any]:
     return np.asarray(weight.numpy()[0], np.float64)
 
 
+@pytest.mark.proves("TRAIN-01", "TRAIN-02")
 @pytest.mark.parametrize(("ranks", "micro"), [(1, 16), (1, 4), (2, 8), (2, 2), (4, 1)])
 def test_each_step_takes_the_batch_and_each_epoch_every_sample_once(
     ranks: int, micro: int, nursery: Nursery, tmp_path: Path
@@ -52,6 +53,7 @@ def test_each_step_takes_the_batch_and_each_epoch_every_sample_once(
     assert taken == list(range(16, 3 * COUNT + 1, 16))
 
 
+@pytest.mark.proves("TRAIN-03")
 def test_a_ragged_last_batch_weighs_its_own_samples(nursery: Nursery, tmp_path: Path) -> None:
     """48 = 20 + 20 + 8: accumulated in micro-batches of 3 on two ranks, the mean of the last batch is over 8."""
     y = np.ones((COUNT, 1), np.float32)
@@ -60,6 +62,7 @@ def test_a_ragged_last_batch_weighs_its_own_samples(nursery: Nursery, tmp_path: 
     np.testing.assert_allclose(looks, np.sort([1 / 20] * 40 + [1 / 8] * 8), rtol=1e-3)
 
 
+@pytest.mark.proves("TRAIN-09")
 def test_a_seed_is_a_run(nursery: Nursery, tmp_path: Path) -> None:
     y = np.linspace(1.0, 2.0, COUNT, dtype=np.float32)[:, None]
     spec = _spec(1, epochs=2, batch_size=10)
@@ -71,6 +74,7 @@ def test_a_seed_is_a_run(nursery: Nursery, tmp_path: Path) -> None:
     assert not same_bits(files["one"], files["other"])
 
 
+@pytest.mark.proves("TRAIN-09")
 def test_the_order_of_samples_is_that_of_the_data_seed_for_any_number_of_ranks(nursery: Nursery, tmp_path: Path) -> None:
     """With one step, the samples that moved are those of the first batch."""
     y = np.ones((COUNT, 1), np.float32)

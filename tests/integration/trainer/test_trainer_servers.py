@@ -30,6 +30,7 @@ def _spread(spec: Json, ranks: int, servers: int = 1, **consistency: Any) -> Jso
     return spec | {"distributed": spread | ({"consistency": consistency} if consistency else {})}
 
 
+@pytest.mark.proves("DIST-07")
 @pytest.mark.parametrize(("workers", "servers"), [(2, 1), (2, 2)])
 def test_in_step_it_is_one_process(workers: int, servers: int, nursery: Nursery, alone: Alone, tmp_path: Path) -> None:
     spec = SPEC | {"training": SPEC["training"] | {"micro_batch_size": 8}}
@@ -40,6 +41,7 @@ def test_in_step_it_is_one_process(workers: int, servers: int, nursery: Nursery,
     assert {finished(apart, rank).reason for rank in range(workers + servers)} == {"completed"}
 
 
+@pytest.mark.proves("DIST-07")
 def test_a_resumed_run_has_the_bits_of_the_uninterrupted(nursery: Nursery, tmp_path: Path) -> None:
     longer = SPEC | {"training": SPEC["training"] | {"epochs": 14}, "model": SPEC["model"] | {"dropout": 0.1}}
     spec, draw = _spread(longer, 3), random.Random("servers")
@@ -49,6 +51,7 @@ def test_a_resumed_run_has_the_bits_of_the_uninterrupted(nursery: Nursery, tmp_p
     assert_same_bits(whole, broken)
 
 
+@pytest.mark.proves("DIST-07")
 @pytest.mark.parametrize("consistency", [{"mode": "async"}, {"mode": "bounded_staleness", "bound": 1}], ids=lambda c: c["mode"])
 def test_out_of_step_workers_stay_within_their_bound(consistency: Json, nursery: Nursery, tmp_path: Path) -> None:
     spec = _spread(SPEC | {"training": {"epochs": 20, "batch_size": 63}}, 4, **consistency)

@@ -82,6 +82,7 @@ TENSOR: dict[str, tuple[int, Json]] = {
 EQUAL = [(model, name) for name in STRATEGIES for model in ("gpt", "mlp")]
 
 
+@pytest.mark.proves("DIST-01", "DIST-03", "DIST-10")
 @pytest.mark.parametrize(("model", "name"), left(EQUAL, {("gpt", "fsdp-kept"), ("mlp", "fsdp"), ("mlp", "hsdp")}))
 def test_it_equals_one_process(model: str, name: str, nursery: Nursery, alone: Alone, tmp_path: Path) -> None:
     ranks, distributed = STRATEGIES[name]
@@ -104,6 +105,7 @@ SINES: Json = {**GPT["model"], "position": {"type": "sinusoidal"}, "norm_placeme
 BENT: Json = {**GPT["model"], "window": 5, "attention_softcap": 4.0, "final_softcap": 6.0, "value_dim": 6, "gated_ffn": True}
 
 
+@pytest.mark.proves("DIST-06")
 @pytest.mark.parametrize("name", left(TENSOR, {"ddp-tp", "ddp-sp", "fsdp-tp"}))
 def test_cut_layers_equal_whole_ones(name: str, nursery: Nursery, alone: Alone, tmp_path: Path) -> None:
     ranks, distributed = TENSOR[name]
@@ -115,6 +117,7 @@ DECODERS = {"modern": MODERN, "sines": SINES, "bent": BENT}
 FOUR_RANKS = [(model, name) for model in DECODERS for name in ("ddp-sp", "fsdp-tp")]
 
 
+@pytest.mark.proves("DIST-06")
 @pytest.mark.parametrize(
     ("model", "name"), [("sines", "tp"), ("bent", "tp"), *left(FOUR_RANKS, {*FOUR_RANKS} - {("modern", "fsdp-tp")})]
 )
@@ -137,6 +140,7 @@ RESUMED: dict[str, tuple[int, Json]] = {
 }
 
 
+@pytest.mark.proves("DIST-03", "DIST-06")
 @pytest.mark.parametrize("name", left(RESUMED, {"hsdp", "fsdp-sp"}))
 def test_a_killed_run_goes_on_with_the_bits_of_one_that_never_was(name: str, nursery: Nursery, tmp_path: Path) -> None:
     ranks, spec = RESUMED[name]
@@ -146,6 +150,7 @@ def test_a_killed_run_goes_on_with_the_bits_of_one_that_never_was(name: str, nur
     assert len(list(final_checkpoint(whole).glob("*.safetensors"))) >= 2 + ranks, "each rank writes what it holds"
 
 
+@pytest.mark.proves("DIST-03")
 def test_a_run_goes_on_with_other_ranks_and_another_strategy(nursery: Nursery, alone: Alone, tmp_path: Path) -> None:
     """One leg after another, each stopped at some step; every sample is seen once, and dropout is off."""
     spec = GPT | {"training": GPT["training"] | {"max_steps": 14, "micro_batch_size": 4}}
@@ -175,6 +180,7 @@ def test_a_sharded_run_can_be_used(nursery: Nursery, alone: Alone, tmp_path: Pat
     assert one.generate("the", tokens=20, temperature=0) == other.generate("the", tokens=20, temperature=0)
 
 
+@pytest.mark.proves("DIST-08")
 @pytest.mark.parametrize(
     ("job", "memory_gb", "strategy"),
     [
@@ -196,6 +202,7 @@ def test_auto_decides_says_so_and_computes_the_same(
     assert_same(alone(job), home)
 
 
+@pytest.mark.proves("DIST-03")
 def test_each_rank_holds_its_share_of_the_weights_and_of_the_optimizer(nursery: Nursery, tmp_path: Path) -> None:
     home = trained(nursery, tmp_path / "run", _with(GPT, _fsdp(2), max_steps=7), 2)
     held = [tensors(home / "checkpoints" / "step-00000006" / f"shard-000{rank}.safetensors") for rank in (0, 1)]

@@ -71,6 +71,11 @@ def _on(spec: dict[str, Any], ranks: int) -> dict[str, Any]:
     return spec | ({"distributed": {"strategy": "ddp", "processes_per_node": ranks}} if ranks > 1 else {})
 
 
+@pytest.mark.proves("ARCH-04", cases=["stack*"])
+@pytest.mark.proves("ARCH-10", cases=["stack-1"])
+@pytest.mark.proves("ARCH-21", cases=["network*"])
+@pytest.mark.proves("ARCH-25")
+@pytest.mark.proves("REG-05", cases=["network-1", "stack-1"])
 @pytest.mark.parametrize("ranks", [1, 2])
 @pytest.mark.parametrize("name", JOBS)
 def test_killed_and_resumed_it_has_the_bits_of_a_run_that_was_not(
@@ -86,6 +91,7 @@ def test_killed_and_resumed_it_has_the_bits_of_a_run_that_was_not(
         assert same_bits(final_checkpoint(broken) / file, final_checkpoint(whole) / file)
 
 
+@pytest.mark.proves("ARCH-01")
 @pytest.mark.parametrize("name", JOBS)
 def test_two_ranks_learn_what_one_learns(name: str, nursery: Nursery, tmp_path: Path) -> None:
     """Without what looks at a batch as a whole, or draws random numbers."""
@@ -103,6 +109,7 @@ def test_two_ranks_learn_what_one_learns(name: str, nursery: Nursery, tmp_path: 
         np.testing.assert_allclose(value.numpy(), two[key].numpy(), rtol=0, atol=2e-6)
 
 
+@pytest.mark.proves("ARCH-25")
 def test_shared_weights_are_saved_once_and_serve_every_part(nursery: Nursery, tmp_path: Path) -> None:
     home = workspace(tmp_path / "run", STACK, **blobs())
     assert nursery.run(home) == [0], log(home)
@@ -122,6 +129,7 @@ def _pooled(x: np.ndarray[Any, Any], kind: str) -> np.ndarray[Any, Any]:
     return found.reshape(len(x), -1)
 
 
+@pytest.mark.proves("ARCH-07", "ARCH-20")
 @pytest.mark.parametrize("ranks", [1, 2])
 def test_what_pools_and_tanh_make_of_samples_is_what_numpy_does(ranks: int, nursery: Nursery, tmp_path: Path) -> None:
     """The outputs of the saved model and the loss that the run reported, from its weights; of each kind of pool its own."""

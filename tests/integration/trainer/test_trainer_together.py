@@ -62,6 +62,7 @@ CONTEXTS: dict[str, tuple[Json, int, Json]] = {
 }
 
 
+@pytest.mark.proves("DIST-06")
 @pytest.mark.parametrize("name", left(CONTEXTS, {"ddp-rope-grouped", "four-parts"}))
 def test_sequences_in_parts_equal_whole_ones(name: str, nursery: Nursery, alone: Alone, tmp_path: Path) -> None:
     spec, ranks, more = CONTEXTS[name]
@@ -86,6 +87,7 @@ PIPES: dict[str, tuple[Json, int, Json]] = {
 }
 
 
+@pytest.mark.proves("DIST-06")
 @pytest.mark.parametrize("name", left(PIPES, {"averaged", "four-stages"}))
 def test_stages_equal_a_whole_model(name: str, nursery: Nursery, alone: Alone, tmp_path: Path) -> None:
     spec, ranks, more = PIPES[name]
@@ -108,6 +110,7 @@ RESUMED: dict[str, tuple[Json, int, Json]] = {
 }
 
 
+@pytest.mark.proves("DIST-06")
 @pytest.mark.parametrize("name", RESUMED)
 def test_a_resumed_run_has_the_bits_of_the_uninterrupted(name: str, nursery: Nursery, tmp_path: Path) -> None:
     spec, ranks, more = RESUMED[name]

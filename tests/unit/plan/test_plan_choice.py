@@ -26,6 +26,7 @@ def _need(distributed: dict[str, Any]) -> int:
     return plan(spec, TABLE).memory.rank_bytes
 
 
+@pytest.mark.proves("DIST-08")
 def test_the_fastest_that_fits_is_taken() -> None:
     known = known_of(_auto(), TABLE)
     whole, shards = _need({"strategy": "ddp"}), _need({"strategy": "fsdp"})

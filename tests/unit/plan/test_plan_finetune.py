@@ -41,6 +41,7 @@ def job(finetune: dict[str, Any] | None) -> JobSpec:
     return completed(JobSpec.model_validate_json(json.dumps(whole)), FACTS)
 
 
+@pytest.mark.proves("INIT-09")
 @pytest.mark.parametrize(
     "finetune",
     [

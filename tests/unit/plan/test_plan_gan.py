@@ -78,6 +78,7 @@ def rows(content: Any, spec: JobSpec) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.randn(BATCH, 2 * spec.model.latent_dim + 1), torch.randn(BATCH, known.outputs)
 
 
+@pytest.mark.proves("ARCH-24", cases=["layers-fp32"])
 @pytest.mark.parametrize("mode", ["fp32", "bf16_mixed"])
 @pytest.mark.parametrize("name", CASES)
 def test_two_networks_are_what_the_plan_says(name: str, mode: str) -> None:

@@ -191,6 +191,7 @@ SHARED: dict[str, tuple[JobSpec, DatasetFacts]] = {
 }
 
 
+@pytest.mark.proves("ARCH-25")
 @pytest.mark.parametrize("name", SHARED)
 def test_shared_weights_are_counted_once(name: str) -> None:
     spec, content = SHARED[name]
@@ -215,6 +216,7 @@ def test_parts_that_cannot_be_shared_are_refused_at_the_plan(source: str, target
     assert [(each.pointer, each.code) for each in refused.value.findings] == [(pointer, "sharing-parts")]
 
 
+@pytest.mark.proves("ARCH-03", cases=["resnet50-1000-25557032"])
 @pytest.mark.parametrize(
     ("name", "classes", "parameters"),
     [

@@ -89,6 +89,7 @@ def test_a_variance_doubles_the_head() -> None:
     assert plan(spec, content).parameters.total == sum(p.numel() for p in model_of(spec, content).parameters()) == 3 * 8 + 9 * 2
 
 
+@pytest.mark.proves("LOSS-03")
 @pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
 def test_logits_in_parts_need_the_memory_that_is_planned(tied: bool) -> None:
     model = {"hidden_size": 16, "num_heads": 2, "num_layers": 1, "tie_embeddings": tied}

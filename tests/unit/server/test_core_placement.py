@@ -4,6 +4,7 @@ from dataclasses import replace
 from itertools import combinations
 
 import hypothesis.strategies as st
+import pytest
 from hypothesis import given, settings
 
 from server.placement import Need, Node, Part, Placement, could_ever, in_order, missing, place, reachable
@@ -52,6 +53,7 @@ def parts_on(made: list[Placement], n: Node) -> list[Part]:
     return [part for p in made for part in p.parts if part.worker_id == n.id]
 
 
+@pytest.mark.proves("DIST-08")
 @given(pending, nodes)
 @settings(max_examples=200, deadline=None)
 def test_nothing_is_given_twice_or_beyond_what_is_free(pending: list[Need], nodes: list[Node]) -> None:

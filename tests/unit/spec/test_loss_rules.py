@@ -43,6 +43,7 @@ def every(table: dict[str, set[str]]) -> list[Any]:
     return [pytest.param(kind, name, name in right, id=f"{kind}-{name}") for kind, right in table.items() for name in names]
 
 
+@pytest.mark.proves("ARCH-27")
 @pytest.mark.parametrize(("kind", "loss", "fits"), every(RIGHT))
 def test_a_loss_for_another_task_is_refused_at_submit(kind: str, loss: str, fits: bool) -> None:
     job, content = JOBS[kind]
@@ -56,6 +57,7 @@ def test_a_loss_for_another_task_is_refused_at_submit(kind: str, loss: str, fits
     assert (finding.pointer, set(finding.allowed or ())) == ("/loss/type", RIGHT[kind])
 
 
+@pytest.mark.proves("ARCH-27")
 @pytest.mark.parametrize(("kind", "metric", "fits"), every(MEASURED))
 def test_a_metric_for_another_task_is_refused_at_submit(kind: str, metric: str, fits: bool) -> None:
     job, content = JOBS[kind]
@@ -68,6 +70,7 @@ def test_a_metric_for_another_task_is_refused_at_submit(kind: str, metric: str, 
     assert [(each.code, each.pointer) for each in refused.value.findings] == [("metric-fits-task", "/evaluation/metrics/0")]
 
 
+@pytest.mark.proves("ARCH-27")
 @pytest.mark.parametrize(
     ("kind", "loss", "width"),
     [

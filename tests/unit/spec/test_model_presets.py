@@ -44,11 +44,13 @@ PUBLISHED = [
 ]
 
 
+@pytest.mark.proves("ARCH-26")
 @pytest.mark.parametrize(("name", "task", "vocabulary", "published"), PUBLISHED, ids=[name for name, *_ in PUBLISHED])
 def test_published_counts(name: str, task: str, vocabulary: int, published: int) -> None:
     assert parameters(resolve(job({"preset": name}, task, vocabulary), TEXT)) == published
 
 
+@pytest.mark.proves("ARCH-26")
 def test_bert_as_its_authors_count_it() -> None:
     """109,482,240: with the pooler and no head. With the vocabulary head of masked_lm there is no pooler."""
     spec = resolve(job({"preset": "bert-base-uncased"}, "masked_lm", 30521), TEXT).spec
@@ -57,6 +59,7 @@ def test_bert_as_its_authors_count_it() -> None:
     assert plan(spec, TEXT, limits=ROOMY).parameters.total - head + pooler == 109_482_240
 
 
+@pytest.mark.proves("ARCH-26")
 def test_what_is_stored_is_written_out_and_says_where_it_came_from() -> None:
     found = resolve(job({"preset": "gpt2-124m", "num_layers": 2, "position": {"type": "rope"}}), TEXT)
     model, origins = found.spec.model, found.origins

@@ -423,6 +423,11 @@ def test_the_documents_that_are_changed_break_no_rule(job: Json, known: DatasetF
     assert findings(job, known) == []
 
 
+@pytest.mark.proves("ARCH-04", cases=["layer-dimensions", "layer-order"])
+@pytest.mark.proves("ARCH-14")
+@pytest.mark.proves("ARCH-21", cases=["norm-sync"])
+@pytest.mark.proves("REG-05", cases=["high-dropout"])
+@pytest.mark.proves("SCHED-05", cases=["cycle-needs-momentum"])
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.id)
 def test_a_broken_rule_is_found_where_it_is_broken(rule: Any) -> None:
     case = BROKEN[rule.id]

@@ -73,6 +73,7 @@ def test_counting_leaves_the_model_alone_and_gives_up_on_one_that_needs_numbers(
     assert all(p.grad is None and p.device.type == "cpu" for p in model.parameters())
 
 
+@pytest.mark.proves("LOG-04")
 def test_memory_is_what_the_system_says() -> None:
     alone = World(0, 1, torch.device("cpu"), 0, 1)
     values = Performance(Stopwatch(), alone, unit="samples", flops=lambda: None, peak_tflops=None).read(1, 1)

@@ -49,6 +49,7 @@ def test_another_library_reads_what_was_written(mode: str, tmp_path: Path) -> No
     assert written["t.safetensors"].bytes == (tmp_path / "new" / "t.safetensors").stat().st_size
 
 
+@pytest.mark.proves("CKPT-01")
 @pytest.mark.parametrize("mode", ["fork", "copy"])
 def test_later_steps_do_not_show(mode: str, tmp_path: Path) -> None:
     """The writer is held back by a pipe that nobody reads yet, until the tensors are other ones."""

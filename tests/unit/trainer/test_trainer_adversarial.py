@@ -43,6 +43,7 @@ def norms(moved: torch.Tensor, clean: torch.Tensor, norm: str) -> torch.Tensor:
     return distance.abs().amax(1) if norm == "linf" else distance.norm(dim=1)
 
 
+@pytest.mark.proves("TRAIN-11")
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 @pytest.mark.parametrize("epsilon", [1e-6, 0.03, 0.1, 0.3, 7.7])
 @pytest.mark.parametrize("scale", [1e-3, 1.0, 1e5])
@@ -89,6 +90,7 @@ def test_a_projected_attack_is_that_of_its_paper(norm: Any) -> None:
     assert attacked.abs().max() <= 1.0
 
 
+@pytest.mark.proves("TRAIN-11")
 @pytest.mark.parametrize("spec", [FGSM(epsilon=0.2), FGSM(epsilon=1.0, norm="l2"), PGD(epsilon=0.2), PGD(epsilon=1.0, norm="l2")])
 def test_attacked_samples_are_worse(spec: Any) -> None:
     goal, (inputs, targets) = objective(), samples()

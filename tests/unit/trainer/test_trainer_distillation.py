@@ -45,6 +45,7 @@ def objective(
     return build_objective(spec, student, criterion, taught=taught, about=ABOUT, sample=X[:1], world=ALONE)
 
 
+@pytest.mark.proves("TRAIN-12")
 def test_it_is_its_formula() -> None:
     student, teacher, heat, alpha = net(0), net(1), 3.0, 0.7
     with torch.no_grad():
@@ -56,6 +57,7 @@ def test_it_is_its_formula() -> None:
     torch.testing.assert_close(found.detach().double(), expected, rtol=1e-5, atol=0)
 
 
+@pytest.mark.proves("TRAIN-12")
 def test_a_student_that_is_its_teacher_has_nothing_to_learn_of_it() -> None:
     student = net(0)
     total = objective(lesson(alpha=1.0), student, copy.deepcopy(student))(X, Y)
@@ -64,6 +66,7 @@ def test_a_student_that_is_its_teacher_has_nothing_to_learn_of_it() -> None:
     assert max(float(p.grad.abs().max()) for p in student.parameters() if p.grad is not None) < 1e-5
 
 
+@pytest.mark.proves("TRAIN-12")
 def test_without_a_share_of_the_teacher_it_is_the_loss_to_the_bit() -> None:
     one, other = net(0), net(0)
     objective(lesson(alpha=0.0), one, net(1))(X, Y).backward()
@@ -74,6 +77,7 @@ def test_without_a_share_of_the_teacher_it_is_the_loss_to_the_bit() -> None:
         assert torch.equal(a.grad, b.grad)
 
 
+@pytest.mark.proves("TRAIN-12")
 def test_gradients_keep_their_size_for_any_temperature() -> None:
     def norm(heat: float) -> float:
         student = net(0)
@@ -84,6 +88,7 @@ def test_gradients_keep_their_size_for_any_temperature() -> None:
     assert norms == pytest.approx([norms[-1]] * 3, rel=0.1)
 
 
+@pytest.mark.proves("TRAIN-12")
 def test_the_teacher_stays_what_it_was() -> None:
     student, teacher = net(0), nn.Sequential(nn.Linear(5, 6), nn.BatchNorm1d(6), nn.Dropout(0.5), nn.Linear(6, 4))
     before = copy.deepcopy(teacher.state_dict())
@@ -101,6 +106,7 @@ def test_the_teacher_stays_what_it_was() -> None:
     assert len(list(made.parameters())) == len(list(student.parameters()))
 
 
+@pytest.mark.proves("TRAIN-12")
 def test_chosen_layers_learn_to_say_the_same() -> None:
     student, teacher = net(0, 6), net(1, 6)
     pairs = [{"student": "1", "teacher": "1", "weight": 2.5}, {"student": "2", "teacher": "2"}]

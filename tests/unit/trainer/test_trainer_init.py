@@ -50,6 +50,7 @@ KINDS: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.proves("INIT-01")
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_seed_and_a_type_give_the_same_weights_and_another_type_another_spread(kind: str) -> None:
     first, other = (drawn(seed, type=kind, **KINDS[kind]) for seed in (0, 1))
@@ -61,6 +62,7 @@ def test_a_seed_and_a_type_give_the_same_weights_and_another_type_another_spread
     assert nearest > 0.02
 
 
+@pytest.mark.proves("INIT-02")
 def test_random_weights_have_the_spread_and_the_bounds_that_are_asked_for() -> None:
     assert float(drawn(type="normal", std=0.03).std()) == pytest.approx(0.03, rel=0.01)
     even = drawn(type="uniform", bound=0.1)
@@ -73,6 +75,7 @@ def test_random_weights_have_the_spread_and_the_bounds_that_are_asked_for() -> N
     assert stats.kstest(cut.flatten()[:5000].numpy(), stats.truncnorm(-1.5, 1.5, scale=0.02).cdf).pvalue > 1e-4
 
 
+@pytest.mark.proves("INIT-03")
 @pytest.mark.parametrize("distribution", ["uniform", "normal"])
 @pytest.mark.parametrize("gain", [1.0, 1.5])
 def test_xavier_keeps_variances_both_ways(distribution: str, gain: float) -> None:
@@ -83,6 +86,7 @@ def test_xavier_keeps_variances_both_ways(distribution: str, gain: float) -> Non
         assert float(weight.abs().max()) == pytest.approx(math.sqrt(3) * std, rel=0.01)
 
 
+@pytest.mark.proves("INIT-04")
 @pytest.mark.parametrize("distribution", ["uniform", "normal"])
 @pytest.mark.parametrize(
     ("nonlinearity", "squared"),
@@ -136,6 +140,7 @@ def test_a_constant_and_torchs_own_can_be_asked_of_a_module() -> None:
     assert not draw(nn.ReLU(), SCHEME.validate_python({"type": "normal"}))
 
 
+@pytest.mark.proves("INIT-04")
 def test_a_whole_model_starts_as_asked() -> None:
     torch.manual_seed(0)
     model = build_mlp(MLP.model_validate_json('{"hidden_sizes": [512], "init": {"type": "he"}}'), (1024,), 256)

@@ -61,6 +61,7 @@ def test_area_of_labels_leaves_out_those_without_two_sides() -> None:
     assert np.isnan(measured(Auroc(), truth=np.zeros_like(TRUTH)))
 
 
+@pytest.mark.proves("ARCH-27")
 def test_one_label_is_a_binary_classification() -> None:
     one, truth = SAID[:, :1], TRUTH[:, :1]
     assert measured(Auroc(), one, truth) == pytest.approx(sklearn.roc_auc_score(truth[:, 0], one[:, 0]), rel=1e-6)

@@ -79,6 +79,10 @@ FORMULAS: dict[str, tuple[type[nn.Module] | str, Callable[[Array], Array]]] = {
 }
 
 
+@pytest.mark.proves("ARCH-17")
+@pytest.mark.proves("ARCH-18", cases=["relu"])
+@pytest.mark.proves("ARCH-19", cases=["sigmoid"])
+@pytest.mark.proves("ARCH-20", cases=["tanh"])
 @pytest.mark.parametrize("kind", get_args(Activation))
 def test_activation_is_its_formula_and_its_module(kind: str) -> None:
     module, formula = FORMULAS[kind]
@@ -90,6 +94,7 @@ def test_activation_is_its_formula_and_its_module(kind: str) -> None:
     assert [type(part) for part in model.modules() if type(part) is type(built)] == [type(built)] * 2
 
 
+@pytest.mark.proves("ARCH-20")
 def test_tanh_is_that_of_numpy_with_its_slope() -> None:
     x = torch.linspace(-9, 9, 1001, requires_grad=True)
     y = build_activation("tanh")(x)
@@ -98,6 +103,7 @@ def test_tanh_is_that_of_numpy_with_its_slope() -> None:
     np.testing.assert_allclose(gradient.numpy(), 1 / np.cosh(x.detach().double().numpy()) ** 2, rtol=0, atol=3e-7)
 
 
+@pytest.mark.proves("ARCH-18")
 def test_relu_is_exact_and_passes_no_gradient_below_zero() -> None:
     x = torch.randn(1000, requires_grad=True)
     y = build_activation("relu")(x)
@@ -106,6 +112,7 @@ def test_relu_is_exact_and_passes_no_gradient_below_zero() -> None:
     assert torch.equal(gradient, (x > 0).float())
 
 
+@pytest.mark.proves("ARCH-05")
 def test_linear_is_x_times_w_plus_b() -> None:
     module, x = alone({"type": "linear", "units": 4}, (7,))
     w = weights(module)
@@ -150,6 +157,7 @@ def _convolved(x: Array, w: Array, bias: Any, fields: Json) -> Array:
     return made
 
 
+@pytest.mark.proves("ARCH-06")
 @pytest.mark.parametrize(("fields", "shape"), CONVS, ids=str)
 def test_conv_is_unfold_and_matmul(fields: Json, shape: tuple[int, ...]) -> None:
     module, x = alone({"type": "conv", "channels": 6} | fields, shape)
@@ -200,6 +208,7 @@ def _pooled(x: Array, fields: Json) -> Array:
     return made
 
 
+@pytest.mark.proves("ARCH-07")
 @pytest.mark.parametrize(("fields", "shape"), POOLS, ids=str)
 def test_pool_is_a_reduction_of_windows(fields: Json, shape: tuple[int, ...]) -> None:
     module, x = alone({"type": "pool"} | fields, shape)
@@ -210,12 +219,14 @@ def test_pool_is_a_reduction_of_windows(fields: Json, shape: tuple[int, ...]) ->
     assert (other(x) - module(x)).abs().max() > 1e-3
 
 
+@pytest.mark.proves("ARCH-07")
 def test_global_pools_are_over_all_places() -> None:
     for kind, reduce in (("global_avg", np.mean), ("global_max", np.max)):
         module, x = alone({"type": "pool", "kind": kind}, (3, 4, 5))
         np.testing.assert_allclose(module(x).numpy(), reduce(x.numpy(), (2, 3)), atol=1e-12)
 
 
+@pytest.mark.proves("ARCH-21")
 def test_batch_norm_keeps_the_formula_of_its_statistics() -> None:
     norm = build_batch_norm(BatchNorm(momentum=0.3, eps=1e-5), 4).double()
     mean, var = np.zeros(4), np.ones(4)
@@ -233,6 +244,7 @@ def test_batch_norm_keeps_the_formula_of_its_statistics() -> None:
     np.testing.assert_allclose(norm.eval()(x).detach().numpy(), expected, atol=1e-12)
 
 
+@pytest.mark.proves("ARCH-21")
 def test_batch_norm_without_statistics_judges_by_the_batch() -> None:
     norm = build_batch_norm(BatchNorm(track_running_stats=False, affine=False), 4).double().eval()
     assert not list(norm.buffers())
@@ -327,6 +339,8 @@ def _recurrence(cell: str, w: dict[str, Array], name: str, x: Array) -> Array:
     return np.stack(said, 1)
 
 
+@pytest.mark.proves("ARCH-09", cases=["rnn"])
+@pytest.mark.proves("ARCH-10", cases=["gru", "lstm"])
 @pytest.mark.parametrize("cell", ["rnn", "lstm", "gru"])
 def test_recurrent_layer_is_its_recurrence(cell: str) -> None:
     for says, both in product(("steps", "end"), (False, True)):
@@ -338,6 +352,7 @@ def test_recurrent_layer_is_its_recurrence(cell: str) -> None:
         np.testing.assert_allclose(module(x).detach().numpy(), expected, atol=1e-10)
 
 
+@pytest.mark.proves("ARCH-10")
 def test_forget_gates_of_a_layer_open_as_told() -> None:
     module, _ = alone({"type": "rnn", "cell": "lstm", "units": 8, "forget_bias": 1.5}, (7, 3))
     w = weights(module)
@@ -353,6 +368,7 @@ def test_text_becomes_vectors_with_places() -> None:
     np.testing.assert_allclose(model(ids).detach().numpy(), x @ w["1.weight"].T + w["1.bias"], atol=1e-5)
 
 
+@pytest.mark.proves("ARCH-04")
 def test_a_stack_is_the_sequence_of_its_layers() -> None:
     stack = layers(
         {"type": "conv", "channels": 8, "padding": 1},
@@ -366,6 +382,7 @@ def test_a_stack_is_the_sequence_of_its_layers() -> None:
     assert model(torch.randn(2, 1, 8, 8)).shape == (2, 3)
 
 
+@pytest.mark.proves("ARCH-04")
 def test_a_residual_stack_goes_around_by_its_shortcut() -> None:
     inner, around = (
         {"type": "conv", "channels": 6, "stride": 2, "padding": 1},
@@ -432,6 +449,7 @@ def resnet(block: str, blocks: tuple[int, ...]) -> Json:
     }
 
 
+@pytest.mark.proves("ARCH-01")
 @pytest.mark.parametrize(
     ("block", "blocks", "published"),
     [
@@ -448,6 +466,7 @@ def test_residual_networks_have_the_published_parameters(block: str, blocks: tup
     assert model(torch.empty(2, 3, 224, 224, device="meta")).shape == (2, 1000)
 
 
+@pytest.mark.proves("ARCH-01")
 def test_a_small_residual_network_is_its_formula() -> None:
     """One basic block that halves the picture, written out."""
     spec = {"type": "cnn", "stem": {"channels": 4}, "stages": [{"channels": 6, "stride": 2}], "activation": "relu"}
@@ -464,6 +483,7 @@ def test_a_small_residual_network_is_its_formula() -> None:
     torch.testing.assert_close(model(x), h.mean((2, 3)) @ w["6.weight"].T + w["6.bias"])
 
 
+@pytest.mark.proves("ARCH-02")
 def test_one_block_more_is_as_many_parameters_more_as_a_block_has() -> None:
     def counted(blocks: int) -> tuple[int, int]:
         model = build({"type": "cnn", "stages": [{"channels": 8, "blocks": blocks}], "stem": {"channels": 8}}, (1, 8, 8), 3)
@@ -488,6 +508,7 @@ OVERFIT: dict[str, tuple[Json, tuple[int, ...]]] = {
 }
 
 
+@pytest.mark.proves("ARCH-01")
 @pytest.mark.parametrize("name", OVERFIT)
 def test_it_learns_32_samples_by_heart(name: str) -> None:
     spec, shape = OVERFIT[name]
@@ -507,6 +528,7 @@ def test_it_learns_32_samples_by_heart(name: str) -> None:
 TWINS: Json = {"type": "mlp", "hidden_sizes": [5, 5, 5], "sharing": [{"source": "2", "target": "4"}]}
 
 
+@pytest.mark.proves("ARCH-25")
 def test_shared_parts_are_one() -> None:
     model = build(TWINS, (5,), 3)
     first, second = model[2], model[4]  # type: ignore[index]  # a Sequential
@@ -516,6 +538,7 @@ def test_shared_parts_are_one() -> None:
     assert sum(p.numel() for p in separate.parameters()) - sum(p.numel() for p in model.parameters()) == 5 * 5 + 5
 
 
+@pytest.mark.proves("ARCH-25")
 def test_the_gradient_of_a_shared_part_is_that_of_both_uses() -> None:
     model, x = build(TWINS, (5,), 3).double(), torch.randn(7, 5, dtype=torch.float64)
     apart = build({k: v for k, v in TWINS.items() if k != "sharing"}, (5,), 3).double()
@@ -527,6 +550,7 @@ def test_the_gradient_of_a_shared_part_is_that_of_both_uses() -> None:
         torch.testing.assert_close(getattr(model[2], key).grad, both)  # type: ignore[index]
 
 
+@pytest.mark.proves("ARCH-25")
 def test_shared_parts_are_saved_once_and_come_back_shared() -> None:
     model, other = build(TWINS, (5,), 3), build(TWINS, (5,), 3)
     state = copy.deepcopy(model.state_dict())
@@ -541,6 +565,7 @@ def test_shared_parts_are_saved_once_and_come_back_shared() -> None:
     assert copy.deepcopy(model).state_dict().keys() == state.keys()
 
 
+@pytest.mark.proves("ARCH-25")
 def test_a_single_weight_and_several_parts_may_be_shared() -> None:
     model = build({"type": "mlp", "hidden_sizes": [5, 5, 5]}, (5,), 3)
     share(model, [Share(source="0.weight", target="2.weight"), Share(source="2", target="4")])
@@ -558,6 +583,7 @@ def test_parts_that_cannot_be_shared_are_named(source: str, target: str, message
         build(TWINS | {"hidden_sizes": [4, 5], "sharing": [{"source": source, "target": target}]}, (5,), 3)
 
 
+@pytest.mark.proves("REG-05")
 def test_dropout_drops_a_share_and_scales_the_rest() -> None:
     module, _ = alone({"type": "dropout", "p": 0.3}, (10,))
     torch.manual_seed(0)

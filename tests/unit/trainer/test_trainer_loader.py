@@ -1,5 +1,6 @@
 """Every sample of an epoch is used exactly once, for any batch, micro-batch and number of ranks."""
 
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -30,6 +31,7 @@ def used(feed: Feed, step: int) -> list[int]:
     return [int(i) for _, targets in feed.batch(step).micros for i in targets]
 
 
+@pytest.mark.proves("TRAIN-01")
 @settings(deadline=None, max_examples=60)
 @given(
     count=st.integers(1, 60),

@@ -57,6 +57,7 @@ def numbers() -> tuple[torch.Tensor, torch.Tensor]:
     return torch.randn(N, 3, dtype=torch.float64, generator=draw), torch.randn(N, 3, dtype=torch.float64, generator=draw)
 
 
+@pytest.mark.proves("LOSS-01")
 def test_mse_is_numpys_mean_and_its_gradient() -> None:
     said, truth = numbers()
     assert mean_of(MeanSquaredError(), said, truth).item() == pytest.approx(np.mean((truth.numpy() - said.numpy()) ** 2), 1e-12)
@@ -64,6 +65,7 @@ def test_mse_is_numpys_mean_and_its_gradient() -> None:
     np.testing.assert_allclose(gradient(MeanSquaredError(), said, truth), expected, atol=1e-15)
 
 
+@pytest.mark.proves("LOSS-02")
 def test_mae_pulls_with_the_sign_alone() -> None:
     said, truth = numbers()
     assert mean_of(MeanAbsoluteError(), said, truth).item() == pytest.approx(np.abs(truth.numpy() - said.numpy()).mean(), 1e-6)
@@ -71,6 +73,7 @@ def test_mae_pulls_with_the_sign_alone() -> None:
     np.testing.assert_allclose(gradient(MeanAbsoluteError(), said, truth), expected, atol=1e-8)
 
 
+@pytest.mark.proves("LOSS-02")
 @pytest.mark.parametrize(("spec", "fitted"), [(MeanAbsoluteError(), "median"), (MeanSquaredError(), "mean")], ids=["mae", "mse"])
 def test_one_outlier_moves_the_mean_and_not_the_median(spec: Loss, fitted: str) -> None:
     """A single number is fitted to values of which one is far away: least squares find the mean, least distances the median."""
@@ -82,6 +85,7 @@ def test_one_outlier_moves_the_mean_and_not_the_median(spec: Loss, fitted: str) 
     assert guess.item() == pytest.approx(getattr(np, fitted)(truth.numpy()), rel=0.02)
 
 
+@pytest.mark.proves("LOSS-01")
 @pytest.mark.parametrize("delta", [0.3, 1.0, 5.0])
 def test_huber_is_a_square_that_becomes_a_line(delta: float) -> None:
     said, truth = numbers()
@@ -90,6 +94,7 @@ def test_huber_is_a_square_that_becomes_a_line(delta: float) -> None:
     assert mean_of(Huber(delta=delta), said, truth).item() == pytest.approx(expected, 1e-6)
 
 
+@pytest.mark.proves("LOSS-05")
 def test_gaussian_nll_is_the_log_density_up_to_its_constant() -> None:
     _, truth = numbers()
     outputs = logits(N, 6)
@@ -105,11 +110,13 @@ def test_of_means_and_variances_metrics_see_the_means() -> None:
     assert torch.equal(reading.predicted(outputs), outputs[:, :3])
 
 
+@pytest.mark.proves("LOSS-03")
 def test_cross_entropy_is_minus_the_log_softmax() -> None:
     expected = -special.log_softmax(logits().numpy(), axis=1)[np.arange(N), classes().numpy()].mean()
     assert mean_of(CrossEntropy(), logits(), classes()).item() == pytest.approx(expected, 1e-12)
 
 
+@pytest.mark.proves("LOSS-04")
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
 def test_the_gradient_of_a_tempered_softmax(temperature: float) -> None:
     wanted = np.eye(CLASSES)[classes().numpy()]
@@ -120,6 +127,7 @@ def test_the_gradient_of_a_tempered_softmax(temperature: float) -> None:
         assert torch.equal(found, gradient(CrossEntropy(), logits(), classes()))
 
 
+@pytest.mark.proves("LOSS-03")
 def test_z_loss_is_the_squared_log_of_the_denominator() -> None:
     denominators = np.log(np.exp(logits().numpy() / 2).sum(1))
     plain = mean_of(CrossEntropy(temperature=2.0), logits(), classes()).item()
@@ -127,12 +135,14 @@ def test_z_loss_is_the_squared_log_of_the_denominator() -> None:
     assert found - plain == pytest.approx(0.01 * (denominators**2).mean(), rel=1e-5)
 
 
+@pytest.mark.proves("LOSS-05")
 def test_nll_of_log_softmax_is_cross_entropy() -> None:
     ours = mean_of(NegativeLogLikelihood(), logits(), classes())
     assert ours.item() == pytest.approx(F.nll_loss(F.log_softmax(logits(), -1), classes()).item(), rel=1e-6)
     assert ours.item() == pytest.approx(metrics.log_loss(classes().numpy(), special.softmax(logits().numpy(), axis=1)), rel=1e-6)
 
 
+@pytest.mark.proves("LOSS-05")
 def test_bce_on_logits_is_minus_the_log_probability() -> None:
     outputs, truth = logits(N, 3), (logits(N, 3).flip(0) > 0).double()
     chances = special.expit(outputs.numpy())
@@ -143,6 +153,7 @@ def test_bce_on_logits_is_minus_the_log_probability() -> None:
     assert mean_of(BinaryCrossEntropy(pos_weight=factors), outputs, truth, 3).item() == pytest.approx(weighted, rel=1e-6)
 
 
+@pytest.mark.proves("LOSS-06")
 def test_focal_without_focus_is_cross_entropy() -> None:
     """The mean over samples, not over samples and classes: the loss by SciPy, and the gradient that of cross_entropy to the bit."""
     plain = Focal(gamma=0.0, alpha=1.0)
@@ -154,6 +165,7 @@ def test_focal_without_focus_is_cross_entropy() -> None:
     np.testing.assert_allclose(gradient(plain, logits(), classes()).numpy(), slope, rtol=0, atol=1e-8)
 
 
+@pytest.mark.proves("LOSS-06")
 def test_focal_of_labels_without_focus_is_bce() -> None:
     outputs, truth = logits(N, 3), (logits(N, 3).flip(0) > 0).double()
     plain = Focal(gamma=0.0)
@@ -164,6 +176,7 @@ def test_focal_of_labels_without_focus_is_bce() -> None:
     assert torch.equal(gradient(plain, outputs, truth, 3), gradient(BinaryCrossEntropy(), outputs, truth, 3))
 
 
+@pytest.mark.proves("LOSS-06", "LOSS-08")
 @pytest.mark.parametrize("gamma", [0.5, 1.0, 2.0, 5.0])
 def test_focal_of_classes_by_its_formula(gamma: float) -> None:
     alpha = (1.0, 0.25, 2.0, 0.5, 3.0)
@@ -172,6 +185,7 @@ def test_focal_of_classes_by_its_formula(gamma: float) -> None:
     assert mean_of(Focal(alpha=alpha, gamma=gamma), logits(), classes()).item() == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.proves("LOSS-06", "LOSS-07")
 @pytest.mark.parametrize("alpha", [None, 0.25, (0.1, 0.5, 0.9)], ids=str)
 def test_focal_of_labels_by_its_formula(alpha: Any) -> None:
     """As published for detection: alpha for what is there, 1 - alpha for what is not (Lin et al. 2017, equation 5)."""
@@ -182,6 +196,7 @@ def test_focal_of_labels_by_its_formula(alpha: Any) -> None:
     assert mean_of(Focal(alpha=alpha, gamma=2.0), outputs, truth, 3).item() == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.proves("LOSS-07")
 def test_twice_the_alpha_of_a_class_is_twice_its_gradient() -> None:
     once, twice = Focal(alpha=(1.0,) * CLASSES), Focal(alpha=(1.0, 1.0, 2.0, 1.0, 1.0))
     before, after = (gradient(spec, logits(), classes()) for spec in (once, twice))
@@ -191,6 +206,7 @@ def test_twice_the_alpha_of_a_class_is_twice_its_gradient() -> None:
     torch.testing.assert_close(after[~of_class], before[~of_class])
 
 
+@pytest.mark.proves("LOSS-08")
 def test_what_is_easy_pulls_ever_less_with_gamma() -> None:
     outputs, truth = torch.tensor([[4.0, 0.0], [-1.0, 0.0]]), torch.tensor([0, 0])
     ratios = []
@@ -207,6 +223,7 @@ def test_a_certain_sample_gives_no_nan() -> None:
         assert gradient(Focal(gamma=gamma), outputs, truth, 2).isfinite().all()
 
 
+@pytest.mark.proves("LOSS-09")
 @pytest.mark.parametrize("make", [CrossEntropy, NegativeLogLikelihood], ids=["cross_entropy", "nll"])
 def test_class_weights_weigh_the_mean(make: Any) -> None:
     weights = (0.5, 2.0, 1.0, 0.0, 3.0)
@@ -216,6 +233,7 @@ def test_class_weights_weigh_the_mean(make: Any) -> None:
     assert found == pytest.approx((share * each).sum() / share.sum(), rel=1e-6)
 
 
+@pytest.mark.proves("LOSS-09")
 @pytest.mark.parametrize("make", [CrossEntropy, NegativeLogLikelihood], ids=["cross_entropy", "nll"])
 def test_balanced_weights_are_scikit_learns(make: Any) -> None:
     present = torch.tensor([0] * 17 + [1] * 9 + [2] * 7 + [3] * 4 + [4] * 3)
@@ -256,6 +274,7 @@ def _sample_mean(spec: Loss, kind: str, outputs: torch.Tensor, weights: torch.Te
     return found
 
 
+@pytest.mark.proves("LOSS-10")
 @pytest.mark.parametrize(("spec", "kind"), CASES, ids=str)
 def test_weight_two_is_the_row_twice_and_weight_zero_is_no_row(spec: Loss, kind: str) -> None:
     width = CLASSES if kind == "classes" else 6 if isinstance(spec, GaussianNLL) else 3
@@ -282,6 +301,7 @@ def test_samples_of_equal_weight_are_the_plain_mean(spec: Loss, kind: str) -> No
     assert found.item() == pytest.approx(mean_of(spec, outputs, plain, count).item(), rel=1e-5)
 
 
+@pytest.mark.proves("LOSS-10")
 def test_a_sum_over_samples_or_over_their_weights() -> None:
     weights, truth = torch.rand(N, generator=torch.Generator().manual_seed(6)), numbers()[1].float()
     said, packed = numbers()[0].float(), torch.cat((truth, weights[:, None]), 1)
@@ -324,6 +344,7 @@ def _learned(
     return loss.item(), [p.grad.clone() for p in model.parameters() if p.grad is not None]
 
 
+@pytest.mark.proves("LOSS-03")
 @pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
 @pytest.mark.parametrize("chunk", [1, 7, 18, 1000])
 @pytest.mark.parametrize("more", [{}, {"temperature": 2.0, "label_smoothing": 0.1, "z_loss": 0.01}], ids=["plain", "all"])
@@ -348,6 +369,7 @@ def test_logits_in_parts_under_autocast() -> None:
         torch.testing.assert_close(ours, expected, atol=2e-2, rtol=2e-2)
 
 
+@pytest.mark.proves("LOSS-03")
 @pytest.mark.skipif(not hasattr(nn, "LinearCrossEntropyLoss"), reason="torch 2.13 and later")
 def test_logits_in_parts_are_torchs_fused_loss() -> None:
     torch.manual_seed(0)

@@ -3,6 +3,7 @@
 import math
 
 import numpy as np
+import pytest
 import torch
 from torch.nn import functional as F
 
@@ -29,6 +30,7 @@ def drawn(spec: MaskedLM, epoch: int, seed: int = 3) -> tuple[torch.Tensor, torc
     return samples.inputs, *samples.drawn(torch.arange(COUNT), epoch)
 
 
+@pytest.mark.proves("ARCH-12")
 def test_fifteen_of_a_hundred_are_asked_for_and_hidden_as_in_the_paper() -> None:
     ids, inputs, targets = drawn(MaskedLM(), 0)
     asked = targets >= 0
@@ -74,6 +76,7 @@ def test_a_split_is_always_judged_by_the_same_masks() -> None:
     assert data.about.outputs == WORDS + 1
 
 
+@pytest.mark.proves("ARCH-12")
 def test_only_hidden_places_count() -> None:
     _, _, targets = drawn(MaskedLM(), 0)
     targets = targets[:4].long()

@@ -34,6 +34,7 @@ def weights(model: nn.Module) -> dict[str, np.ndarray[Any, Any]]:
     return {name: p.detach().double().numpy() for name, p in model.named_parameters()}
 
 
+@pytest.mark.proves("ARCH-03", "ARCH-20")
 def test_mlp_is_its_formula() -> None:
     model = build({"type": "mlp", "hidden_sizes": [5, 4], "activation": "tanh", "dropout": 0.5}, (3, 2), 2).eval()
     x = torch.randn(7, 3, 2)
@@ -150,6 +151,7 @@ def test_residual_outputs_start_smaller_by_depth() -> None:
     assert not any(p.detach().any() for name, p in model.named_parameters() if name.endswith((".q.bias", ".v.bias")))
 
 
+@pytest.mark.proves("ARCH-25")
 def test_tied_head_is_the_embedding_and_an_untied_one_is_not() -> None:
     tied, untied = (sum(p.numel() for p in decoder(tie_embeddings=t).parameters()) for t in (True, False))
     assert untied - tied == 11 * 16
@@ -168,6 +170,7 @@ LAYERS: list[dict[str, Any]] = [
 ]
 
 
+@pytest.mark.proves("ARCH-04")
 def test_layers_are_what_torch_gives_for_the_same_chain() -> None:
     model = build({"type": "layers", "layers": LAYERS}, (2, 12, 10), 3).eval()
     p = dict(model.named_parameters())

@@ -35,6 +35,21 @@ def gradient(w: Array) -> Array:
     return w**3 + 0.5 * w - 0.1
 
 
+@pytest.mark.proves("OPT-01")
+@pytest.mark.proves("OPT-03", cases=["sgd-dampening", "sgd-momentum"])
+@pytest.mark.proves("OPT-04", cases=["sgd", "sgd-decay", "sgd-momentum"])
+@pytest.mark.proves("OPT-05", cases=["adam", "adam-amsgrad", "adamw", "adamw-amsgrad"])
+@pytest.mark.proves("OPT-06", "OPT-07", cases=["adam", "adam-betas"])
+@pytest.mark.proves("OPT-08", cases=["adam-eps"])
+@pytest.mark.proves("OPT-09", cases=["rmsprop", "rmsprop-all"])
+@pytest.mark.proves("OPT-10", cases=["rmsprop-rho"])
+@pytest.mark.proves("OPT-11", cases=["rmsprop-eps"])
+@pytest.mark.proves("OPT-12", cases=["adagrad*"])
+@pytest.mark.proves("OPT-13", cases=["adagrad-all"])
+@pytest.mark.proves("OPT-14", cases=["adadelta*"])
+@pytest.mark.proves("OPT-15", cases=["nadam*"])
+@pytest.mark.proves("OPT-16", cases=["nadam-all", "sgd-nesterov"])
+@pytest.mark.proves("OPT-17", cases=["adadelta", "adagrad", "adam", "rmsprop"])
 @pytest.mark.parametrize("name", CASES)
 def test_trajectory_matches_numpy(name: str) -> None:
     spec, reference = CASES[name]
@@ -47,6 +62,7 @@ def test_trajectory_matches_numpy(name: str) -> None:
         np.testing.assert_allclose(param.detach().numpy(), next(expected), rtol=0, atol=1e-9)
 
 
+@pytest.mark.proves("OPT-01")
 @pytest.mark.parametrize(
     ("spec", "reference", "shape"),
     [(Adafactor(lr=0.3), adafactor, (7,)), (Muon(**EXACT), muon, (3, 8)), (Muon(**EXACT), muon, (4, 3, 2, 2))],
@@ -74,6 +90,7 @@ def moved(spec: Any, weights: dict[str, Array], steps: int = 1, grads: dict[str,
     return {name: param.detach().numpy() for name, param in params.items()}
 
 
+@pytest.mark.proves("OPT-01")
 @pytest.mark.parametrize("name", CASES)
 def test_what_is_remembered_is_what_the_spec_says(name: str) -> None:
     """From which the plan counts bytes of memory and of checkpoints."""
@@ -98,10 +115,12 @@ G = np.random.default_rng(2).normal(size=(4, 3))
 STILL = np.zeros((4, 3))
 
 
+@pytest.mark.proves("OPT-02")
 def test_the_first_step_of_sgd_is_the_rate_times_the_gradient() -> None:
     np.testing.assert_array_equal(moved(SGD(lr=0.25), {"w": W}, grads={"w": G})["w"], W - 0.25 * G)
 
 
+@pytest.mark.proves("OPT-03")
 def test_no_momentum_is_plain_descent() -> None:
     after = moved(SGD(lr=0.05, momentum=0.0), {"w": W}, STEPS)["w"]
     plain = W
@@ -110,11 +129,13 @@ def test_no_momentum_is_plain_descent() -> None:
     np.testing.assert_allclose(after, plain, rtol=0, atol=1e-12)
 
 
+@pytest.mark.proves("OPT-08")
 def test_adams_epsilon_beside_the_root_slows_the_step() -> None:
     after = moved(Adam(lr=0.1, eps=1.0), {"w": W}, grads={"w": G})["w"]
     np.testing.assert_allclose(after, W - 0.1 * G / (np.abs(G) + 1.0), rtol=0, atol=1e-12)
 
 
+@pytest.mark.proves("OPT-05")
 @pytest.mark.parametrize("kind", [Adam, AdamW])
 def test_fused_steps_are_those_of_a_loop_over_weights(kind: type[Adam | AdamW]) -> None:
     """In float32, as runs compute them; the loop is PyTorch's own, one weight after the other."""
@@ -131,6 +152,8 @@ def test_fused_steps_are_those_of_a_loop_over_weights(kind: type[Adam | AdamW]) 
     torch.testing.assert_close(fused, looped, rtol=0, atol=1e-6)
 
 
+@pytest.mark.proves("OPT-06", cases=["*-beta1"])
+@pytest.mark.proves("OPT-07", cases=["*-beta2"])
 @pytest.mark.parametrize("key", ["beta1", "beta2"])
 @pytest.mark.parametrize("kind", [Adam, AdamW, NAdam, RAdam, Adamax, Lion])
 def test_weights_move_with_a_beta_as_the_formula_does(kind: Any, key: str) -> None:
@@ -146,12 +169,14 @@ def test_weights_move_with_a_beta_as_the_formula_does(kind: Any, key: str) -> No
     assert np.abs(formula_other - formula_one).max() > 1e-3
 
 
+@pytest.mark.proves("OPT-11")
 def test_rmsprops_epsilon_is_added_to_the_root() -> None:
     after = moved(RMSprop(lr=0.1, rho=0.75, eps=0.5), {"w": W}, grads={"w": G})["w"]
     np.testing.assert_allclose(after, W - 0.1 * G / (np.abs(G) / 2 + 0.5), rtol=0, atol=1e-12)
     assert np.abs(after - (W - 0.1 * G / np.sqrt(G * G / 4 + 0.5))).max() > 1e-3, "not to what it is the root of"
 
 
+@pytest.mark.proves("OPT-15")
 def test_the_first_step_of_nadam_looks_ahead() -> None:
     """By the paper (Dozat 2016, algorithm 2) with one gradient: mu_1 and mu_2 are the momenta of this step and of the next."""
     spec = NAdam(lr=0.1, beta1=0.8, beta2=0.75, momentum_decay=0.5)
@@ -161,11 +186,13 @@ def test_the_first_step_of_nadam_looks_ahead() -> None:
     np.testing.assert_allclose(after, W - 0.1 * ahead / (np.abs(G) + spec.eps), rtol=0, atol=1e-8)
 
 
+@pytest.mark.proves("OPT-13")
 def test_the_first_step_of_adagrad() -> None:
     after = moved(Adagrad(lr=0.1, eps=0.01, initial_accumulator_value=0.3), {"w": W}, grads={"w": G})["w"]
     np.testing.assert_allclose(after, W - 0.1 * G / (np.sqrt(0.3 + G * G) + 0.01), rtol=0, atol=1e-12)
 
 
+@pytest.mark.proves("OPT-16")
 def test_momentum_decay_moves_nadam() -> None:
     slow, fast = (moved(NAdam(lr=0.01, momentum_decay=psi), {"w": W}, STEPS)["w"] for psi in (4e-3, 4e-1))
     assert np.abs(slow - fast).max() > 1e-3
@@ -174,6 +201,7 @@ def test_momentum_decay_moves_nadam() -> None:
 ADAPTIVE = (Adam(), NAdam(), Adamax(), RMSprop(), Adagrad(), Adafactor(), Adadelta(), Lion())
 
 
+@pytest.mark.proves("OPT-17")
 @pytest.mark.parametrize("spec", ADAPTIVE, ids=lambda spec: spec.type)
 def test_adaptive_steps_do_not_depend_on_the_scale_of_gradients(spec: Any) -> None:
     """A coordinate with 100 times the gradient takes about the same step; with sgd it takes 100 times the step."""
@@ -196,16 +224,19 @@ DECOUPLED = (
 )
 
 
+@pytest.mark.proves("OPT-18")
 @pytest.mark.parametrize("spec", DECOUPLED, ids=lambda spec: spec.type)
 def test_decoupled_decay_shrinks_what_has_no_gradient(spec: Any) -> None:
     np.testing.assert_array_equal(moved(spec, {"w": W}, grads={"w": STILL})["w"], W * (1 - spec.lr * 0.3))
 
 
+@pytest.mark.proves("OPT-18")
 def test_decay_within_the_moments_is_another_thing() -> None:
     coupled, apart = (moved(kind(lr=0.01, weight_decay=0.3), {"w": W}, STEPS)["w"] for kind in (Adam, AdamW))
     assert np.abs(coupled - apart).max() > 1e-2
 
 
+@pytest.mark.proves("OPT-18")
 def test_norms_and_biases_may_stay_out_of_the_decay() -> None:
     start, still = {"w": W, "bias": W[0]}, {"w": STILL, "bias": STILL[0]}
     after = moved(AdamW(lr=0.1, weight_decay=0.5, decay_norms_and_biases=False), start, grads=still)
@@ -213,6 +244,7 @@ def test_norms_and_biases_may_stay_out_of_the_decay() -> None:
     np.testing.assert_array_equal(after["bias"], W[0])
 
 
+@pytest.mark.proves("OPT-02")
 def test_groups_learn_and_decay_in_their_own_way() -> None:
     groups = (
         ParamGroup(pattern="blocks.0.*", lr_scale=0.5),

@@ -73,6 +73,8 @@ def _layer(w: dict[str, Array], name: str, x: Array, cell: Any) -> Array:
     return np.stack(said, 1)
 
 
+@pytest.mark.proves("ARCH-09", cases=["relu", "rnn"])
+@pytest.mark.proves("ARCH-10", cases=["gru", "lstm", "projected"])
 @pytest.mark.parametrize("name", CELLS)
 def test_text_is_its_formula(name: str) -> None:
     spec, cell = CELLS[name]
@@ -84,6 +86,7 @@ def test_text_is_its_formula(name: str) -> None:
     np.testing.assert_allclose(model(ids).detach().numpy(), x @ w["head.weight"].T, atol=1e-6)
 
 
+@pytest.mark.proves("ARCH-09", cases=["rnn"])
 @pytest.mark.parametrize("name", CELLS)
 def test_a_series_read_both_ways_is_its_formula(name: str) -> None:
     spec, cell = CELLS[name]
@@ -103,6 +106,7 @@ def test_a_plain_curve_is_a_series_of_one_feature() -> None:
     np.testing.assert_allclose(model(x).detach().numpy(), expected @ w["head.weight"].T + w["head.bias"], atol=1e-6)
 
 
+@pytest.mark.proves("ARCH-25")
 def test_a_tied_head_is_the_embedding() -> None:
     model = build(
         {"type": "lstm", "hidden_size": 8, "proj_size": 5, "embedding_size": 5, "tie_embeddings": True}, (9,), 11, text=True

@@ -34,17 +34,20 @@ def test_constant_is_the_peak() -> None:
     assert {rate(k) for k in range(50)} == {0.3}
 
 
+@pytest.mark.proves("SCHED-07")
 def test_warmup_reaches_the_peak_at_its_last_step() -> None:
     rate = build_schedule(Constant(warmup_steps=4, warmup_start_factor=0.2), 1.0, total=100, per_epoch=10).rate
     assert [rate(k) for k in range(5)] == pytest.approx([0.4, 0.6, 0.8, 1.0, 1.0])
 
 
+@pytest.mark.proves("SCHED-07")
 def test_warmup_ratio_is_rounded_up_but_not_by_binary_fractions() -> None:
     for ratio, total, steps in ((0.1, 30, 3), (0.1, 31, 4), (0.07, 100, 7), (0.0, 10, 0)):
         rate = build_schedule(Constant(warmup_ratio=ratio), 1.0, total=total, per_epoch=10).rate
         assert [k for k in range(total) if rate(k) < 1.0] == list(range(max(0, steps - 1)))
 
 
+@pytest.mark.proves("SCHED-04", "SCHED-09")
 def test_cosine_ends_at_min_lr_at_the_last_step() -> None:
     rate = build_schedule(Cosine(warmup_steps=5, min_lr=0.1), 1.0, total=25, per_epoch=10).rate
     assert rate(5) == 1.0
@@ -59,6 +62,7 @@ def test_cosine_of_a_very_short_run_is_finite(total: int) -> None:
     assert rate(total - 1) == pytest.approx(0.0)
 
 
+@pytest.mark.proves("SCHED-02", "SCHED-09")
 def test_step_drops_after_each_interval_and_stops_at_the_floor() -> None:
     rate = build_schedule(
         Step(step_size=Duration(epochs=2), gamma=0.5, min_lr=0.2, warmup_steps=3), 1.0, total=100, per_epoch=5
@@ -66,6 +70,7 @@ def test_step_drops_after_each_interval_and_stops_at_the_floor() -> None:
     assert [rate(k) for k in (3, 12, 13, 22, 23, 33)] == [1.0, 1.0, 0.5, 0.5, 0.25, 0.2]
 
 
+@pytest.mark.proves("SCHED-01", "SCHED-09")
 @pytest.mark.parametrize("shape", ["linear", "cosine", "sqrt"])
 def test_wsd_is_flat_and_then_falls_to_min_lr_at_the_last_step(shape: Any) -> None:
     spec = WSD(warmup_steps=5, decay_steps=10, decay_shape=shape, min_lr=0.1)
@@ -130,15 +135,18 @@ def torchs(make: Callable[[torch.optim.Optimizer], Any], total: int, peak: float
     return seen
 
 
+@pytest.mark.proves("SCHED-02")
 def test_step_decay_as_measured() -> None:
     assert rates(Step(step_size=steps(2), gamma=0.5), 6) == [1, 1, 0.5, 0.5, 0.25, 0.25]
 
 
+@pytest.mark.proves("SCHED-02", "SCHED-09")
 def test_milestones_are_steps_of_the_run() -> None:
     spec = MultiStep(milestones=(steps(4), Duration(epochs=2)), gamma=0.1, min_lr=0.02, warmup_steps=2)
     np.testing.assert_allclose(rates(spec, 14), [0.5, 1, 1, 1, *[0.1] * 6, *[0.02] * 4], rtol=0, atol=1e-12)
 
 
+@pytest.mark.proves("SCHED-03", "SCHED-09")
 def test_exponential_decay() -> None:
     k = np.arange(40)
     np.testing.assert_allclose(rates(Exponential(gamma=0.9, every=steps(1)), 40), 0.9**k, rtol=0, atol=1e-12)
@@ -148,6 +156,7 @@ def test_exponential_decay() -> None:
     )
 
 
+@pytest.mark.proves("SCHED-04")
 def test_cosine_restarts() -> None:
     k = np.arange(70)
     plain = 0.1 + 0.9 * (1 + np.cos(np.pi * (k % 10) / 10)) / 2
@@ -157,12 +166,14 @@ def test_cosine_restarts() -> None:
     np.testing.assert_allclose(rates(Cosine(restarts=Restarts(t_0=Duration(epochs=2), t_mult=2)), 70), longer, rtol=0, atol=1e-12)
 
 
+@pytest.mark.proves("SCHED-09")
 @pytest.mark.parametrize("power", [0.5, 1.0, 2.0])
 def test_polynomial_ends_at_min_lr_at_the_last_step(power: float) -> None:
     expected = 0.1 + 0.9 * (1 - np.arange(30) / 29) ** power
     np.testing.assert_allclose(rates(Polynomial(power=power, min_lr=0.1), 30), expected, rtol=0, atol=1e-12)
 
 
+@pytest.mark.proves("SCHED-05")
 def test_the_triangle_of_a_cycle() -> None:
     spec = Cyclic(base_lr=0.1, max_lr=0.5, step_size_up=steps(4), step_size_down=steps(2))
     expected = [0.1, 0.2, 0.3, 0.4, 0.5, 0.3, 0.1, 0.2]
@@ -170,6 +181,7 @@ def test_the_triangle_of_a_cycle() -> None:
     assert rates(Cyclic(step_size_up=steps(2)), 3, peak=2.0) == pytest.approx([0.2, 1.1, 2.0])
 
 
+@pytest.mark.proves("SCHED-05")
 @pytest.mark.parametrize("mode", ["triangular", "triangular2", "exp_range"])
 def test_cycles_are_those_of_torch(mode: Any) -> None:
     spec = Cyclic(
@@ -187,6 +199,7 @@ def test_cycles_are_those_of_torch(mode: Any) -> None:
     np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-12)
 
 
+@pytest.mark.proves("SCHED-01")
 @pytest.mark.parametrize("strategy", ["cos", "linear"])
 @pytest.mark.parametrize("phases", [2, 3])
 def test_one_cycle_is_that_of_torch(strategy: Any, phases: int) -> None:
@@ -245,6 +258,7 @@ EVERY: dict[str, Schedule] = {
 }
 
 
+@pytest.mark.proves("SCHED-01", "SCHED-07", "SCHED-09")
 @pytest.mark.parametrize("kind", EVERY)
 def test_a_rise_to_the_peak_and_no_rise_after_it(kind: str) -> None:
     seen = rates(EVERY[kind], 40)
@@ -255,6 +269,7 @@ def test_a_rise_to_the_peak_and_no_rise_after_it(kind: str) -> None:
         assert seen[-1] == pytest.approx(0.1, abs=1e-12)
 
 
+@pytest.mark.proves("SCHED-07")
 @pytest.mark.parametrize(("spec", "first"), [(Cyclic(warmup_steps=4, base_lr=0.2), 0.2), (OneCycle(warmup_steps=4), 0.04)])
 def test_cycles_begin_where_the_warmup_ends(spec: Schedule, first: float) -> None:
     np.testing.assert_allclose(rates(spec, 40)[:5], first * np.array([0.25, 0.5, 0.75, 1.0, 1.0]), rtol=0, atol=1e-12)
@@ -278,6 +293,7 @@ def heard(spec: Plateau, metrics: list[float], *, resumed_at: int | None = None)
     return seen
 
 
+@pytest.mark.proves("SCHED-06")
 def test_a_plateau_lowers_the_rate_as_measured() -> None:
     assert heard(Plateau(factor=0.5, patience=1), [1.0] * 7) == [1, 1, 1, 0.5, 0.5, 0.25, 0.25]
 
@@ -285,6 +301,7 @@ def test_a_plateau_lowers_the_rate_as_measured() -> None:
 METRICS = [3.0, 2.0, 2.0, 2.1, 1.9, 1.9, 1.9, 1.9, 1.8999, 5.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0]
 
 
+@pytest.mark.proves("SCHED-06")
 @pytest.mark.parametrize(
     "spec",
     [
@@ -321,6 +338,7 @@ def test_a_plateau_is_that_of_torch_and_survives_a_resume(spec: Plateau) -> None
         assert heard(spec, METRICS, resumed_at=moment) == heard(spec, METRICS)
 
 
+@pytest.mark.proves("SCHED-08")
 def test_which_metric_is_watched_says_when_the_rate_falls() -> None:
     spec = Plateau(factor=0.5, patience=1)
     falling = [5.0, 4.0, 3.0, 2.0, 2.0, 2.0]

@@ -21,6 +21,7 @@ from worker.trainer.training import build_clip, build_judge, micro_size, total_s
 class_weight = Late("sklearn.utils.class_weight")
 
 
+@pytest.mark.proves("LOSS-09")
 @pytest.mark.parametrize(
     "spec",
     [
@@ -76,6 +77,7 @@ def _params() -> list[nn.Parameter]:
     return params
 
 
+@pytest.mark.proves("REG-07")
 @pytest.mark.parametrize(("limit", "order"), [(1.0, 2.0), (1.0, 1.0), (2.0, 3.5), (1e6, 2.0)])
 def test_clipping_by_norm_is_torchs(limit: float, order: float) -> None:
     ours, theirs = _params(), _params()
@@ -87,6 +89,7 @@ def test_clipping_by_norm_is_torchs(limit: float, order: float) -> None:
         torch.testing.assert_close(a.grad, b.grad, rtol=1e-6, atol=1e-7)
 
 
+@pytest.mark.proves("REG-08")
 def test_clipping_by_value_is_torchs_and_reports_the_norm_before() -> None:
     ours, theirs = _params(), _params()
     before = math.sqrt(sum(float((p.grad**2).sum()) for p in theirs if p.grad is not None))
@@ -124,6 +127,7 @@ def test_portions_that_do_not_divide_are_refused() -> None:
         micro_size(Training(epochs=1, batch_size=25, micro_batch_size=4), 2)
 
 
+@pytest.mark.proves("REG-06")
 def test_patience_counts_evaluations_that_are_no_better() -> None:
     judge_ = build_judge(EarlyStopping(patience=2, min_delta=0.1), {"validation/loss": "min"})
     seen = []

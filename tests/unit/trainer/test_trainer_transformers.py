@@ -62,6 +62,7 @@ KINDS: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.proves("ARCH-08", "ARCH-15")
 @pytest.mark.parametrize("causal", [True, False], ids=["causal", "all"])
 @pytest.mark.parametrize("fields", KINDS.values(), ids=KINDS)
 def test_attention_is_the_softmax_of_its_scores(fields: dict[str, Any], causal: bool) -> None:
@@ -78,6 +79,7 @@ def test_attention_is_the_softmax_of_its_scores(fields: dict[str, Any], causal: 
     assert np.abs(ours.numpy() - wanted).max() < 1e-6
 
 
+@pytest.mark.proves("ARCH-16")
 def test_slopes_of_alibi_are_those_of_the_paper() -> None:
     assert alibi_slopes(8).tolist() == [2.0**-i for i in range(1, 9)]
     assert torch.allclose(alibi_slopes(12), torch.tensor([*(2.0**-i for i in range(1, 9)), 2**-0.5, 2**-1.5, 2**-2.5, 2**-3.5]))
@@ -95,6 +97,7 @@ DECODERS: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.proves("ARCH-08", "ARCH-11")
 @pytest.mark.parametrize("fields", DECODERS.values(), ids=DECODERS)
 def test_no_token_sees_a_later_one(fields: dict[str, Any]) -> None:
     """The gradient of each output with respect to later embeddings is zero exactly; to windows back, too."""
@@ -111,6 +114,7 @@ def test_no_token_sees_a_later_one(fields: dict[str, Any]) -> None:
             assert torch.equal(slope[0, : max(0, t - reach)], torch.zeros_like(slope[0, : max(0, t - reach)]))
 
 
+@pytest.mark.proves("ARCH-16")
 @pytest.mark.parametrize("fields", DECODERS.values(), ids=DECODERS)
 def test_order_matters(fields: dict[str, Any]) -> None:
     model, ids = decoder(**fields), torch.arange(T)[None]
@@ -122,6 +126,7 @@ def test_order_matters(fields: dict[str, Any]) -> None:
     )
 
 
+@pytest.mark.proves("ARCH-14")
 def test_heads_are_what_they_are_alone() -> None:
     """Each head of the layer equals attention with its slice of the matrices; one wide head of the same weights is another function."""
     spec = TransformerDecoder.model_validate(SMALL)
@@ -141,12 +146,14 @@ def test_heads_are_what_they_are_alone() -> None:
     assert (single(x, None) - wanted).abs().max() > 1e-3
 
 
+@pytest.mark.proves("ARCH-15")
 def test_widths_of_queries_keys_and_values() -> None:
     model = decoder(key_dim=5, value_dim=3, num_kv_heads=2)
     layer: Any = model.blocks[0].attention
     assert [tuple(m.weight.shape) for m in (layer.q, layer.k, layer.v, layer.out)] == [(20, 24), (10, 24), (6, 24), (24, 12)]
 
 
+@pytest.mark.proves("ARCH-13")
 def test_another_width_of_embeddings_is_one_projection_more() -> None:
     for tied in (True, False):
         plain, apart = decoder(tie_embeddings=tied), decoder(tie_embeddings=tied, embedding_size=10)
@@ -168,12 +175,14 @@ def test_logits_are_made_of_hidden_states_and_projection() -> None:
         assert np.abs(model(ids).detach().numpy() - wanted).max() < 1e-9
 
 
+@pytest.mark.proves("ARCH-16")
 def test_sinusoids_follow_the_formula() -> None:
     table = Sinusoids(10, 10000.0, 50).table
     wanted = [[(math.sin if d % 2 == 0 else math.cos)(p / 10000.0 ** (2 * (d // 2) / 10)) for d in range(10)] for p in range(50)]
     assert (table - torch.tensor(wanted)).abs().max() < 1e-6
 
 
+@pytest.mark.proves("ARCH-16")
 @pytest.mark.parametrize("scaling", [None, LinearScaling(factor=4.0), NtkScaling(factor=4.0)], ids=["none", "linear", "ntk"])
 def test_rotated_products_depend_on_the_distance_alone(scaling: LinearScaling | NtkScaling | None) -> None:
     turn = Rotation(6, 100.0, 64, scaling)
@@ -190,6 +199,7 @@ def test_rotated_products_depend_on_the_distance_alone(scaling: LinearScaling | 
     assert not torch.allclose(turn(q)[..., :6][..., 1, :], q[..., 0, :6])
 
 
+@pytest.mark.proves("ARCH-16")
 def test_scaled_rotations() -> None:
     """Linear: position 4 p is where p was. Ntk: the slowest rotation is slowed by the factor, the fastest stays."""
     plain, linear, ntk = (Rotation(8, 100.0, 64, s) for s in (None, LinearScaling(factor=4.0), NtkScaling(factor=4.0)))
@@ -199,6 +209,7 @@ def test_scaled_rotations() -> None:
     assert torch.allclose(ntk.sin[::4, -1], plain.sin[:16, -1], atol=1e-6)
 
 
+@pytest.mark.proves("ARCH-22")
 def test_norms_of_tokens() -> None:
     x = torch.randn(3, T, 24, dtype=torch.float64) * 3 + 1
     layer: Any = decoder().norm
@@ -230,6 +241,7 @@ def test_an_encoder_of_numbers_reads_steps(pooling: str) -> None:
         build_transformer_encoder(spec, (3, 8, 8), 3, text=False)
 
 
+@pytest.mark.proves("ARCH-14")
 def test_what_does_not_fit_is_named() -> None:
     for fields, word in (
         ({"position": {"type": "learned", "max_length": T - 1}}, "max_length"),

@@ -85,6 +85,7 @@ def by_hand(model: Recurrent, inputs: torch.Tensor, targets: torch.Tensor, steps
     return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}, memory
 
 
+@pytest.mark.proves("TRAIN-08")
 @pytest.mark.parametrize("spec", KINDS, ids=lambda spec: spec["type"])
 @pytest.mark.parametrize(("steps", "stride"), [(3, 3), (6, 2), (5, 5), (12, 12), (6, 1)])
 def test_gradients_are_those_of_every_error_in_its_window(spec: dict[str, Any], steps: int, stride: int) -> None:
@@ -96,6 +97,7 @@ def test_gradients_are_those_of_every_error_in_its_window(spec: dict[str, Any], 
         torch.testing.assert_close(grad, expected[name], rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.proves("TRAIN-08")
 @pytest.mark.parametrize("spec", KINDS, ids=lambda spec: spec["type"])
 def test_windows_as_long_as_samples_change_nothing(spec: dict[str, Any]) -> None:
     model, (inputs, targets) = recurrent(spec, (LENGTH,), VOCABULARY, text=True), tokens()
@@ -116,6 +118,7 @@ def test_the_loss_is_that_of_the_whole_sequence_for_any_window(steps: int) -> No
     assert run(model, truncated(model, steps), inputs, targets)[1] == pytest.approx(whole, rel=1e-12)
 
 
+@pytest.mark.proves("TRAIN-08")
 @pytest.mark.parametrize("spec", KINDS, ids=lambda spec: spec["type"])
 @pytest.mark.parametrize("steps", [1, 5, 12])
 def test_no_gradient_reaches_inputs_before_the_window_and_all_of_it_those_inside(spec: dict[str, Any], steps: int) -> None:
@@ -131,6 +134,7 @@ def test_no_gradient_reaches_inputs_before_the_window_and_all_of_it_those_inside
     torch.testing.assert_close(cut.grad[:, LENGTH - steps :], full.grad[:, LENGTH - steps :], rtol=1e-10, atol=1e-14)
 
 
+@pytest.mark.proves("TRAIN-08")
 @pytest.mark.parametrize("spec", KINDS, ids=lambda spec: spec["type"])
 def test_a_stateful_run_begins_where_the_sample_before_ended(spec: dict[str, Any]) -> None:
     model = recurrent(spec, (LENGTH,), VOCABULARY, text=True)

@@ -31,6 +31,7 @@ def test_one_node_has_all_ranks() -> None:
     assert [numbers(e) for e in rank_environments(Share(2, RENDEZVOUS), 2, (), PATH)] == [(0, 0, 2, 2, 0, 1), (1, 1, 2, 2, 0, 1)]
 
 
+@pytest.mark.proves("DIST-08")
 def test_a_rank_gets_the_devices_reserved_for_it_and_no_secret() -> None:
     (told,) = rank_environments(Share(1, RENDEZVOUS), cpus=4, gpus=(3, 5), base=PATH)
     assert (told["CUDA_VISIBLE_DEVICES"], told["OMP_NUM_THREADS"]) == ("3,5", "4")
