@@ -19,10 +19,10 @@ Run it in the checkout: python -m examples.finetune [--choose | --quick]. With -
 16 steps and only seed 0, at the highest lr of each way.
 """
 
+import argparse
 import csv
 import re
 import sqlite3
-import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -165,13 +165,12 @@ def compare(client: Client, folder: Path, seeds: range, steps: int, rates: Mappi
     return accuracy
 
 
-def main(how: str | None = None) -> None:
+def main(*, chosen: bool = True, quick: bool = False) -> None:
     with tempfile.TemporaryDirectory() as made, stack(Path(made) / "stack") as client:
         folder = Path(made)
         client.upload(DATASET, minilm(folder / DATASET))
-        quick = how == "--quick"
         client.upload("verses", verses(folder / "verses.csv", 60 if quick else EACH))
-        if how == "--choose":
+        if not chosen:
             choose(client)
         elif quick:
             compare(client, folder, range(1), 16, {way: max(rates) for way, rates in GRID.items()})
@@ -180,4 +179,9 @@ def main(how: str | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1] if len(sys.argv) > 1 else None)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument("--choose", action="store_true", help="compare learning rates on the validation split")
+    how.add_argument("--quick", action="store_true", help="60 verses of each book, 16 steps, one seed")
+    asked = parser.parse_args()
+    main(chosen=not asked.choose, quick=asked.quick)

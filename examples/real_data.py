@@ -19,6 +19,7 @@ Run it in the checkout: python -m examples.real_data [--only vision|text] [--qui
 With --quick, vision runs one split and three epochs and needs no package index.
 """
 
+import argparse
 import csv
 import hashlib
 import io
@@ -181,4 +182,8 @@ def main(only: str | None = None, *, quick: bool = False) -> dict[str, list[floa
 
 
 if __name__ == "__main__":
-    main(next((name for name in ("vision", "text") if name in sys.argv), None), quick="--quick" in sys.argv)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", choices=("vision", "text"), help="run one of the two")
+    parser.add_argument("--quick", action="store_true", help="vision on one split, three epochs")
+    asked = parser.parse_args()
+    main(asked.only, quick=asked.quick)
