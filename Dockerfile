@@ -13,14 +13,15 @@ ENV PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 UV_COMPILE_BYTECODE=1 UV_LINK_M
 RUN useradd --system --uid 10001 --home-dir /var/lib/stoker --create-home stoker \
  && python -m venv /opt/stoker && /opt/stoker/bin/pip install --no-cache-dir uv
 WORKDIR /srv/stoker
-COPY pyproject.toml constraints.txt README.md LICENSE ./
+COPY pyproject.toml setup.py constraints.txt README.md LICENSE alembic.ini ./
+COPY examples ./examples
+COPY migrations ./migrations
+COPY server ./server
 COPY stoker ./stoker
+COPY worker ./worker
 
 FROM base AS server
 RUN uv pip install --python /opt/stoker/bin/python -c constraints.txt '.[server]'
-COPY alembic.ini ./
-COPY migrations ./migrations
-COPY server ./server
 USER stoker
 VOLUME /var/lib/stoker
 EXPOSE 8080
@@ -36,7 +37,6 @@ FROM base AS worker-cpu
 ARG TORCH_INDEX=""
 RUN if [ -n "$TORCH_INDEX" ]; then uv pip install --python /opt/stoker/bin/python --index "$TORCH_INDEX" 'torch==2.13.*'; fi \
  && uv pip install --python /opt/stoker/bin/python -c constraints.txt '.[worker]'
-COPY worker ./worker
 USER stoker
 VOLUME /var/lib/stoker
 HEALTHCHECK --interval=15s --timeout=5s --start-period=60s --retries=3 CMD ["python", "-m", "worker", "--check"]
@@ -44,7 +44,6 @@ ENTRYPOINT ["python", "-m", "worker"]
 
 FROM base AS worker-gpu
 RUN uv pip install --python /opt/stoker/bin/python -c constraints.txt '.[worker]'
-COPY worker ./worker
 USER stoker
 VOLUME /var/lib/stoker
 ENV NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
@@ -62,7 +61,6 @@ RUN images/horovod/build.sh /opt/stoker/bin/python
 
 FROM base AS worker-horovod
 COPY --from=horovod /opt/stoker /opt/stoker
-COPY worker ./worker
 USER stoker
 VOLUME /var/lib/stoker
 HEALTHCHECK --interval=15s --timeout=5s --start-period=60s --retries=3 CMD ["python", "-m", "worker", "--check"]
@@ -75,7 +73,6 @@ COPY images/xla/overrides.txt ./
 RUN grep -v '^torch==' constraints.txt > xla-constraints.txt \
  && if [ -n "$TORCH_INDEX" ]; then uv pip install --python /opt/stoker/bin/python --index "$TORCH_INDEX" 'torch==2.9.0'; fi \
  && uv pip install --python /opt/stoker/bin/python -c xla-constraints.txt --override overrides.txt '.[worker]' 'torch_xla[tpu]==2.9.0'
-COPY worker ./worker
 USER stoker
 VOLUME /var/lib/stoker
 ENV PJRT_DEVICE=TPU

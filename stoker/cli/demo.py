@@ -18,7 +18,7 @@ from stoker.cli.follow import follow_all
 from stoker.cli.outcome import label, sentence
 from stoker.cli.stack import control
 from stoker.cli.stack.files import StackFiles
-from stoker.cli.stack.programs import checkout
+from stoker.cli.stack.planes import planes, require, with_planes
 from stoker.cli.terminal import say
 from stoker.client import Client, load_config, number
 from stoker.views import JobView
@@ -49,7 +49,8 @@ def demo(
     Starts a stack, uploads two real data sets, trains two jobs, downloads and verifies their best checkpoints, uses them.
     """
     began = time.monotonic()
-    root = checkout()
+    root = planes()
+    require("server", "worker", "local", wanted="local")
     files = StackFiles.at(state_dir)
     with _stack(files, keep) as client:
         data = _data(client, root, files.root / "data")
@@ -102,7 +103,7 @@ def _submit(client: Client, path: Path) -> JobView:
 def _use(root: Path, data: Path, models: list[Path], loss: float) -> int:
     """The models in another process, which knows their folders and nothing of the server. Its exit code."""
     say("")
-    env = {**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "2"}
+    env = {**with_planes(os.environ), "OMP_NUM_THREADS": "2"}
     command = [sys.executable, str(root / "examples" / "demo_use.py"), str(data), *map(str, models), repr(loss)]
     return subprocess.run(command, env=env, check=False).returncode
 
@@ -126,7 +127,7 @@ def _next(client: Client, jobs: list[JobView], files: StackFiles, keep: bool, se
         say(f"  look around: {at} ls    {at} metrics {jobs[0].id}    {at} logs {jobs[1].id}")
         say(f"  stop it:     stoker up --state-dir {files.root} --stop")
     else:
-        say("  next: stoker up --detach, then stoker submit examples/digits.yaml --watch; or again with --keep to look around")
+        say("  next: stoker up --detach && stoker init; or `stoker demo --keep`, which leaves the stack running")
 
 
 def _story(client: Client, jobs: list[JobView]) -> str:

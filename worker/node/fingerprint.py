@@ -5,9 +5,11 @@ import os
 import sys
 from pathlib import Path
 
+import stoker
 from worker.settings import WorkerSettings
 
-_PACKAGES = ("stoker", "worker")
+_PACKAGES = (Path(stoker.__file__).parent, Path(__file__).parent)
+"""Folders of the sources that a warm interpreter has imported; an installed stoker is not next to its worker."""
 
 
 def fingerprint(settings: WorkerSettings) -> str:
@@ -15,9 +17,8 @@ def fingerprint(settings: WorkerSettings) -> str:
     sha = hashlib.sha256(f"{sys.version} {os.environ.get('STOKER_TIME_SCALE', '')}".encode())
     sha.update(settings.model_dump_json().encode())
     sha.update(settings.key.get_secret_value().encode())
-    root = Path(__file__).parent.parent
     for package in _PACKAGES:
-        for path in sorted((root / package).rglob("*.py")):
+        for path in sorted(package.rglob("*.py")):
             stat = path.stat()
-            sha.update(f"{path.relative_to(root)} {stat.st_size} {stat.st_mtime_ns}\n".encode())
+            sha.update(f"{package.name}/{path.relative_to(package)} {stat.st_size} {stat.st_mtime_ns}\n".encode())
     return sha.hexdigest()

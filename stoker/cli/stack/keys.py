@@ -8,7 +8,7 @@ import httpx
 
 from stoker.cli.failure import Failure
 from stoker.cli.stack.files import StackFiles, write_private
-from stoker.cli.stack.programs import module
+from stoker.cli.stack.planes import module
 
 KEY = re.compile(r"\bstk_[A-Za-z0-9_-]{8,}")
 

@@ -1,31 +1,14 @@
-"""What the stack consists of: the command lines and environments of broker, server and worker."""
+"""The programs of a stack: command lines and environments of broker, server and worker."""
 
 import importlib.util
 import os
 import secrets
-import sys
 from pathlib import Path
 
-import stoker
 from stoker.cli.failure import Failure
 from stoker.cli.stack.child import Program
 from stoker.cli.stack.files import Record, StackFiles, write_private
-
-
-def checkout() -> Path:
-    """The directory that holds `server` and `worker`: here, or beside the installed `stoker`.
-
-    Raises Failure when neither has them.
-    """
-    beside = Path(stoker.__file__).resolve().parent.parent
-    for root in (Path.cwd(), beside):
-        if (root / "server" / "__main__.py").is_file() and (root / "worker" / "__main__.py").is_file():
-            return root
-    raise Failure(
-        "`server` and `worker` are not here: the stoker package alone is the client",
-        "run from a checkout (git clone, make up) or use the container image (docker compose up)",
-        code=2,
-    )
+from stoker.cli.stack.planes import module, with_planes
 
 
 def broker_binary() -> Path:
@@ -44,13 +27,11 @@ def broker_binary() -> Path:
     return found[0]
 
 
-def base_env(files: StackFiles, record: Record, root: Path) -> dict[str, str]:
-    """What server and worker share. Values that the caller set win, but for those that name this very stack."""
-    path = os.pathsep.join(filter(None, (str(root), os.environ.get("PYTHONPATH"))))
+def base_env(files: StackFiles, record: Record) -> dict[str, str]:
+    """Environment of server and worker: the caller's, except for what names this stack."""
     env = {k: v for k, v in os.environ.items() if k not in ("STOKER_KEY", "STOKER_PROJECT", "STOKER_DEBUG")}
     return {
-        **env,
-        "PYTHONPATH": path,
+        **with_planes(env),
         "PYTHONUNBUFFERED": "1",
         "STOKER_STATE_DIR": str(files.root),
         "STOKER_REDIS_URL": redis_url(record),
@@ -64,11 +45,6 @@ def redis_url(record: Record) -> str:
     if record.broker_port is None:
         return os.environ["STOKER_REDIS_URL"]
     return f"redis://:{record.broker_password}@127.0.0.1:{record.broker_port}/0"
-
-
-def module(name: str, *arguments: str) -> tuple[str, ...]:
-    """`python -m name`; -P keeps the caller's directory from shadowing it."""
-    return (sys.executable, "-P", "-m", name, *arguments)
 
 
 def broker(files: StackFiles, record: Record) -> Program:

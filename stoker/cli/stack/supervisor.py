@@ -24,8 +24,8 @@ from stoker.cli.stack.process import end, free_port
 
 PORT = 7071
 """Preferred port of the server."""
-START_LIMIT = 60.0
-"""Seconds until a stack that is not ready is given up."""
+START_LIMIT = 120.0
+"""Seconds until a stack that is not ready is given up; the first start after an installation compiles every module."""
 START_TRIES = 4
 """Starts of one child before the stack is ready."""
 
@@ -94,10 +94,9 @@ class Supervisor:
 
     async def _start(self) -> None:
         began = time.monotonic()
-        root = programs.checkout()
         if self.record.broker_port is not None:
             self._keep(programs.broker(self.files, self.record))
-        env = programs.base_env(self.files, self.record, root)
+        env = programs.base_env(self.files, self.record)
         self._keep(programs.server(self.files, env))
         worker = self._keep_worker(env, keys.read_worker_key(self.files))
         key = await keys.ensure_user(self.files, env)

@@ -36,7 +36,7 @@ ThreadingHTTPServer((os.environ["STOKER_HOST"], int(os.environ["STOKER_PORT"])),
 
 def stoker(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     clean = {k: v for k, v in os.environ.items() if not k.startswith("STOKER_")}
-    env = clean | {"HOME": str(home), "PYTHONPATH": str(ROOT)}
+    env = clean | {"HOME": str(home), "PYTHONPATH": str(home)}
     command = [sys.executable, "-P", "-m", "stoker.cli", "up", *arguments]
     return subprocess.run(command, cwd=home, env=env, capture_output=True, text=True, timeout=120)
 
@@ -54,8 +54,9 @@ def pids(home: Path) -> dict[str, int]:
 def home(tmp_path: Path) -> Any:
     for name, text in (("server", SERVER), ("worker", "import signal; signal.pause()")):
         (tmp_path / name).mkdir()
-        (tmp_path / name / "__init__.py").touch()  # without it the real one, later on the path, would win
+        (tmp_path / name / "__init__.py").touch()
         (tmp_path / name / "__main__.py").write_text(text)
+    (tmp_path / "stoker").symlink_to(ROOT / "stoker")  # a checkout whose server and worker are the stand-ins
     yield tmp_path
     stoker(tmp_path, "--stop")
 

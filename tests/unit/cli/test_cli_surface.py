@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+import typer
 
 from stoker.cli.failure import Failure, lines
 from stoker.cli.gates import Gates
@@ -44,7 +45,7 @@ def test_help_loads_nothing_heavy() -> None:
 def test_the_table_says_what_the_command_says(name: str) -> None:
     module, attribute = COMMANDS[name].target.split(":")
     target = getattr(importlib.import_module(module), attribute)
-    words = target.info.help if attribute == "app" else target.__doc__.split("\n")[0]
+    words = target.info.help if isinstance(target, typer.Typer) else target.__doc__.split("\n")[0]
     assert words.rstrip(".").startswith(COMMANDS[name].help.split(";")[0].split(",")[0].rstrip("."))
 
 
@@ -144,7 +145,7 @@ def test_times_as_people_write_and_read_them() -> None:
 
 def test_a_shell_asks_and_is_answered_from_the_table(tmp_path: Path) -> None:
     asked = {"_STOKER_COMPLETE": "complete_bash", "COMP_WORDS": "stoker wor", "COMP_CWORD": "1"}
-    assert stoker(cwd=tmp_path, **asked).stdout.split() == ["workers"]
+    assert stoker(cwd=tmp_path, **asked).stdout.split() == ["worker", "workers"]
 
 
 def test_a_reader_that_goes_away_is_no_failed_job(tmp_path: Path) -> None:
