@@ -26,7 +26,7 @@ def worker() -> None:
     STOKER_URL, STOKER_KEY and STOKER_REDIS_URL name its server, its key (scope `worker`) and the broker.
     """
     if not os.environ.get("STOKER_KEY"):
-        raise Failure("STOKER_KEY is not set; a worker needs a key", "stoker keys create NAME --scopes worker", code=2)
+        raise Failure("STOKER_KEY is not set; a worker needs a key", "stoker keys create NAME --scope worker", code=2)
     _become("worker", [])
 
 
