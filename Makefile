@@ -13,7 +13,7 @@ WORKERS ?= $(shell n=$$(nproc 2>/dev/null || echo 2); [ $$n -gt 4 ] && echo 5 ||
 
 SPREAD := --dist loadfile --no-loadscope-reorder
 
-.PHONY: help demo test test-all test-durations scoreboard up lint format bench openapi clean horovod-test xla-test
+.PHONY: help demo test test-all test-durations scoreboard up lint format bench openapi sync-client reference clean horovod-test xla-test
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -67,6 +67,12 @@ bench: $(VENV)/.dev ## run every benchmark beside its floor; results go to bench
 
 openapi: $(VENV)/.dev ## write openapi/*.json from the code
 	$(BIN)/python -m server openapi
+
+sync-client: $(VENV)/.dev ## write stoker/client/_sync.py from _async.py
+	$(BIN)/python tools/sync_client.py
+
+reference: $(VENV)/.dev ## write docs/reference/job-file.md from the code
+	$(BIN)/python -m stoker.document.reference > docs/reference/job-file.md
 
 # Worker images of their own: the same environment in a folder beside the others, and its tests. Neither is part of `make test`.
 HOROVOD := .venv-horovod

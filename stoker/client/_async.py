@@ -1,4 +1,4 @@
-"""The asyncio client: the same calls over `AsyncTransport`."""
+"""The asyncio client: `_calls` over `AsyncTransport`. `make sync-client` writes the synchronous one from this file."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from stoker.client._calls import SpecLike
 from stoker.client._following import Follower
 from stoker.client._log_following import LogFollower
 from stoker.client._progress import Progress
-from stoker.client._transport import AsyncTransport, Settings, Transport
+from stoker.client._transport import AsyncTransport, Settings
 from stoker.client._waiting import Wait
 from stoker.client._wire import Call
 from stoker.errors import ApiError, ServerUnreachable
@@ -39,7 +39,12 @@ T = TypeVar("T")
 
 
 class AsyncClient:
-    """`Client` for asyncio: the same methods, awaited; lists and events are asynchronous iterators."""
+    """Calls a Stoker server. Methods raise `ApiError` for what the server refuses and `ServerUnreachable` when it does not answer.
+
+    `Client` has every method; those of `AsyncClient` are awaited, and its lists, events and logs are asynchronous iterators.
+    Unset arguments come from STOKER_URL, STOKER_KEY, STOKER_PROJECT, `stoker.toml` or the user's file. `timeout` is in seconds per
+    request; `retries` is how often a request is sent again that may be repeated.
+    """
 
     def __init__(
         self,
@@ -224,10 +229,10 @@ class AsyncClient:
 
         A download that was cut continues. Raises DownloadError when bytes stay wrong or the folder holds something else.
         """
-        return await self._in_thread(_download.checkpoint, job_id, which, Path(to) if to else None, progress)
+        return await self._transport.transfer(_download.checkpoint, job_id, which, Path(to) if to else None, progress)
 
     async def download_artifact(self, job_id: str, name: str, to: str | Path, *, progress: Progress | None = None) -> Path:
-        return await self._in_thread(_download.artifact, job_id, name, Path(to), progress)
+        return await self._transport.transfer(_download.artifact, job_id, name, Path(to), progress)
 
     # Data sets
 
@@ -244,7 +249,7 @@ class AsyncClient:
 
         `format` is csv, parquet, text, image_folder or arrays; unset, what the files look like.
         """
-        return await self._in_thread(_upload.dataset, name, Path(path), progress, format, delimiter)
+        return await self._transport.transfer(_upload.dataset, name, Path(path), progress, format, delimiter)
 
     def datasets(self) -> AsyncIterator[DatasetView]:
         return self._pages(lambda after: _calls.datasets(after=after))
@@ -253,7 +258,7 @@ class AsyncClient:
         return await self.send(_calls.dataset(ref))
 
     async def download_dataset(self, ref: str, to: str | Path, *, progress: Progress | None = None) -> Path:
-        return await self._in_thread(_download.dataset, ref, Path(to), progress)
+        return await self._transport.transfer(_download.dataset, ref, Path(to), progress)
 
     # Workers, keys, knowledge
 
@@ -306,11 +311,3 @@ class AsyncClient:
             if not answer.has_more or answer.next is None:
                 return
             after = answer.next
-
-    async def _in_thread(self, transfer: Callable[..., T], *arguments: Any) -> T:
-        """Files are read, hashed and written in threads anyway, so transfers are the synchronous ones, beside the event loop."""
-        transport = Transport(self._transport.settings)
-        try:
-            return await asyncio.to_thread(transfer, transport, *arguments)
-        finally:
-            transport.http.close()

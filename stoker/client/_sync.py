@@ -1,4 +1,4 @@
-"""The synchronous client: `_calls` over `Transport`."""
+"""The synchronous client, written by `make sync-client` from `_async.py`: change that file, not this one."""
 
 from __future__ import annotations
 
@@ -39,10 +39,11 @@ T = TypeVar("T")
 
 
 class Client:
-    """Talks to a Stoker server. Every method raises an `ApiError` for what the server refuses and `ServerUnreachable` without it.
+    """Calls a Stoker server. Methods raise `ApiError` for what the server refuses and `ServerUnreachable` when it does not answer.
 
-    Unset arguments come from STOKER_URL, STOKER_KEY, STOKER_PROJECT, `stoker.toml` or the user's file. `timeout` is in
-    seconds per request; `retries` counts further tries of a request that may be repeated.
+    `Client` has every method; those of `AsyncClient` are awaited, and its lists, events and logs are asynchronous iterators.
+    Unset arguments come from STOKER_URL, STOKER_KEY, STOKER_PROJECT, `stoker.toml` or the user's file. `timeout` is in seconds per
+    request; `retries` is how often a request is sent again that may be repeated.
     """
 
     def __init__(
@@ -125,7 +126,7 @@ class Client:
         return self.send(_calls.spec(job_id, resolved=resolved))
 
     def attempts(self, job_id: str) -> list[AttemptView]:
-        return self.send(_calls.attempts(job_id)).data
+        return (self.send(_calls.attempts(job_id))).data
 
     def children(self, job_id: str) -> Iterator[JobView]:
         return self._pages(lambda after: _calls.children(job_id, after=after))
@@ -210,14 +211,14 @@ class Client:
     # Results
 
     def checkpoints(self, job_id: str) -> list[CheckpointView]:
-        return list(self._pages(lambda after: _calls.checkpoints(job_id, after=after)))
+        return [c for c in self._pages(lambda after: _calls.checkpoints(job_id, after=after))]
 
     def checkpoint(self, job_id: str, which: int | str = "best") -> CheckpointView:
         """The manifest of a step, `best` or `last`."""
         return self.send(_calls.checkpoint(job_id, which))
 
     def artifacts(self, job_id: str) -> list[ArtifactView]:
-        return self.send(_calls.artifacts(job_id)).data
+        return (self.send(_calls.artifacts(job_id))).data
 
     def download(
         self, job_id: str, which: int | str = "best", to: str | Path | None = None, *, progress: Progress | None = None
@@ -226,10 +227,10 @@ class Client:
 
         A download that was cut continues. Raises DownloadError when bytes stay wrong or the folder holds something else.
         """
-        return _download.checkpoint(self._transport, job_id, which, Path(to) if to else None, progress)
+        return self._transport.transfer(_download.checkpoint, job_id, which, Path(to) if to else None, progress)
 
     def download_artifact(self, job_id: str, name: str, to: str | Path, *, progress: Progress | None = None) -> Path:
-        return _download.artifact(self._transport, job_id, name, Path(to), progress)
+        return self._transport.transfer(_download.artifact, job_id, name, Path(to), progress)
 
     # Data sets
 
@@ -246,7 +247,7 @@ class Client:
 
         `format` is csv, parquet, text, image_folder or arrays; unset, what the files look like.
         """
-        return _upload.dataset(self._transport, name, Path(path), progress, format, delimiter)
+        return self._transport.transfer(_upload.dataset, name, Path(path), progress, format, delimiter)
 
     def datasets(self) -> Iterator[DatasetView]:
         return self._pages(lambda after: _calls.datasets(after=after))
@@ -255,12 +256,12 @@ class Client:
         return self.send(_calls.dataset(ref))
 
     def download_dataset(self, ref: str, to: str | Path, *, progress: Progress | None = None) -> Path:
-        return _download.dataset(self._transport, ref, Path(to), progress)
+        return self._transport.transfer(_download.dataset, ref, Path(to), progress)
 
     # Workers, keys, knowledge
 
     def workers(self) -> list[WorkerView]:
-        return self.send(_calls.workers()).data
+        return (self.send(_calls.workers())).data
 
     def drain(self, worker_id: str) -> WorkerView:
         """Let a worker finish nothing more: its jobs move on from their checkpoints."""
@@ -270,7 +271,7 @@ class Client:
         return self.send(_calls.worker_verb(worker_id, "resume"))
 
     def keys(self) -> list[KeyView]:
-        return self.send(_calls.keys()).data
+        return (self.send(_calls.keys())).data
 
     def create_key(self, name: str, scopes: Sequence[str], *, project: str | None = None, days: int | None = None) -> KeyView:
         return self.send(_calls.create_key(name, scopes, project, days))

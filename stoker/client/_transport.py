@@ -3,9 +3,9 @@
 import asyncio
 import ssl
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from typing import Any, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import httpx
 
@@ -16,6 +16,7 @@ from stoker.client._wire import Answer, Call, error_of
 from stoker.errors import ServerUnreachable
 
 T = TypeVar("T")
+P = ParamSpec("P")
 AGENT = "stoker-client/1"
 LIMITS = httpx.Limits(max_connections=32, max_keepalive_connections=8)
 
@@ -55,7 +56,7 @@ class Settings:
 
 
 class Transport:
-    """Synchronous."""
+    """Sends calls and blocks until they are answered."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -97,9 +98,13 @@ class Transport:
         finally:
             response.close()
 
+    def transfer(self, how: Callable[Concatenate["Transport", P], T], *arguments: P.args, **options: P.kwargs) -> T:
+        """Run an upload or a download."""
+        return how(self, *arguments, **options)
+
 
 class AsyncTransport:
-    """The same for asyncio."""
+    """Sends calls within an event loop."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -137,6 +142,14 @@ class AsyncTransport:
             yield response
         finally:
             await response.aclose()
+
+    async def transfer(self, how: Callable[Concatenate[Transport, P], T], *arguments: P.args, **options: P.kwargs) -> T:
+        """Run an upload or a download, which read, hash and write files in threads, outside the event loop."""
+        transport = Transport(self.settings)
+        try:
+            return await asyncio.to_thread(how, transport, *arguments, **options)
+        finally:
+            transport.http.close()
 
 
 def read(call: Call[T], answer: Answer) -> T:
