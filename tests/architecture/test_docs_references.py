@@ -46,9 +46,10 @@ def prose(page: Path) -> str:
 
 
 def sections(page: Path) -> set[str]:
-    """The anchors of a page as GitHub names them."""
+    """The anchors of a page: of its titles as GitHub names them, and those written out."""
     titles = re.findall(r"^#+ (.+)$", prose(page), flags=re.MULTILINE)
-    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+    written = re.findall(r'<a id="([^"]+)">', prose(page))
+    return {*written, *(re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles)}
 
 
 def broken_links(page: Path) -> Iterator[str]:
@@ -113,6 +114,8 @@ def unknown_in(words: list[str]) -> str | None:
     if inner and words[1] not in inner:
         return words[1]
     command = inner[words[1]] if inner else command
+    if command.context_settings.get("ignore_unknown_options"):
+        return None  # another program reads them
     options = {name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts)}
     return next((word for word in words if word.startswith("-") and word.split("=")[0] not in options), None)
 
