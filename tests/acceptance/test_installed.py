@@ -17,10 +17,7 @@ import pytest
 from tests.support.built import Built, build
 from tests.support.stack import ROOT
 
-pytestmark = [
-    pytest.mark.timeout(1800),
-    pytest.mark.skipif("STOKER_ALL" not in os.environ, reason="installs the wheel and trains with it: in make test-all"),
-]
+pytestmark = [pytest.mark.timeout(1800), pytest.mark.thorough("installs the wheel in new environments and trains with it")]
 UV = Path(sys.executable).with_name("uv")
 
 

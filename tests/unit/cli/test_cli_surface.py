@@ -145,7 +145,7 @@ def test_times_as_people_write_and_read_them() -> None:
 
 def test_a_shell_asks_and_is_answered_from_the_table(tmp_path: Path) -> None:
     asked = {"_STOKER_COMPLETE": "complete_bash", "COMP_WORDS": "stoker wor", "COMP_CWORD": "1"}
-    assert stoker(cwd=tmp_path, **asked).stdout.split() == ["worker", "workers"]
+    assert set(stoker(cwd=tmp_path, **asked).stdout.split()) == {"worker", "workers"}
 
 
 def test_a_reader_that_goes_away_is_no_failed_job(tmp_path: Path) -> None:
