@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
-from typing import Any
+from typing import Protocol
 
 from sqlalchemy import and_, bindparam, delete, insert, select, text
 from sqlalchemy.exc import IntegrityError, OperationalError
@@ -136,7 +136,21 @@ def recall(session: Session, claims: Iterable[Claim]) -> dict[tuple[str, str], K
     return kept
 
 
-def _kept(row: Any) -> Kept:
+class _AnswerRow(Protocol):
+    @property
+    def request_digest(self) -> str: ...
+
+    @property
+    def status(self) -> int: ...
+
+    @property
+    def headers(self) -> dict[str, str]: ...
+
+    @property
+    def body(self) -> str: ...
+
+
+def _kept(row: _AnswerRow) -> Kept:
     headers = dict(row.headers)
     media_type = headers.pop("content-type")
     return Kept(row.request_digest, Answer(row.status, row.body.encode(), headers, media_type))

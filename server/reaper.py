@@ -140,7 +140,7 @@ def overdue(session: Session, now: datetime, *, leases: bool, timers: TimerSetti
         _ATTEMPTS.c.started_at.is_not(None), _ATTEMPTS.c.stop_reason.is_(None)
     )
     for row in session.execute(limited):
-        limit = row.needs.get("time_limit_seconds")
+        limit = row.needs.time_limit_seconds
         if limit is not None and row.started_at + timedelta(seconds=limit) <= now:
             found.append((row.id, row.job_id))
     return found
@@ -184,7 +184,7 @@ def _past(deadline: datetime | None, now: datetime) -> bool:
 
 def _limit(session: Session, job: Job, attempt: Attempt, timers: TimerSettings, now: datetime) -> None:
     """Ask an attempt that has run too long to stop at a checkpoint."""
-    limit = job.needs.get("time_limit_seconds")
+    limit = job.needs.time_limit_seconds
     if limit is None or attempt.started_at is None or attempt.stop_reason is not None:
         return
     if attempt.started_at + timedelta(seconds=limit) > now:

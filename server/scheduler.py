@@ -18,10 +18,12 @@ from server.errors import Refusal
 from server.events.service import append_event, transition
 from server.hub import Hub
 from server.jobs import store as jobs
+from server.jobs.rows import JobRow, PendingJob
 from server.placement import Need, Node, Placement, could_ever, in_order, missing, place, reachable
 from server.queue import Hint, Hints
 from server.telemetry import Telemetry
 from server.workers import store as workers
+from server.workers.rows import WorkerRow
 from stoker.timers import TimerSettings
 from stoker.views import WhyView
 
@@ -142,22 +144,21 @@ def _where(placement: Placement) -> dict[str, Any]:
     return {**first, "nodes": [first, *others]} if others else first
 
 
-def need_of(row: Any, now: datetime) -> Need:
+def need_of(row: PendingJob, now: datetime) -> Need:
     """What one node must have, and how many of them."""
     needs = row.needs
-    nodes = needs.get("nodes", 1)
     return Need(
-        row.id,
-        needs["device"],
-        needs["ranks"] // nodes,
-        needs["cpus"] // nodes,
-        -(-needs["memory_bytes"] // nodes),
-        row.priority,
-        (now - row.queued_at).total_seconds(),
-        nodes,
-        needs.get("min_nodes") or nodes,
-        needs.get("placement") == "spread",
-        frozenset(needs.get("backends", ())),
+        job_id=row.id,
+        device=needs.device,
+        ranks=needs.ranks // needs.nodes,
+        cpus=needs.cpus // needs.nodes,
+        memory_bytes=-(-needs.memory_bytes // needs.nodes),
+        priority=row.priority,
+        age=(now - row.queued_at).total_seconds(),
+        nodes=needs.nodes,
+        fewest=needs.min_nodes or needs.nodes,
+        spread=needs.placement == "spread",
+        backends=frozenset(needs.backends),
     )
 
 
@@ -173,7 +174,7 @@ def nodes_of(session: Session, now: datetime, timers: TimerSettings, *, every: b
     return [_node(w, held.get(w.id, [])) for w in rows]
 
 
-def _node(worker: Any, held: Sequence[dict[str, Any]]) -> Node:
+def _node(worker: WorkerRow, held: Sequence[dict[str, Any]]) -> Node:
     capacity = worker.capacity
     gpus = tuple(g["index"] for g in capacity.get("gpus", ()))
     used = {g for h in held for g in h["gpus"]}
@@ -205,11 +206,13 @@ def network_of(address: str, boot_id: str) -> str:
     return f"machine {boot_id}" if local else "network"
 
 
-def why(session: Session, row: Any, timers: TimerSettings) -> WhyView:
+def why(session: Session, row: JobRow, timers: TimerSettings) -> WhyView:
     """Why a job is where it is; for a queued one, what is before it and what each worker lacks."""
     now = utcnow()
     if row.state != "queued":
-        return WhyView(state=row.state, message=f"The job is {row.state}.", position=None, ahead=[], needs=row.needs, workers=[])
+        return WhyView(
+            state=row.state, message=f"The job is {row.state}.", position=None, ahead=[], needs=row.needs.document(), workers=[]
+        )
     ordered = in_order([need_of(r, now) for r in jobs.pending(session, now, _LOOK)])
     ahead = [n.job_id for n in ordered]
     position = ahead.index(row.id) if row.id in ahead else None
@@ -222,7 +225,7 @@ def why(session: Session, row: Any, timers: TimerSettings) -> WhyView:
         message=_message(row, now, need, [n for n in nodes if n.id in given], nodes),
         position=None if position is None else position + 1,
         ahead=ahead[:position][:10] if position else [],
-        needs=row.needs,
+        needs=row.needs.document(),
         workers=seen,
     )
 
@@ -235,7 +238,7 @@ def _lacks(need: Need, node: Node, available: bool) -> dict[str, Any]:
     return {"name": node.name, "available": available, "free": free, "missing": missing(need, node, device)}
 
 
-def _message(row: Any, now: datetime, need: Need, given: Sequence[Node], nodes: Sequence[Node]) -> str:
+def _message(row: JobRow, now: datetime, need: Need, given: Sequence[Node], nodes: Sequence[Node]) -> str:
     if row.not_before is not None and row.not_before > now:
         return f"It failed and waits {(row.not_before - now).total_seconds():.0f} s before it is tried again."
     if nodes and (unable := _no_image(need, nodes)):

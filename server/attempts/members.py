@@ -5,6 +5,7 @@ from datetime import timedelta
 
 from sqlmodel import Session, col, select
 
+from server.attempts.rows import AttemptRow
 from server.attempts.tables import Attempt
 from server.db import utcnow
 from server.jobs.tables import Job
@@ -58,7 +59,7 @@ def tell_the_others(everyone: Sequence[Attempt], code: str) -> None:
         ask_to_stop(others, PEER_LOST, lease)
 
 
-def cause(ended: Sequence[Attempt]) -> Attempt:
+def cause(ended: Sequence[AttemptRow]) -> AttemptRow:
     """The node whose end is that of the attempt: node 0's word when all is well, else the first that no other explains."""
     lead = min(ended, key=lambda a: a.node)
     if lead.reason in PLANNED or _is_success(lead):
@@ -66,9 +67,9 @@ def cause(ended: Sequence[Attempt]) -> Attempt:
     return min(ended, key=lambda a: (_blame(a), a.ended_at or utcnow(), a.node))
 
 
-def _is_success(attempt: Attempt) -> bool:
+def _is_success(attempt: AttemptRow) -> bool:
     return attempt.reason is not None and reason(attempt.reason).end_state == "succeeded"
 
 
-def _blame(attempt: Attempt) -> int:
+def _blame(attempt: AttemptRow) -> int:
     return _WELL if _is_success(attempt) else _CONSEQUENCES.get(attempt.reason or "", 0)

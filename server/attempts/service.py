@@ -14,6 +14,7 @@ from server.attempts.ending import end_attempt
 from server.attempts.members import cause
 from server.attempts.remedies import SmallerBatches, applied
 from server.attempts.reporting import progress_of, put_values, store_frames
+from server.attempts.rows import AttemptRow
 from server.attempts.tables import Attempt
 from server.auth import AttemptPrincipal, attempt_token, digest
 from server.blobs.service import MissingBlob
@@ -166,12 +167,12 @@ def finish(session: Session, who: AttemptPrincipal, said: Finish) -> FinishReply
     return FinishReply(state=job.state)
 
 
-def views(rows: Sequence[Any]) -> list[AttemptView]:
+def views(rows: Sequence[AttemptRow]) -> list[AttemptView]:
     """Attempts from their nodes' rows, which stand together and in order."""
     return [_view(list(nodes)) for _, nodes in groupby(rows, key=lambda row: row.epoch)]
 
 
-def _view(nodes: Sequence[Any]) -> AttemptView:
+def _view(nodes: Sequence[AttemptRow]) -> AttemptView:
     """The attempt as node 0 has it; where several nodes ran it, it ended as the one that was the cause, and with the last."""
     row = nodes[0]
     over = all(node.state == "ended" for node in nodes)
@@ -186,7 +187,7 @@ def _view(nodes: Sequence[Any]) -> AttemptView:
         placed_at=row.placed_at,
         claimed_at=row.claimed_at,
         started_at=row.started_at,
-        ended_at=max(node.ended_at for node in nodes) if over else None,
+        ended_at=max(node.ended_at for node in nodes if node.ended_at is not None) if over else None,
         exit_code=last.exit_code if over else None,
         reason=last.reason if over else None,
         message=last.message if over else None,
@@ -196,7 +197,7 @@ def _view(nodes: Sequence[Any]) -> AttemptView:
     )
 
 
-def _node(row: Any) -> NodeView:
+def _node(row: AttemptRow) -> NodeView:
     return NodeView(
         id=row.id,
         node=row.node,

@@ -3,7 +3,6 @@
 import json
 import math
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 from sqlalchemy import select
 from sqlmodel import Session, col
@@ -17,6 +16,7 @@ from server.checkpoints.tables import Checkpoint, CheckpointHold
 from server.db import new_id, utcnow
 from server.errors import not_found, problem
 from server.events.service import append_event
+from server.jobs.rows import JobRow, WholeJobRow
 from server.jobs.tables import Job
 from server.metrics.lineage import lineage_of
 from stoker.frames import Frame
@@ -70,7 +70,7 @@ def mark_corrupt(session: Session, job: Job, steps: Iterable[int]) -> None:
     session.flush()
 
 
-def accepted(session: Session, job: Job) -> list[Checkpoint]:
+def accepted(session: Session, job: JobRow) -> list[Checkpoint]:
     """Available checkpoints of the accepted lineage, newest first, one per step."""
     lineage, seen, found = lineage_of(session, job.id), set[int](), []
     for row in store.with_states(session, job.id, ["available"]):
@@ -97,11 +97,11 @@ def _retain(session: Session, job: Job) -> None:
     session.flush()
 
 
-def _policy(job: Job) -> Policy:
+def _policy(job: WholeJobRow) -> Policy:
     return Policy.model_validate_json(json.dumps(json.loads(job.spec).get("checkpoint", {})))
 
 
-def _mode(job: Job, policy: Policy) -> str:
+def _mode(job: WholeJobRow, policy: Policy) -> str:
     return policy.mode or (job.objective or {}).get("mode") or "min"
 
 
@@ -149,8 +149,8 @@ def _owner(row: Checkpoint) -> str:
     return f"checkpoint:{row.id}"
 
 
-def tags_of(session: Session, job: Any) -> dict[str, list[str]]:
-    """By id: best, last, final. `job` is a Job or a row with its objective and spec."""
+def tags_of(session: Session, job: WholeJobRow) -> dict[str, list[str]]:
+    """By id: best, last, final."""
     policy, lineage = _policy(job), accepted(session, job)
     tags: dict[str, list[str]] = {c.id: [] for c in lineage}
     for best in ranked([_kept(c, policy) for c in lineage], _mode(job, policy))[:1]:
@@ -163,7 +163,7 @@ def tags_of(session: Session, job: Any) -> dict[str, list[str]]:
     return tags
 
 
-def find(session: Session, job: Any, which: str) -> Checkpoint:
+def find(session: Session, job: WholeJobRow, which: str) -> Checkpoint:
     """By step, or by tag: best, last, final. A step may be a tombstone. Raises 404."""
     if which in ("best", "last", "final"):
         tags = tags_of(session, job)
@@ -201,6 +201,6 @@ def view(row: Checkpoint, tags: dict[str, list[str]], *, files: bool = False) ->
     )
 
 
-def views(session: Session, job: Any, rows: Sequence[Checkpoint]) -> list[CheckpointView]:
+def views(session: Session, job: WholeJobRow, rows: Sequence[Checkpoint]) -> list[CheckpointView]:
     tags = tags_of(session, job)
     return [view(row, tags) for row in rows]

@@ -1,6 +1,6 @@
 """A job's event log: pages of JSON, or a resumable stream on the same URL."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Request
 from starlette.responses import Response, StreamingResponse
@@ -8,6 +8,7 @@ from starlette.responses import Response, StreamingResponse
 from server.deps import Db, Reader, Run
 from server.errors import problem
 from server.events import store
+from server.events.rows import EventRow
 from server.events.stream import follow
 from server.jobs.store import visible_job
 from server.openapi import refusals
@@ -49,7 +50,7 @@ async def list_events(
     return Response(page.model_dump_json(), media_type="application/json")
 
 
-def view(row: Any) -> EventView:
+def view(row: EventRow) -> EventView:
     return EventView(seq=row.seq, type=row.type, created_at=row.created_at, epoch=row.epoch, data=row.data)
 
 

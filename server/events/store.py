@@ -1,11 +1,13 @@
 """Rows of the event log."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, insert, select
+from sqlalchemy import insert, select
 from sqlmodel import Session
 
+from server.events.rows import EventRow
 from server.events.tables import Event
 
 EVENTS = Event.metadata.tables["events"]
@@ -22,7 +24,7 @@ def add_all(session: Session, rows: list[dict[str, Any]]) -> None:
     session.connection().execute(_INSERT, rows)
 
 
-def after(session: Session, job_id: str, seq: int, limit: int) -> list[Row[Any]]:
+def after(session: Session, job_id: str, seq: int, limit: int) -> Sequence[EventRow]:
     """Events with a higher number, in order."""
     query = select(EVENTS).where(EVENTS.c.job_id == job_id, EVENTS.c.seq > seq)
-    return list(session.execute(query.order_by(EVENTS.c.seq).limit(limit)))
+    return session.execute(query.order_by(EVENTS.c.seq).limit(limit)).all()

@@ -6,9 +6,8 @@ process is seen by polling.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 import orjson
 from sqlalchemy import select
@@ -17,6 +16,7 @@ from sqlmodel import Session
 from server.deps import Runtime
 from server.errors import problem
 from server.events import store
+from server.events.rows import EventRow
 from server.jobs.store import JOBS
 from stoker.status import TERMINAL
 
@@ -69,14 +69,14 @@ def _counted(runtime: Runtime, key_id: str) -> Iterator[None]:
             del runtime.streams[key_id]
 
 
-def _read(session: Session, job_id: str, known: int) -> tuple[str, int, list[Any]]:
+def _read(session: Session, job_id: str, known: int) -> tuple[str, int, Sequence[EventRow]]:
     job = session.execute(select(JOBS.c.state, JOBS.c.last_event).where(JOBS.c.id == job_id)).one_or_none()
     if job is None:
         return "cancelled", 0, []
     return job.state, job.last_event, store.after(session, job_id, known, BATCH)
 
 
-def _message(row: Any) -> bytes:
+def _message(row: EventRow) -> bytes:
     data = orjson.dumps(
         {"seq": row.seq, "type": row.type, "created_at": row.created_at, "epoch": row.epoch, "data": row.data},
         option=orjson.OPT_UTC_Z,

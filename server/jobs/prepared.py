@@ -27,7 +27,7 @@ from stoker.document.document import Document
 from stoker.document.load import compose
 from stoker.document.resolve import Resolved, resolve
 from stoker.errors import Finding, SpecError
-from stoker.plan import Plan, needs, plan
+from stoker.plan import Needs, Plan, needs, plan
 from stoker.spec import JobSpec
 
 
@@ -54,12 +54,18 @@ class Prepared:
     def row(self) -> dict[str, Any]:
         """A new job's row but for its id and times, its documents as JSON text: made once for all jobs of the document."""
         whole = FRESH | self.columns
-        return {k: Encoded(to_json(v)) if isinstance(v, dict | list) else v for k, v in whole.items()}
+        return {name: _encoded(value) for name, value in whole.items()}
 
     @cached_property
     def view(self) -> dict[str, Any]:
         """A new job's view as JSON but for its id and times."""
         return whole_view(SimpleNamespace(**FRESH | self.columns | _UNBORN)).model_dump(mode="json")
+
+
+def _encoded(value: object) -> object:
+    if isinstance(value, Needs):
+        value = value.document()
+    return Encoded(to_json(value)) if isinstance(value, dict | list) else value
 
 
 FRESH: dict[str, Any] = {c.name: None for c in store.JOBS.c} | {
@@ -213,7 +219,7 @@ def _columns(project: str, submitted: dict[str, Any], resolved: Resolved, predic
         "origins": dict(resolved.origins),
         "spec_digest": resolved.digest,
         "plan": predicted.model_dump(mode="json"),
-        "needs": {**needs(spec, predicted), "time_limit_seconds": spec.resources.time_limit_seconds},
+        "needs": needs(spec, predicted),
         "objective": {"key": spec.checkpoint.monitor, "mode": _mode(spec)},
         "progress": {"step": 0, "total_steps": predicted.model_dump(mode="json")["steps"]["total"]},
     }

@@ -1,7 +1,7 @@
 """Jobs: submit, look, wait, steer."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Body, Depends, Header, Path, Query, Request
@@ -11,6 +11,7 @@ from starlette.responses import Response
 
 from server.attempts import service as attempts
 from server.attempts import store as attempt_rows
+from server.auth import Principal
 from server.db import Database
 from server.deps import Db, ProjectName, Reader, Run, Runtime, Submitter
 from server.errors import problem
@@ -19,6 +20,7 @@ from server.jobs import gates, service, store
 from server.jobs.document import BODY, read_document
 from server.jobs.intake import submit
 from server.jobs.prepared import prepare
+from server.jobs.rows import JobRow, WholeJobRow
 from server.jobs.search import search
 from server.jobs.submit import insert
 from server.jobs.tables import Job
@@ -69,7 +71,7 @@ async def create_named_job(
     return (await db.write(work)).response()
 
 
-def _created(row: Any) -> Answer:
+def _created(row: WholeJobRow) -> Answer:
     return Answer(202, _json(whole_view(row)), {"Location": f"/v1/jobs/{row.id}", "ETag": etag(row)})
 
 
@@ -155,7 +157,7 @@ def _state_of(session: Session, job: Job, status: int) -> Answer:
     return Answer(status, _json(whole_view(job)), {"ETag": etag(job)})
 
 
-async def _act(request: Request, runtime: Runtime, who: Any, work: Callable[[Session], Job]) -> Response:
+async def _act(request: Request, runtime: Runtime, who: Principal, work: Callable[[Session], Job]) -> Response:
     return await once(request, runtime.db, who.project or "", lambda s: _state_of(s, work(s), 202))
 
 
@@ -229,9 +231,9 @@ async def list_attempts(job_id: JobId, db: Db, who: Reader, limit: Limit = 200, 
 async def list_children(job_id: JobId, db: Db, who: Reader, limit: Limit = 50, after: After = None) -> Page[JobView]:
     """Jobs that this one started, newest first."""
 
-    def read(session: Session) -> list[Any]:
+    def read(session: Session) -> Sequence[JobRow]:
         store.visible_job(session, who, job_id)
-        return list(session.execute(store.page(search(who, [("parent", job_id), ("archived", "true")]), after, limit)))
+        return session.execute(store.page(search(who, [("parent", job_id), ("archived", "true")]), after, limit)).all()
 
     return page(await db.read(read), limit, lambda r: str(r.id), view)
 

@@ -1,16 +1,18 @@
 """Queries over jobs. Reading returns Core rows; `lock` returns the object that the current write may change."""
 
 import json
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, Select, bindparam, delete, func, insert, select
+from sqlalchemy import Select, bindparam, delete, func, insert, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session
 
 from server.auth import Principal
 from server.db import Encoded
 from server.errors import not_found
+from server.jobs.rows import JobRow, PendingJob, WholeJobRow
 from server.jobs.tables import Job, JobLabel, JobMetric
 
 JOBS = Job.metadata.tables["jobs"]
@@ -21,7 +23,7 @@ SUMMARY = [c for c in JOBS.c if c.name not in _LARGE]
 """Columns of a job in a list."""
 
 
-def visible_job(session: Session, who: Principal, job_id: str) -> Row[Any]:
+def visible_job(session: Session, who: Principal, job_id: str) -> JobRow:
     """The job's row. Raises 404 for an unknown id and for another project's alike."""
     row = session.execute(select(*SUMMARY).where(JOBS.c.id == job_id)).one_or_none()
     if row is None or not who.sees(row.project):
@@ -29,7 +31,7 @@ def visible_job(session: Session, who: Principal, job_id: str) -> Row[Any]:
     return row
 
 
-def whole_job(session: Session, who: Principal, job_id: str) -> Row[Any]:
+def whole_job(session: Session, who: Principal, job_id: str) -> WholeJobRow:
     """`visible_job` with its documents and plan."""
     row = session.execute(select(JOBS).where(JOBS.c.id == job_id)).one_or_none()
     if row is None or not who.sees(row.project):
@@ -93,7 +95,7 @@ def put_metrics(session: Session, job_id: str, project: str, values: dict[str, f
     session.execute(upsert, [{"job_id": job_id, "project": project, "key": k, "value": v} for k, v in values.items()])
 
 
-def named(session: Session, project: str, unique_name: str) -> Row[Any] | None:
+def named(session: Session, project: str, unique_name: str) -> WholeJobRow | None:
     """The job that PUT by-name made under a name."""
     query = select(JOBS).where(JOBS.c.project == project, JOBS.c.unique_name == unique_name)
     return session.execute(query).one_or_none()
@@ -106,12 +108,12 @@ def queued_count(session: Session, project: str) -> int:
     return int(session.connection().scalar(_QUEUED, {"project": project}) or 0)
 
 
-def pending(session: Session, now: datetime, limit: int) -> list[Row[Any]]:
+def pending(session: Session, now: datetime, limit: int) -> Sequence[PendingJob]:
     """Jobs that wait for devices and may be placed now, in the order of placement."""
     ready = JOBS.c.not_before.is_(None) | (JOBS.c.not_before <= now)
     query = select(JOBS.c.id, JOBS.c.project, JOBS.c.priority, JOBS.c.queued_at, JOBS.c.needs, JOBS.c.epoch)
     query = query.where(JOBS.c.state == "queued", ready).order_by(JOBS.c.priority.desc(), JOBS.c.queued_at, JOBS.c.id)
-    return list(session.execute(query.limit(limit)))
+    return session.execute(query.limit(limit)).all()
 
 
 def page(query: Select[Any], after: str | None, limit: int) -> Select[Any]:

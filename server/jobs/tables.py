@@ -7,6 +7,8 @@ from sqlalchemy import BigInteger, Column, Index, Text, text
 from sqlmodel import Field
 
 from server.db import JsonValue, Row, UtcTime
+from server.jobs.needs_column import NeedsColumn
+from stoker.plan import Needs
 
 
 class Job(Row, table=True):
@@ -59,8 +61,7 @@ class Job(Row, table=True):
     """Pointer → user, preset, default, auto, override."""
     spec_digest: str
     plan: dict[str, Any] = Field(sa_column=Column(JsonValue, nullable=False))
-    needs: dict[str, Any] = Field(sa_column=Column(JsonValue, nullable=False))
-    """What the scheduler places: {"device": auto|cpu|cuda, "ranks": n, "cpus": n, "memory_bytes": n}."""
+    needs: Needs = Field(sa_column=Column(NeedsColumn, nullable=False))
     gates: list[str] = Field(default_factory=list, sa_column=Column(JsonValue, nullable=False))
     """Requirements as written, `validation/accuracy>=0.95`."""
     progress: dict[str, Any] = Field(default_factory=dict, sa_column=Column(JsonValue, nullable=False))

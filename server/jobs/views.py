@@ -1,14 +1,13 @@
 """A job row as its readers see it."""
 
-from typing import Any
-
+from server.jobs.rows import JobRow, WholeJobRow
 from stoker.reasons import reason
 from stoker.views import ErrorView, JobView, ObjectiveView, ProgressView
 
 _LINKS = ("events", "metrics", "logs", "attempts", "children", "checkpoints", "artifacts", "spec", "why", "verdict")
 
 
-def view(row: Any) -> JobView:
+def view(row: JobRow) -> JobView:
     """The job without its plan; from a Core row or a Job."""
     return JobView(
         id=row.id,
@@ -32,7 +31,7 @@ def view(row: Any) -> JobView:
         epoch=row.epoch,
         spec_digest=row.spec_digest,
         parent_id=row.parent_id,
-        resources=row.needs,
+        resources=row.needs.document(),
         objective=ObjectiveView(**row.objective) if row.objective else None,
         metrics=row.metrics,
         error=_error(row),
@@ -45,15 +44,15 @@ def links(job_id: str) -> dict[str, str]:
     return {"self": f"/v1/jobs/{job_id}", **{name: f"/v1/jobs/{job_id}/{name}" for name in _LINKS}}
 
 
-def whole_view(row: Any) -> JobView:
+def whole_view(row: WholeJobRow) -> JobView:
     return view(row).model_copy(update={"plan": row.plan})
 
 
-def etag(row: Any) -> str:
+def etag(row: JobRow) -> str:
     return f'"{row.version}"'
 
 
-def _error(row: Any) -> ErrorView | None:
+def _error(row: JobRow) -> ErrorView | None:
     if row.state != "failed" or row.reason is None:
         return None
     known = reason(row.reason)

@@ -2,15 +2,17 @@
 
 import time
 from collections.abc import Callable
-from typing import Any
 
 from sqlmodel import Session
 
 from server.deps import Runtime
+from server.jobs.rows import WholeJobRow
 from stoker.status import TERMINAL
 
 
-async def until_terminal(runtime: Runtime, row: Any, seconds: float, read: Callable[[Session], Any]) -> Any:
+async def until_terminal(
+    runtime: Runtime, row: WholeJobRow, seconds: float, read: Callable[[Session], WholeJobRow]
+) -> WholeJobRow:
     """The job's row once it has ended, or as it is when the seconds are over or the server stops."""
     deadline = time.monotonic() + seconds
     poll = min(1.0, runtime.settings.timers.report)

@@ -1,7 +1,6 @@
 """Output of ranks: stored raw, read as clean lines in the order of arrival."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
 
 from sqlalchemy import select
 from sqlmodel import Session, col
@@ -12,6 +11,7 @@ from server.errors import not_found, problem
 from server.jobs.tables import Job
 from server.logs import store
 from server.logs.lines import Assembler, readable
+from server.logs.rows import LogRow
 from server.logs.store import Filter, Place
 from stoker.frames import Frame
 from stoker.views import LogChunkView
@@ -57,7 +57,7 @@ class Reader:
         self._label, self._grep, self._partial = label, grep, partial_start
         self._streams: dict[tuple[int, int, str], Assembler] = {}
 
-    def feed(self, chunks: Iterable[Any]) -> Iterator[str]:
+    def feed(self, chunks: Iterable[LogRow]) -> Iterator[str]:
         for chunk in chunks:
             key = (chunk.epoch, chunk.rank, chunk.stream)
             if key not in self._streams:
@@ -80,7 +80,7 @@ class Reader:
 def tail(session: Session, wanted: Filter, lines: int, grep: str | None) -> tuple[list[str], Place]:
     """The last lines and the place after which further ones come. Reads from the end, no further than it must."""
     label = wanted.rank is None and store.ranks(session, wanted) > 1
-    chunks: list[Any] = []
+    chunks: list[LogRow] = []
     while True:
         more = max(BATCH, len(chunks))  # twice as far each time, so that the work stays in proportion
         batch = store.before(session, wanted, (chunks[-1].epoch, chunks[-1].seq) if chunks else None, more)
@@ -92,7 +92,7 @@ def tail(session: Session, wanted: Filter, lines: int, grep: str | None) -> tupl
             return shown[max(0, len(shown) - lines) :], place
 
 
-def views(rows: Sequence[Any], attempts: dict[int, int]) -> list[LogChunkView]:
+def views(rows: Sequence[LogRow], attempts: dict[int, int]) -> list[LogChunkView]:
     """Chunks as JSON, each readable by itself."""
     return [
         LogChunkView(rank=r.rank, stream=r.stream, attempt=attempts.get(r.epoch, 0), offset=r.offset, text=_text(r.data))

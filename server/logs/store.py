@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy import Row, Select, func, insert, select
 from sqlmodel import Session
 
+from server.logs.rows import LogRow
 from server.logs.tables import LogChunk
 
 CHUNKS = LogChunk.metadata.tables["log_chunks"]
@@ -44,13 +45,13 @@ def last_seq(session: Session, job_id: str, epoch: int) -> int:
     return session.scalar(query) or 0
 
 
-def after(session: Session, wanted: Filter, known: Place, limit: int) -> Sequence[Row[Any]]:
+def after(session: Session, wanted: Filter, known: Place, limit: int) -> Sequence[LogRow]:
     """Chunks in the order of arrival, from after a place."""
     later = (CHUNKS.c.epoch > known[0]) | ((CHUNKS.c.epoch == known[0]) & (CHUNKS.c.seq > known[1]))
     return session.execute(wanted.narrow(select(CHUNKS)).where(later).order_by(CHUNKS.c.epoch, CHUNKS.c.seq).limit(limit)).all()
 
 
-def before(session: Session, wanted: Filter, known: Place | None, limit: int) -> Sequence[Row[Any]]:
+def before(session: Session, wanted: Filter, known: Place | None, limit: int) -> Sequence[LogRow]:
     """Chunks newest first, from before a place."""
     query = wanted.narrow(select(CHUNKS))
     if known is not None:

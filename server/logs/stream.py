@@ -2,9 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 import orjson
 from sqlalchemy import select
@@ -14,6 +13,7 @@ from server.deps import Runtime
 from server.errors import problem
 from server.jobs.store import JOBS
 from server.logs import service, store
+from server.logs.rows import LogRow
 from server.logs.store import Filter, Place
 from stoker.status import TERMINAL
 
@@ -59,7 +59,7 @@ async def text(runtime: Runtime, key_id: str, wanted: Filter, known: Place, read
             yield "".join(line + "\n" for line in lines).encode()
 
 
-Batch = tuple[list[Any] | None, str | None, dict[int, int]]
+Batch = tuple[Sequence[LogRow] | None, str | None, dict[int, int]]
 
 
 async def _batches(runtime: Runtime, key_id: str, wanted: Filter, known: Place) -> AsyncIterator[Batch]:
@@ -83,8 +83,8 @@ async def _batches(runtime: Runtime, key_id: str, wanted: Filter, known: Place) 
                 spoken = time.monotonic()
 
 
-def _read(session: Session, wanted: Filter, known: Place) -> tuple[str, list[Any], dict[int, int]]:
+def _read(session: Session, wanted: Filter, known: Place) -> tuple[str, Sequence[LogRow], dict[int, int]]:
     """The state is read before the chunks: when it is terminal, no chunk comes after those."""
     state = session.scalar(select(JOBS.c.state).where(JOBS.c.id == wanted.job_id))
-    rows = list(store.after(session, wanted, known, service.BATCH))
+    rows = store.after(session, wanted, known, service.BATCH)
     return state or "cancelled", rows, service.numbers(session, wanted.job_id) if rows else {}

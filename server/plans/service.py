@@ -16,7 +16,7 @@ def predict(session: Session, who: Principal, project: str, document: Document) 
     columns = prepared.columns
     return {
         "plan": columns["plan"],
-        "needs": columns["needs"],
+        "needs": columns["needs"].document(),
         "spec": json.loads(columns["spec"]),
         "spec_digest": columns["spec_digest"],
         "origins": columns["origins"],

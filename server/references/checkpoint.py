@@ -3,13 +3,14 @@
 from collections.abc import Iterable
 from typing import Any, TypeGuard
 
-from sqlalchemy import Row, select
+from sqlalchemy import select
 from sqlmodel import Session
 
 from server.checkpoints import service as checkpoints
 from server.checkpoints.tables import Checkpoint
 from server.errors import Refusal
 from server.jobs import store
+from server.jobs.rows import WholeJobRow
 from server.references.pointer import Fields
 from server.references.reference import Asked
 from stoker.document.strict_json import JsonValue
@@ -24,7 +25,7 @@ def is_named(named: JsonValue) -> TypeGuard[Fields]:
     return isinstance(named, dict) and isinstance(named.get("job"), str) and len(named["job"]) <= MOST_CHARACTERS
 
 
-def job_of(session: Session, asked: Asked, job_id: str) -> Row[Any] | None:
+def job_of(session: Session, asked: Asked, job_id: str) -> WholeJobRow | None:
     """A job of the project that the document is for."""
     try:
         job = store.whole_job(session, asked.who, job_id)
@@ -33,7 +34,7 @@ def job_of(session: Session, asked: Asked, job_id: str) -> Row[Any] | None:
     return job if job.project == asked.project else None
 
 
-def checkpoint_of(session: Session, job: Row[Any], which: str) -> Checkpoint:
+def checkpoint_of(session: Session, job: WholeJobRow, which: str) -> Checkpoint:
     """Raises Refusal when the job has no such checkpoint or its bytes may not be read."""
     return checkpoints.readable(checkpoints.find(session, job, which))
 

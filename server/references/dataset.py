@@ -4,9 +4,9 @@ from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from threading import Lock
-from typing import Any, TypeGuard
+from typing import NamedTuple, TypeGuard
 
-from sqlalchemy import Row, bindparam, select
+from sqlalchemy import bindparam, select
 from sqlmodel import Session
 
 from server.datasets.service import facts_of, files_of, parse_ref
@@ -32,6 +32,13 @@ _facts: OrderedDict[str, DatasetFacts] = OrderedDict()
 """By the id of a data set's version, which never changes."""
 _facts_lock = Lock()
 _REMEMBERED = 256
+
+
+class _Version(NamedTuple):
+    """A version of a data set: the id of its row and its number."""
+
+    id: str
+    version: int
 
 
 @dataclass(frozen=True)
@@ -81,13 +88,14 @@ def not_found(pointer: str, code: str, ref: str) -> Missing:
     return Missing((Finding(pointer=pointer, code=code, message=f"this project has no data set {ref}", hint=hint),))
 
 
-def _version_of(session: Session, project: str, name: str, version: int | None) -> Row[Any, Any] | None:
-    """Id and version of a data set's version, by default the newest."""
+def _version_of(session: Session, project: str, name: str, version: int | None) -> _Version | None:
+    """By default the newest."""
     wanted = {"project": project, "name": name, "version": version}
-    return session.connection().execute(_NEWEST if version is None else _EXACT, wanted).first()
+    row = session.connection().execute(_NEWEST if version is None else _EXACT, wanted).first()
+    return None if row is None else _Version(row.id, row.version)
 
 
-def _facts_of(session: Session, project: str, name: str, row: Row[Any, Any]) -> DatasetFacts:
+def _facts_of(session: Session, project: str, name: str, row: _Version) -> DatasetFacts:
     with _facts_lock:
         known = _facts.get(row.id)
     if known is None:

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Any
 
 from sqlalchemy import insert, select, update
 from sqlmodel import Session
@@ -10,6 +9,7 @@ from sqlmodel import Session
 from server.auth import SCOPES, Principal, digest, key_of
 from server.db import new_id, utcnow
 from server.errors import not_found, problem
+from server.tokens.rows import KeyRow
 from server.tokens.tables import ApiKey
 from stoker.views import KeyView
 
@@ -43,14 +43,14 @@ def expiry(days: int | None, standard: int) -> datetime:
     return utcnow() + timedelta(days=standard if days is None else days)
 
 
-def visible(session: Session, who: Principal, after: str | None, limit: int) -> list[Any]:
+def visible(session: Session, who: Principal, after: str | None, limit: int) -> Sequence[KeyRow]:
     """Keys that an administrator may see, oldest first."""
     query = select(KEYS).order_by(KEYS.c.id).limit(limit + 1)
     if who.project is not None:
         query = query.where(KEYS.c.project == who.project)
     if after is not None:
         query = query.where(KEYS.c.id > after)
-    return list(session.execute(query))
+    return session.execute(query).all()
 
 
 def revoke(session: Session, who: Principal, key_id: str) -> KeyView:
@@ -65,7 +65,7 @@ def revoke(session: Session, who: Principal, key_id: str) -> KeyView:
     return view(session.execute(select(KEYS).where(KEYS.c.id == row.id)).one())
 
 
-def view(row: Any) -> KeyView:
+def view(row: KeyRow) -> KeyView:
     return KeyView(
         id=row.id,
         prefix=row.prefix,

@@ -1,19 +1,21 @@
 """What a worker says of itself, and what it is told: attempts to launch, attempts to kill."""
 
+from collections.abc import Sequence
 from datetime import timedelta
-from typing import Any
 
 from sqlmodel import Session
 
 from server.attempts import store as attempts
 from server.attempts.ending import cut_off
 from server.attempts.members import ask_to_stop, live_members
+from server.attempts.rows import AttemptRow
 from server.db import new_id, utcnow
 from server.errors import not_found
 from server.events.service import append_event
 from server.hub import work_appeared
 from server.jobs import store as jobs
 from server.workers import store
+from server.workers.rows import WorkerRow
 from server.workers.tables import Worker
 from stoker.protocol import Assignment, Heartbeat, HeartbeatReply
 from stoker.timers import TimerSettings
@@ -126,13 +128,13 @@ def _known(session: Session, worker_id: str) -> Worker:
 
 def views(session: Session, timers: TimerSettings) -> list[WorkerView]:
     """Every worker with what it holds. One that has been silent for a lease is lost."""
-    held: dict[str, list[Any]] = {}
+    held: dict[str, list[AttemptRow]] = {}
     for attempt in attempts.live(session):
         held.setdefault(attempt.worker_id, []).append(attempt)
     return [view(w, held.get(w.id, []), timers) for w in store.everyone(session)]
 
 
-def view(worker: Any, held: list[Any], timers: TimerSettings) -> WorkerView:
+def view(worker: WorkerRow, held: Sequence[AttemptRow], timers: TimerSettings) -> WorkerView:
     lost = worker.heartbeat_at < utcnow() - timedelta(seconds=timers.lease)
     return WorkerView(
         id=worker.id,

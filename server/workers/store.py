@@ -1,17 +1,19 @@
 """Queries over workers."""
 
-from typing import Any
+from collections.abc import Sequence
 
-from sqlalchemy import Row, select
+from sqlalchemy import select
 from sqlmodel import Session, col
 
+from server.workers.rows import WorkerRow
 from server.workers.tables import Worker
 
 WORKERS = Worker.metadata.tables["workers"]
 
 
-def everyone(session: Session) -> list[Row[Any]]:
-    return list(session.execute(select(WORKERS).order_by(WORKERS.c.name)))
+def everyone(session: Session) -> Sequence[WorkerRow]:
+    """By name."""
+    return session.execute(select(WORKERS).order_by(WORKERS.c.name)).all()
 
 
 def lock_named(session: Session, name: str) -> Worker | None:

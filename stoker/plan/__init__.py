@@ -1,8 +1,8 @@
 """What a run will need, predicted from its spec by arithmetic: parameters, FLOPs, steps, memory, checkpoint bytes."""
 
 from stoker.plan.limits import Limits
-from stoker.plan.needs import needs
+from stoker.plan.needs import Needs, needs
 from stoker.plan.predict import plan
 from stoker.plan.prediction import Plan
 
-__all__ = ["Limits", "Plan", "needs", "plan"]
+__all__ = ["Limits", "Needs", "Plan", "needs", "plan"]

@@ -1,33 +1,55 @@
 """What the scheduler must find for a job."""
 
-from typing import Any
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
 
 from stoker.plan.prediction import Plan
 from stoker.spec import JobSpec
 from stoker.spec.distributed import Horovod
+from stoker.spec.strict_json import JsonValue
 
 
-def needs(spec: JobSpec, plan: Plan) -> dict[str, Any]:
-    """{"device": auto|cpu|cuda|tpu, "ranks": n, "cpus": n, "memory_bytes": n, "nodes": n}, of all nodes together;
-    "min_nodes" where fewer will do, "placement" where it is not to pack, "backends" where not every worker's image can run it.
+class Needs(BaseModel):
+    """Ranks, cpus and memory are those of all nodes together; every node gets an equal share."""
 
-    A reservation in the spec, which is that of each node, overrides the estimate. Every node gets an equal share.
-    """
-    ranks = spec.distributed.world_size
-    reserved, nodes, fewest = spec.resources.memory_gb, spec.distributed.nodes, spec.distributed.fewest_nodes
-    wishes: dict[str, Any] = {"min_nodes": fewest} if fewest < nodes else {}
-    if spec.resources.placement != "pack":
-        wishes["placement"] = spec.resources.placement
-    device = spec.resources.device
-    if isinstance(spec.distributed, Horovod):
-        wishes["backends"] = ["horovod"]
-        device = "cpu"  # Horovod is built for CPUs: auto takes no GPU that would stand idle
-    each = max(-(-plan.memory.total_bytes // nodes), -(-plan.fewest_total_bytes // fewest) if plan.fewest_total_bytes else 0)
-    return {
-        "device": device,
-        "ranks": ranks,
-        "cpus": spec.resources.cpus or ranks,
-        "memory_bytes": nodes * (each if reserved is None else int(reserved * 2**30)),
-        "nodes": nodes,
-        **wishes,
-    }
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    device: Literal["auto", "cpu", "cuda", "tpu"]
+    ranks: int
+    cpus: int
+    memory_bytes: int
+    nodes: int = 1
+    min_nodes: int | None = None
+    """The fewest nodes that will do; None: all of them."""
+    placement: Literal["pack", "spread"] = "pack"
+    backends: tuple[str, ...] = ()
+    """What the worker's image must provide, where not every worker's does."""
+    time_limit_seconds: float | None = None
+
+    def document(self) -> dict[str, JsonValue]:
+        """As JSON, as it is stored and shown: without what is not asked for."""
+        shown = self.model_dump(mode="json")
+        return {name: value for name, value in shown.items() if name not in _LEFT_OUT or value != _LEFT_OUT[name]}
+
+
+_LEFT_OUT: dict[str, JsonValue] = {"min_nodes": None, "placement": "pack", "backends": []}
+
+
+def needs(spec: JobSpec, plan: Plan) -> Needs:
+    """A reservation in the spec, which is that of each node, overrides the estimate."""
+    nodes, fewest = spec.distributed.nodes, spec.distributed.fewest_nodes
+    reserved = spec.resources.memory_gb
+    estimated = max(-(-plan.memory.total_bytes // nodes), -(-plan.fewest_total_bytes // fewest) if plan.fewest_total_bytes else 0)
+    horovod = isinstance(spec.distributed, Horovod)
+    return Needs(
+        device="cpu" if horovod else spec.resources.device,  # Horovod is built for CPUs: auto takes no GPU that would stand idle
+        ranks=spec.distributed.world_size,
+        cpus=spec.resources.cpus or spec.distributed.world_size,
+        memory_bytes=nodes * (estimated if reserved is None else int(reserved * 2**30)),
+        nodes=nodes,
+        min_nodes=fewest if fewest < nodes else None,
+        placement=spec.resources.placement,
+        backends=("horovod",) if horovod else (),
+        time_limit_seconds=spec.resources.time_limit_seconds,
+    )

@@ -36,6 +36,7 @@ from server.telemetry import Telemetry
 from server.workers import service as workers
 from server.workers.store import WORKERS as ROWS
 from stoker.frames import Frame
+from stoker.plan import Needs
 from stoker.protocol import Claim, Finish, Heartbeat
 from stoker.spec import JobSpec
 from stoker.status import TERMINAL
@@ -96,8 +97,9 @@ class Nodes(RuleBasedStateMachine):
 
     @rule(nodes=st.integers(1, 3), fewest=st.integers(1, 3), cpus=st.integers(1, 2))
     def submit(self, nodes: int, fewest: int, cpus: int) -> None:
-        needs = {"device": "cpu", "ranks": nodes, "cpus": nodes * cpus, "memory_bytes": nodes, "nodes": nodes}
-        prepared = Prepared(SPEC, COLUMNS | {"needs": needs | {"min_nodes": min(fewest, nodes)}}, ())
+        fewest = min(fewest, nodes)
+        needs = Needs(device="cpu", ranks=nodes, cpus=nodes * cpus, memory_bytes=nodes, nodes=nodes, min_nodes=fewest)
+        prepared = Prepared(SPEC, COLUMNS | {"needs": needs}, ())
         if len(self.rows(JOBS)) < 4:
             self.db.write_now(lambda s: insert(s, self.settings, prepared).id)
 
@@ -216,7 +218,7 @@ class Nodes(RuleBasedStateMachine):
                 team = sorted((t for t in mine if t.epoch == epoch), key=lambda t: t.node)
                 assert [t.node for t in team] == list(range(team[0].nodes))
                 assert len({t.worker_id for t in team}) == len(team), "I14"
-                assert job.needs["min_nodes"] <= len(team) <= job.needs["nodes"]
+                assert job.needs.min_nodes <= len(team) <= job.needs.nodes
                 assert len({t.devices["cpus"] for t in team}) == 1
         for worker in self.db.read_now(lambda s: list(s.execute(select(ROWS)))):
             held = [t.devices["cpus"] for t in tries if t.worker_id == worker.id and t.state != "ended"]
