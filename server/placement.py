@@ -1,10 +1,10 @@
 """Which waiting job goes to which workers: a pure function of what waits and what is free.
 
-Jobs are taken by priority, then age. A job is placed whole or not at all: on one worker, or on as many different ones as it
-has nodes, all of one network and with the same kind of device. One that may do with fewer nodes gets as many as fit now.
-Smaller jobs may pass one that does not fit, but not for ever: once a job has waited longer than `patience`, the workers where
-it could fit soonest are kept free for it, and only jobs before it in the order may still use them. So a large job waits at
-most its patience and the longest run on those workers.
+Jobs are taken by priority, then age. A job is placed whole or not at all: on one worker, or on as many different workers as it
+has nodes, all of one network and with the same kind of device. A job that accepts fewer nodes gets as many as fit now.
+Smaller jobs may pass a job that does not fit until it has waited longer than `patience`. From then on the workers where it could
+fit soonest are reserved for it, and only jobs ahead of it may use them. So a large job waits at most its patience and the longest
+run on those workers.
 """
 
 from collections.abc import Iterator, Sequence
@@ -27,16 +27,16 @@ class Need:
     """Seconds since it was queued."""
     nodes: int = 1
     fewest: int = 1
-    """Nodes that it can do with; `nodes` where it must have all."""
+    """The fewest nodes that will do; `nodes` where it must have all."""
     spread: bool = False
-    """Whether it goes where most is free; else where least is left over."""
+    """Whether it is placed where most is free; else where least is left over."""
     backends: frozenset[str] = frozenset()
-    """What the worker's image must be able to do beside what every worker can."""
+    """What the worker's image must provide, where not every worker's does."""
 
 
 @dataclass(frozen=True)
 class Node:
-    """A worker that may be given work: what it has in all and what is free."""
+    """A worker that jobs may be placed on: what it has in all and what is free."""
 
     id: str
     name: str
@@ -48,7 +48,7 @@ class Node:
     free_gpus: tuple[int, ...]
     warm: bool = False
     network: str = ""
-    """Workers of one network reach each other; empty: nobody reaches it, so it takes no part in jobs of several nodes."""
+    """Workers of one network reach each other; empty: no other worker reaches it, so it takes no part in jobs of several nodes."""
     tpus: int = 0
     free_tpus: int = 0
     backends: frozenset[str] = frozenset()
@@ -60,7 +60,7 @@ class Node:
 
 @dataclass(frozen=True)
 class Part:
-    """What a job gets of one worker."""
+    """What a job holds of one worker."""
 
     worker_id: str
     worker_name: str
@@ -107,7 +107,8 @@ def place(pending: Sequence[Need], nodes: Sequence[Node], *, patience: float = 6
 def _best(need: Need, nodes: Sequence[Node]) -> Placement | None:
     """The tightest fit or the loosest, warm workers first. GPUs before CPU slots when either will do.
 
-    What needs no GPU or TPU takes slots beside one only when there are no others: a job that needs it needs them too.
+    A job without GPU or TPU takes CPU slots of a worker that has one only when no others are free: jobs that use the device need
+    slots of the same worker.
     """
     for device in _devices(need):
         order = _loosest if need.spread else _tightest
@@ -129,7 +130,7 @@ def _loosest(node: Node) -> tuple[int, int, int, bool, str]:
 
 
 def _reaching(nodes: Sequence[Node], count: int) -> Iterator[list[Node]]:
-    """At least so many nodes that reach each other, in the order given: by network, but for one node, which needs none."""
+    """Groups of at least `count` nodes that reach each other, in the order given; a single node needs no network."""
     if count == 1:
         groups = [list(nodes)]
     else:
@@ -148,8 +149,8 @@ def _devices(need: Need) -> tuple[str, ...]:
 
 
 def missing(need: Need, node: Node, device: str) -> dict[str, int]:
-    """What the node lacks for one node's part of the job on a device kind: name → amount, 1 for what its image cannot do; empty
-    when it fits.
+    """What the node lacks for one node's part of the job on a device kind: name → amount, 1 for what its image does not provide.
+    Empty when the part fits.
     """
     lacks = {
         "cpus": need.cpus - node.free_cpus,
@@ -167,7 +168,7 @@ def could_ever(need: Need, node: Node) -> bool:
 
 
 def reachable(need: Need, nodes: Sequence[Node]) -> int:
-    """The most nodes the job could have together if they were empty."""
+    """The most nodes that the job could get together if they were empty."""
     best = 0
     for device in _devices(need):
         able = [n for n in nodes if not missing(need, n.emptied(), device)]

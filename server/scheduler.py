@@ -19,6 +19,7 @@ from server.events.service import append_event, transition
 from server.hub import Hub
 from server.jobs import store as jobs
 from server.jobs.rows import JobRow, PendingJob
+from server.jobs.sentences import stands
 from server.placement import Need, Node, Placement, could_ever, in_order, missing, place, reachable
 from server.queue import Hint, Hints
 from server.telemetry import Telemetry
@@ -33,8 +34,8 @@ _LOOK = 1000
 _LOCK = 7_310_001
 """PostgreSQL advisory lock under which one tick runs at a time."""
 _SHORTEST_PAUSE, _LONGEST_PAUSE, _REST = 0.01, 0.25, 4
-"""Seconds between two ticks, and how many times as long as a tick: many submits share one, and a long queue that cannot be
-placed costs a fifth of a core, not all of it."""
+"""Seconds between two ticks, at least and at most, and the pause as a multiple of the last tick: many submits share one tick, and a
+long queue that cannot be placed takes a fifth of a core."""
 PATIENCE_SWEEPS = 3
 """Sweeps that a job waits before a worker is kept free for it: a minute with the published timers."""
 FRESH_BEATS = 3
@@ -91,7 +92,7 @@ class Scheduler:
         return bool(session.scalar(text("SELECT pg_try_advisory_xact_lock(:n)").bindparams(n=_LOCK)))
 
     def _apply(self, session: Session, placement: Placement, now: datetime) -> None:
-        """Epoch + 1, an attempt with a lease that holds the devices of every node, and each one's wake-up after the commit."""
+        """Raise the epoch and store an attempt that holds the devices of every node; each node's wake-up is sent after the commit."""
         job = jobs.lock(session, placement.job_id)
         if job is None or job.state != "queued":
             return
@@ -127,7 +128,7 @@ class Scheduler:
         }
 
     def sweep(self, session: Session) -> int:
-        """Wake workers again for attempts that they have not claimed; returns how many."""
+        """Send the wake-ups of unclaimed attempts again; returns how many."""
         late = attempts.unclaimed(session, utcnow() - timedelta(seconds=self._timers.sweep))
         if late:
             ids = [r.id for r in late]
@@ -139,13 +140,13 @@ class Scheduler:
 
 
 def _where(placement: Placement) -> dict[str, Any]:
-    """The attempt's place for its event."""
+    """Workers and devices of the attempt, for its event."""
     first, *others = ({"worker": part.worker_name, "devices": part.devices()} for part in placement.parts)
     return {**first, "nodes": [first, *others]} if others else first
 
 
 def need_of(row: PendingJob, now: datetime) -> Need:
-    """What one node must have, and how many of them."""
+    """What a waiting job asks of each node, and how many nodes."""
     needs = row.needs
     return Need(
         job_id=row.id,
@@ -196,7 +197,7 @@ def _node(worker: WorkerRow, held: Sequence[dict[str, Any]]) -> Node:
 
 
 def network_of(address: str, boot_id: str) -> str:
-    """Which workers a worker reaches: those of its own machine, when it is known by a loopback address, else all others."""
+    """The network of a worker: its machine alone when its address is a loopback address, else the common one."""
     if not address:
         return ""
     try:
@@ -207,11 +208,11 @@ def network_of(address: str, boot_id: str) -> str:
 
 
 def why(session: Session, row: JobRow, timers: TimerSettings) -> WhyView:
-    """Why a job is where it is; for a queued one, what is before it and what each worker lacks."""
+    """Why a job is in its state; for a queued one, the jobs ahead of it and what each worker lacks."""
     now = utcnow()
     if row.state != "queued":
         return WhyView(
-            state=row.state, message=f"The job is {row.state}.", position=None, ahead=[], needs=row.needs.document(), workers=[]
+            state=row.state, message=f"{stands(row.state)}.", position=None, ahead=[], needs=row.needs.document(), workers=[]
         )
     ordered = in_order([need_of(r, now) for r in jobs.pending(session, now, _LOOK)])
     ahead = [n.job_id for n in ordered]
@@ -240,38 +241,46 @@ def _lacks(need: Need, node: Node, available: bool) -> dict[str, Any]:
 
 def _message(row: JobRow, now: datetime, need: Need, given: Sequence[Node], nodes: Sequence[Node]) -> str:
     if row.not_before is not None and row.not_before > now:
-        return f"It failed and waits {(row.not_before - now).total_seconds():.0f} s before it is tried again."
+        return f"The last attempt failed; the next one may start in {(row.not_before - now).total_seconds():.0f} s."
     if nodes and (unable := _no_image(need, nodes)):
         return unable
     if need.nodes > 1 and nodes:
         return _message_of_several(need, given, nodes)
     if not nodes:
-        return "No worker has ever reported. Start one with `python -m worker`."
+        return "No worker has reported yet; start one with `python -m worker`."
     if not any(could_ever(need, n) for n in nodes):
-        return "No known worker is large enough for what it asks for; add one or ask for less."
+        return f"No known worker is large enough for {_share(need)}; add a larger one or ask for less."
     if not any(could_ever(need, n) for n in given):
-        return "The workers that are large enough are lost or draining."
-    return "Every worker that is large enough is busy, or is kept for a job before it."
+        return "Every worker that is large enough is lost or draining."
+    return "Every worker that is large enough is busy or reserved for a job that is ahead."
 
 
 def _no_image(need: Need, nodes: Sequence[Node]) -> str:
-    """What no known worker can do, whatever its size; empty when some can."""
+    """What the image of no known worker provides; empty when one does."""
     if need.device == "tpu" and not any(n.tpus for n in nodes):
-        return "It asks for a TPU, and no known worker has one; start one from the image worker-tpu."
+        return "The job needs a TPU, and no known worker has one; start a worker from the image worker-tpu."
     if not any(need.backends <= n.backends for n in nodes):
         missing = ", ".join(sorted(need.backends))
-        return f"It asks for {missing}, which no known worker has; start one from the image worker-{missing}."
+        return f"The job needs {missing}, and no known worker has it; start a worker from the image worker-{missing}."
     return ""
 
 
 def _message_of_several(need: Need, given: Sequence[Node], nodes: Sequence[Node]) -> str:
     wanted = f"{need.nodes} nodes" if need.fewest == need.nodes else f"at least {need.fewest} of {need.nodes} nodes"
-    share = f"{need.ranks} ranks, {need.cpus} CPU slots and {need.memory_bytes:,} bytes of memory on each"
     able = sum(could_ever(need, n) for n in nodes)
     if able < need.fewest:
-        return f"It asks for {wanted}, {share}; {able} known workers are large enough. Add workers or set distributed.nodes."
-    if reachable(need, nodes) < need.fewest:
-        return f"It asks for {wanted} that reach each other, and no so many do; set STOKER_WORKER_ADDRESS on each worker."
-    if reachable(need, given) < need.fewest:
-        return f"It asks for {wanted}; of the workers that are large enough too many are lost or draining."
-    return f"It asks for {wanted} at once; too many of the workers that are large enough are busy, or kept for a job before it."
+        large = f"{able} {'worker is' if able == 1 else 'workers are'} large enough"
+        return f"The job needs {wanted} with {_share(need)} each; {large}. Add workers or lower distributed.nodes."
+    if (together := reachable(need, nodes)) < need.fewest:
+        can = f"at most {together} can. Set STOKER_WORKER_ADDRESS on each worker"
+        return f"The job needs {wanted} that can reach each other; {can}."
+    if (together := reachable(need, given)) < need.fewest:
+        return f"The job needs {wanted}; {together} in service are large enough, the others are lost or draining."
+    return f"The job needs {wanted} at once; too many of them are busy or reserved for a job that is ahead."
+
+
+def _share(need: Need) -> str:
+    """What one node must have."""
+    ranks = "1 rank" if need.ranks == 1 else f"{need.ranks} ranks"
+    slots = "1 CPU slot" if need.cpus == 1 else f"{need.cpus} CPU slots"
+    return f"{ranks}, {slots} and {need.memory_bytes / 2**30:.2f} GiB of memory"

@@ -1,4 +1,4 @@
-"""How attempts end, and what that means for their job. Every end, whoever finds it, goes through `end_attempt`."""
+"""How attempts end, and what that means for their job. Every end goes through `end_attempt`."""
 
 import json
 from datetime import datetime, timedelta
@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlmodel import Session
 
-from server.attempts.members import PEER_LOST, PLANNED, cause, live_members, members, tell_the_others
+from server.attempts.members import PEER_LOST, PLANNED, cause, live_members, members, stop_the_others
 from server.attempts.remedies import MOST, OUT_OF_MEMORY, SmallerBatches, smaller
 from server.attempts.tables import Attempt
 from server.datasets.service import facts_of
@@ -24,14 +24,14 @@ MAX_DOUBLINGS = 6
 
 
 def end_unclaimed(session: Session, job: Job, code: str) -> None:
-    """Nobody runs a placed attempt yet: it ends at once, and a late claim gets 409."""
+    """End placed attempts at once: no agent runs them yet, and a later claim gets 409."""
     for attempt in live_members(session, job):
         if attempt.state == "placed":
             cut_off(session, job, attempt, code)
 
 
 def cut_off(session: Session, job: Job, attempt: Attempt, code: str, message: str = "") -> None:
-    """End an attempt that did not end itself: its devices are free, and its agent gets 409 from now on."""
+    """End an attempt whose agent did not finish it. Its devices are free, and its agent gets 409 from now on."""
     end_attempt(session, job, attempt, code, message=message, step=_step(job))
 
 
@@ -45,10 +45,10 @@ def end_attempt(
     exit_code: int | None = None,
     step: int | None = None,
 ) -> None:
-    """Close the attempt and move its job on, by the catalogue of reasons. Both are locked, live and of the same epoch.
+    """Close the attempt and move its job on, as the catalog of reasons says. Both are locked, live and of the same epoch.
 
-    One on several nodes is closed node by node; the job moves on with the last of them, for the reason of the one that was
-    the cause (`members.cause`). Nodes whose agent has not come yet are closed with the first.
+    An attempt on several nodes is closed node by node. The job moves on with the last of them, for the reason of the node that
+    was the cause (`members.cause`). Nodes that no agent has claimed are closed with the first.
     """
     if attempt.nodes > 1:
         _end_member(session, job, attempt, code, message, exit_code, step)
@@ -69,7 +69,7 @@ def _end_member(
         if other.state == "placed":
             _close(other, code if code in PLANNED else PEER_LOST, "", None, None)
             append_event(session, job, "attempt", _ended(other, None))
-    tell_the_others(everyone, code)
+    stop_the_others(everyone, code)
     work_appeared(session)
     if all(member.state == "ended" for member in everyone):
         first = cause(everyone)
@@ -84,7 +84,7 @@ def _close(attempt: Attempt, code: str, message: str, exit_code: int | None, ste
 
 
 def _ended(attempt: Attempt, step: int | None) -> dict[str, Any]:
-    """The event of its end."""
+    """The data of its last event."""
     data = {"number": attempt.number, "state": "ended", "worker": attempt.worker_name, "reason": attempt.reason, "step": step}
     data |= {"exit_code": attempt.exit_code, "message": attempt.message}
     return data | {"node": attempt.node} if attempt.nodes > 1 else data
@@ -107,7 +107,7 @@ def _move_on(session: Session, job: Job, why: Reason, message: str, step: int | 
 
 
 def _give_up(session: Session, job: Job, code: str, text: str | None) -> None:
-    """What somebody can put right outside of the job sets it aside; anything else is its end."""
+    """Pause the job when its reason can be put right from outside, else fail it."""
     if reason(code).end_state != "paused":
         end_job(session, job, "failed", code, text)
         return
@@ -121,12 +121,12 @@ def _give_up(session: Session, job: Job, code: str, text: str | None) -> None:
 
 
 def _remedy(session: Session, job: Job, why: Reason) -> SmallerBatches | None:
-    """What the next attempt does otherwise, when that may help."""
+    """How the next attempt divides its batches, when smaller ones may help."""
     return smaller(job.spec, job.remedy, _facts(session, job)) if why.code in OUT_OF_MEMORY else None
 
 
 def _facts(session: Session, job: Job) -> DatasetFacts | None:
-    """Of the job's data set, as long as it is there."""
+    """Facts about the job's data set; None when it was deleted."""
     try:
         return facts_of(session, job.project, json.loads(job.spec)["data"]["source"]["dataset"])
     except Refusal:
@@ -136,9 +136,9 @@ def _facts(session: Session, job: Job) -> DatasetFacts | None:
 def _take_smaller_batches(
     session: Session, job: Job, remedy: SmallerBatches, why: Reason, text: str | None, step: int | None
 ) -> None:
-    """The failure counts for nothing: the next attempt is not the same one again."""
+    """The failure does not count against the retries, because the next attempt differs."""
     micro, accumulation = remedy.micro_batch_size, remedy.gradient_accumulation_steps
-    message = f"{why.code}: the next attempt takes micro-batches of {micro}, {accumulation} of them per step and rank"
+    message = f"{why.code}: the next attempt runs micro-batches of {micro} samples, {accumulation} per step and rank"
     data = {"reason": why.code, "most": MOST, **remedy.model_dump()}
     append_event(
         session, job, "notice", {"level": "warning", "code": "micro_batch_halved", "message": message, "step": step, "data": data}
@@ -165,7 +165,7 @@ def _verdict(job: Job, why: Reason, step: int | None) -> str | None:
 
 
 def _once(job: Job, why: Reason, step: int | None) -> str | None:
-    """One more attempt, which finds what it used on the worker cleared away; not a second one at once."""
+    """One more attempt, for which the worker has cleared what the failed one used; the same failure again ends the job."""
     before, job.last_failure = job.last_failure, f"{why.code}@{step}"
     job.infra_failures += 1
     return why.code if (before or "").partition("@")[0] == why.code else None
@@ -177,7 +177,7 @@ def _max_retries(job: Job) -> int:
 
 
 def _backoff(job: Job, why: Reason) -> datetime | None:
-    """When the job may be placed again: at once after a planned stop or the first loss of a machine, later and later else."""
+    """When the job may be placed again: at once after a planned stop or the first loss of a machine, else after a doubling wait."""
     if why.code in PLANNED:
         return None
     failures = job.counted_failures if why.counts else job.infra_failures - 1

@@ -1,4 +1,4 @@
-"""What the headers of small frames must hold. What a job shows is made of them, so nothing unreadable may get through."""
+"""The headers of small frames, checked: jobs show their values, so each must be readable text or a finite number."""
 
 import math
 from typing import Annotated, Any, Literal, TypeVar
@@ -85,8 +85,15 @@ H = TypeVar("H", bound=Header)
 
 
 def header_of(kind: type[H], header: Any) -> H:
-    """Raises 422 `frame_invalid`."""
+    """The header as a kind of frame. Raises 422 `frame_invalid`."""
     try:
         return kind.model_validate(dict(header))
     except ValidationError as error:
-        raise problem(422, "frame_invalid", f"A {kind.__name__.lower()} frame does not hold what it must.") from error
+        raise problem(422, "frame_invalid", f"{kind.__name__.lower()} frame: {first_fault(error)}") from error
+
+
+def first_fault(error: ValidationError) -> str:
+    """`field step: input should be greater than or equal to 0`; input is not repeated, except the names of fields."""
+    fault = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    at = ".".join(str(readable(str(part)))[:64] for part in fault["loc"][:4])
+    return f"field {at}: {fault['msg'][:1].lower()}{fault['msg'][1:]}" if at else fault["msg"]

@@ -1,4 +1,4 @@
-"""The nodes of one attempt: who they are, how one's end is told to the others, and which of their ends is the cause."""
+"""The nodes of one attempt: their rows, how the end of one stops the others, and which end is the cause."""
 
 from collections.abc import Sequence
 from datetime import timedelta
@@ -13,12 +13,12 @@ from stoker.reasons import reason
 from stoker.timers import timers_from_environment
 
 PLANNED = ("drained", "preempted", "paused_by_user", "cancelled_by_user")
-"""Stops that somebody asked for; they use up nothing and need no backoff."""
+"""Requested stops: they use up no retries and need no backoff."""
 PEER_LOST = "peer_lost"
 _CONSEQUENCES = {"rank_lost": 1, PEER_LOST: 2}
-"""Ends that another node's end brings about, the surer ones higher."""
-_WELL = 3
-"""A node whose part ended well explains no failure."""
+"""Reasons that follow from the end of another node; the more certain, the higher."""
+_SUCCEEDED = 3
+"""A node that succeeded never explains a failure."""
 
 
 def members(session: Session, job: Job, epoch: int | None = None) -> list[Attempt]:
@@ -30,23 +30,23 @@ def members(session: Session, job: Job, epoch: int | None = None) -> list[Attemp
 
 
 def live_members(session: Session, job: Job) -> list[Attempt]:
-    """Those of the newest attempt that hold devices."""
+    """The nodes of the newest attempt that hold devices."""
     return [member for member in members(session, job) if member.state != "ended"]
 
 
 def ask_to_stop(attempts: Sequence[Attempt], why: str, seconds: float) -> None:
-    """Ask nodes to stop, unless they are asked already; after some seconds they are cut off."""
+    """Ask nodes to stop, except those asked before; after the seconds they are cut off."""
     for attempt in attempts:
         if attempt.stop_reason is None:
             attempt.stop_reason = why
             attempt.stop_deadline = utcnow() + timedelta(seconds=seconds)
 
 
-def tell_the_others(everyone: Sequence[Attempt], code: str) -> None:
-    """One node has ended for a reason: none of the others goes on for long.
+def stop_the_others(everyone: Sequence[Attempt], code: str) -> None:
+    """One node has ended for a reason: stop the others.
 
-    A run that ended well, or stops at a checkpoint as somebody asked, is ending on every node by itself, and each may bring
-    that to its end within a lease. After anything else ranks that wait for those that are gone are killed.
+    After a success or a requested stop every node ends by itself, and gets one lease to do so. After any other reason their
+    ranks wait for ranks that are gone, so they are asked to stop at once.
     """
     others = [a for a in everyone if a.state != "ended"]
     ends_by_itself = code in PLANNED or reason(code).end_state == "succeeded"
@@ -60,7 +60,7 @@ def tell_the_others(everyone: Sequence[Attempt], code: str) -> None:
 
 
 def cause(ended: Sequence[AttemptRow]) -> AttemptRow:
-    """The node whose end is that of the attempt: node 0's word when all is well, else the first that no other explains."""
+    """The node whose end is the attempt's: node 0 after a success or a requested stop, else the first that no other end explains."""
     lead = min(ended, key=lambda a: a.node)
     if lead.reason in PLANNED or _is_success(lead):
         return lead
@@ -72,4 +72,4 @@ def _is_success(attempt: AttemptRow) -> bool:
 
 
 def _blame(attempt: AttemptRow) -> int:
-    return _WELL if _is_success(attempt) else _CONSEQUENCES.get(attempt.reason or "", 0)
+    return _SUCCEEDED if _is_success(attempt) else _CONSEQUENCES.get(attempt.reason or "", 0)

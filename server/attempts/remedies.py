@@ -1,4 +1,4 @@
-"""What the server tries when an attempt ran out of memory: the next one takes its batches in smaller pieces.
+"""Smaller micro-batches for the attempt after one that ran out of memory.
 
 The spec stays what the user submitted. The global batch stays too: half the micro-batch, twice the accumulation.
 """
@@ -14,11 +14,11 @@ from stoker.spec.rules import check
 
 OUT_OF_MEMORY = ("cuda_oom", "host_oom")
 MOST = 4
-"""Times that a job's micro-batch is halved; after that a lack of memory is a failure as any other."""
+"""How often the micro-batch of a job is halved; after that, running out of memory is a failure like any other."""
 
 
 class SmallerBatches(BaseModel):
-    """How attempts divide the batch, in the place of what the spec says."""
+    """How attempts divide the batch, instead of as the spec says."""
 
     model_config = ConfigDict(frozen=True, strict=True)
 
@@ -28,7 +28,7 @@ class SmallerBatches(BaseModel):
 
     @property
     def overrides(self) -> dict[str, Any]:
-        """In the shape of a spec."""
+        """The same as a part of a spec."""
         return {"training": self.model_dump(exclude={"halvings"})}
 
 
@@ -65,7 +65,7 @@ def _divided(job: JobSpec, micro: int, accumulation: int) -> JobSpec:
 
 
 def _broken(job: JobSpec, facts: DatasetFacts | None) -> set[tuple[str, str]]:
-    """Rules that reject it; those that came after it was accepted may be among them."""
+    """Rules that the spec breaks. It may break some that are newer than its job."""
     return {(found.code, found.pointer) for found in check(job, facts) if found.severity == "error"}
 
 

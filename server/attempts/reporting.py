@@ -23,14 +23,14 @@ from stoker.frames import BadFrame, Frame, decode
 
 Value = float | str
 ROLLED_BACK = "rolled_back"
-"""Notice of a run that went back to a checkpoint by itself; `to` in its data is the step."""
-OF_THE_RUN = ("metrics", "progress", "started", "phase", "checkpoint", "artifact")
+"""Code of the notice of a run that went back to a checkpoint by itself; `to` in its data is the step."""
+RUN_FRAMES = ("metrics", "progress", "started", "phase", "checkpoint", "artifact")
 """Frames that only node 0 of an attempt may send."""
 
 
 @dataclass
 class Gathered:
-    """What many frames of one report say about the job; written once."""
+    """What the frames of one report say about the job, written once."""
 
     last: dict[str, Value] = field(default_factory=dict)
     step: int | None = None
@@ -46,13 +46,15 @@ def frames_of(body: bytes) -> list[Frame]:
 
 
 def store_frames(session: Session, job: Job, attempt: Attempt, frames: Sequence[Frame]) -> None:
-    """Store those that continue the prefix; known ones are skipped, and nothing after a gap is touched."""
+    """Store the frames that continue the stored prefix. Frames stored before are skipped, and so are those after a gap."""
     gathered = Gathered()
     for frame in _next_ones(attempt.acked_through, frames):
         try:
             _store(session, job, attempt, frame, gathered)
-        except (KeyError, TypeError, ValueError) as error:
-            raise problem(400, "bad_frame", f"A {frame.kind[:16]} frame lacks what it must hold.") from error
+        except KeyError as error:
+            raise problem(400, "bad_frame", f"{frame.kind[:16]} frame: field {str(error)[:64]} is missing") from error
+        except (TypeError, ValueError) as error:
+            raise problem(400, "bad_frame", f"{frame.kind[:16]} frame: a field has the wrong type or length") from error
         attempt.acked_through = frame.seq
     _write(session, job, attempt, gathered)
 
@@ -68,8 +70,8 @@ def _next_ones(acked: int, frames: Sequence[Frame]) -> Iterator[Frame]:
 
 def _store(session: Session, job: Job, attempt: Attempt, frame: Frame, gathered: Gathered) -> None:
     head = frame.header
-    if attempt.node and frame.kind in OF_THE_RUN:
-        raise problem(422, "frame_invalid", f"Node {attempt.node} sends no {frame.kind} frames: node 0 speaks for the run.")
+    if attempt.node and frame.kind in RUN_FRAMES:
+        raise problem(422, "frame_invalid", f"Node {attempt.node} sent a {frame.kind} frame; only node 0 reports the run.")
     match frame.kind:
         case "metrics":
             gathered.last.update(metrics.ingest(session, job, attempt, frame))
@@ -93,7 +95,7 @@ def _store(session: Session, job: Job, attempt: Attempt, frame: Frame, gathered:
         case "notice":
             _notice(session, job, attempt, frame, header_of(Notice, head), gathered)
         case _:
-            pass  # a newer agent's: acknowledged, so that it does not stop there for ever
+            pass  # of a newer agent: acknowledged, or it would be sent again for ever
 
 
 def _started(session: Session, job: Job, attempt: Attempt, said: Started) -> None:

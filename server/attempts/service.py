@@ -1,4 +1,4 @@
-"""Claim, report, finish: the three things an agent does, each refused once its epoch is over."""
+"""Claim, report and finish, the requests of an agent; each is refused once the epoch of its attempt is over."""
 
 import hmac
 import json
@@ -35,7 +35,7 @@ StopReason = Literal["paused_by_user", "cancelled_by_user", "drained", "time_lim
 
 
 def stale() -> Refusal:
-    return problem(409, "stale_attempt", "The attempt is over or was superseded; stop its processes.")
+    return problem(409, "stale_attempt", "The attempt has ended or was replaced by another; stop its processes.")
 
 
 def _locked(session: Session, attempt_id: str) -> tuple[Job, Attempt]:
@@ -85,7 +85,7 @@ def _claimed(session: Session, job: Job, attempt: Attempt, token: str, timers: T
         devices=attempt.devices,
         datasets=files_of(session, job.project, spec),
         resume=resumable,
-        desired=_wish(job, attempt)[0],
+        desired=_desired(job, attempt)[0],
         timers=Timers(
             report_interval=timers.report,
             lease=timers.lease,
@@ -106,14 +106,14 @@ def report(session: Session, who: AttemptPrincipal, epoch: int, frames: list[Fra
         store_frames(session, job, attempt, frames)
     except MissingBlob as error:
         raise problem(409, "blob_missing", f"Upload {error.sha256} first; nothing of this report was stored.") from error
-    desired, why = _wish(job, attempt)
+    desired, why = _desired(job, attempt)
     return ReportReply(
-        acked_through=attempt.acked_through, desired=desired, stop_reason=why, meeting=_meeting(session, job, attempt)
+        acked_through=attempt.acked_through, desired=desired, stop_reason=why, meeting=_rendezvous(session, job, attempt)
     )
 
 
-def _meeting(session: Session, job: Job, attempt: Attempt) -> Rendezvous | None:
-    """Node 0's, once every node is prepared: then all start their ranks at once, and none waits for one that never comes."""
+def _rendezvous(session: Session, job: Job, attempt: Attempt) -> Rendezvous | None:
+    """Where the ranks meet: on node 0, given once every node is prepared, so that no rank waits for a node that never comes."""
     if attempt.nodes == 1 or attempt.meeting is None:
         return None
     session.flush()
@@ -125,8 +125,8 @@ def _renew(attempt: Attempt, timers: TimerSettings) -> None:
     attempt.lease_expires_at = max(attempt.lease_expires_at, utcnow() + timedelta(seconds=timers.lease))
 
 
-def _wish(job: Job, attempt: Attempt) -> tuple[Desired, StopReason | None]:
-    """What the agent should do now, and why it should stop."""
+def _desired(job: Job, attempt: Attempt) -> tuple[Desired, StopReason | None]:
+    """What the agent must do now, and why it must stop."""
     if job.state == "cancelling":
         return "cancel", "cancelled_by_user"
     if job.state == "pausing":
@@ -168,12 +168,12 @@ def finish(session: Session, who: AttemptPrincipal, said: Finish) -> FinishReply
 
 
 def views(rows: Sequence[AttemptRow]) -> list[AttemptView]:
-    """Attempts from their nodes' rows, which stand together and in order."""
+    """Attempts from the rows of their nodes, which are sorted by epoch and node."""
     return [_view(list(nodes)) for _, nodes in groupby(rows, key=lambda row: row.epoch)]
 
 
 def _view(nodes: Sequence[AttemptRow]) -> AttemptView:
-    """The attempt as node 0 has it; where several nodes ran it, it ended as the one that was the cause, and with the last."""
+    """The attempt as node 0 has it. On several nodes it ended with the last of them, for the reason of the one that was the cause."""
     row = nodes[0]
     over = all(node.state == "ended" for node in nodes)
     last = cause(nodes) if over else row

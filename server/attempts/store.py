@@ -45,7 +45,7 @@ def of_job(session: Session, job_id: str) -> Sequence[AttemptRow]:
 
 
 def meetings(session: Session, job_id: str, epoch: int) -> list[dict[str, Any] | None]:
-    """Where the ranks of each node of an attempt may meet, by node; null for one that is not prepared."""
+    """Where ranks can meet on each node of an attempt, by node; None for a node that is not prepared."""
     query = select(ATTEMPTS.c.meeting).where(ATTEMPTS.c.job_id == job_id, ATTEMPTS.c.epoch == epoch)
     return list(session.scalars(query.order_by(ATTEMPTS.c.node)))
 

@@ -1,7 +1,7 @@
-"""One try to run a job. It holds devices from its placement to its end.
+"""One attempt to run a job. It holds devices from its placement to its end.
 
-A try on several nodes has one row per node, of one job and epoch: each with its own agent, token, lease and devices. Row 0
-speaks for the run. The try is over when its last row has ended (`server.attempts.ending`).
+An attempt on several nodes has one row per node, of one job and epoch, each with its own agent, token, lease and devices. Node 0
+reports the run. The attempt is over when its last row has ended (`server.attempts.ending`).
 """
 
 from datetime import datetime
@@ -25,11 +25,11 @@ class Attempt(Row, table=True):
     number: int
     epoch: int
     node: int = 0
-    """Which of its nodes this is, from 0."""
+    """Number of the node, from 0."""
     nodes: int = 1
-    """Rows of this try."""
+    """Number of nodes of the attempt."""
     meeting: dict[str, Any] | None = Field(default=None, sa_column=Column(JsonValue))
-    """{"address", "port"} where ranks may meet on this node, once it is prepared; node 0's is used. Only with several nodes."""
+    """{"address", "port"}: where ranks can meet on this node, once it is prepared; that of node 0 is used. None with one node."""
     state: str = "placed"
     """placed, claimed, running, ended."""
     worker_id: str = Field(foreign_key="workers.id")
@@ -46,15 +46,15 @@ class Attempt(Row, table=True):
     """Step of the checkpoint it continued from; points of older attempts after it are superseded."""
     last_step: int | None = None
     remedy: dict[str, Any] | None = Field(default=None, sa_column=Column(JsonValue))
-    """What it does otherwise than the spec says: server.attempts.remedies.SmallerBatches, as it was claimed."""
+    """What it changes in the spec since its claim: server.attempts.remedies.SmallerBatches."""
     rewinds: list[list[int]] | None = Field(default=None, sa_column=Column(JsonValue))
-    """[frame, step] for each time the run went back by itself: points of frames before it count up to that step alone."""
+    """[frame, step] for each time the run went back by itself: points of earlier frames count up to that step."""
     stop_reason: str | None = None
-    """Why the server wants it to stop although its job may go on: drained, time_limit, peer_lost."""
+    """Why the server asks it to stop, though its job may continue: drained, time_limit, peer_lost."""
     stop_deadline: datetime | None = Field(default=None, sa_column=Column(UtcTime))
-    """When it must have ended, after such a request or after another node of the try; then it is cut off."""
+    """When it is cut off, after such a request or after the end of another node."""
     finished_as: str | None = None
-    """State of the job that its finish was answered with; a repeated finish gets it again."""
+    """The job's state in the answer to its finish; a repeated finish gets the same."""
     exit_code: int | None = None
     reason: str | None = None
     message: str | None = Field(default=None, sa_column=Column(Text))

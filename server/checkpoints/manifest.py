@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from server.attempts.headers import first_fault
 from server.errors import problem
 
 _SEGMENT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+=-]{0,127}", re.ASCII)
@@ -34,7 +35,7 @@ class ManifestFile(Strict):
 
 
 class Manifest(Strict):
-    """Of a checkpoint."""
+    """The files of a checkpoint and what was measured at it."""
 
     step: Annotated[int, Field(ge=0, le=2**31 - 1)]
     metrics: Annotated[dict[Annotated[str, Field(min_length=1, max_length=128)], Number], Field(max_length=1000)] = {}
@@ -57,9 +58,9 @@ def manifest_of(header: Any) -> Manifest:
     try:
         found = _MANIFEST.validate_python(dict(header))
     except ValidationError as error:
-        raise problem(422, "frame_invalid", "The checkpoint's manifest does not fit.") from error
+        raise problem(422, "frame_invalid", f"checkpoint frame: {first_fault(error)}") from error
     if len({f.path for f in found.files}) < len(found.files):
-        raise problem(422, "frame_invalid", "The checkpoint's manifest names a file twice.")
+        raise problem(422, "frame_invalid", "checkpoint frame: field files names one path twice")
     return found
 
 
@@ -68,4 +69,4 @@ def artifact_of(header: Any) -> ArtifactFile:
     try:
         return _ARTIFACT.validate_python(dict(header))
     except ValidationError as error:
-        raise problem(422, "frame_invalid", "The artifact's header does not fit.") from error
+        raise problem(422, "frame_invalid", f"artifact frame: {first_fault(error)}") from error

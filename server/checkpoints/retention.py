@@ -1,4 +1,4 @@
-"""Which checkpoints a new one makes superfluous: a pure function of what is there, the policy and who reads."""
+"""Which checkpoints the policy no longer keeps once a new one is saved: a pure function."""
 
 import math
 from collections.abc import Sequence
@@ -21,8 +21,8 @@ class Kept:
 def superfluous(checkpoints: Sequence[Kept], policy: Policy, mode: str, pinned: frozenset[int]) -> list[str]:
     """Ids to expire.
 
-    Kept are the newest `keep_last` (two at least, so the newest is never among those that go), the best `keep_best` by the
-    monitored metric (of equal ones the earlier), every final one, and the steps that a live attempt continues from.
+    Kept are the newest `keep_last` (at least two), the best `keep_best` by the monitored metric (the earlier of equal ones), every
+    final one, and the pinned steps.
     """
     newest = sorted(checkpoints, key=lambda c: c.step, reverse=True)[: max(2, policy.keep_last)]
     keep = {c.id for c in newest} | {c.id for c in checkpoints if c.final or c.step in pinned}
@@ -31,7 +31,7 @@ def superfluous(checkpoints: Sequence[Kept], policy: Policy, mode: str, pinned: 
 
 
 def ranked(checkpoints: Sequence[Kept], mode: str) -> list[Kept]:
-    """Measured ones, best first; of equal ones the earlier."""
+    """Measured ones, best first; the earlier of equal ones first."""
     sign = -1.0 if mode == "max" else 1.0
     measured = [(sign * c.value, c.step, c) for c in checkpoints if c.value is not None and math.isfinite(c.value)]
     return [c for _, _, c in sorted(measured, key=lambda m: m[:2])]

@@ -25,7 +25,7 @@ Which = Annotated[str, Path(pattern=r"^(best|last|final|[0-9]{1,16})$", descript
 
 @router.get("", response_model=Page[CheckpointView], responses=refusals(404))
 async def list_checkpoints(job_id: str, db: Db, who: Reader, limit: Limit = 50, after: After = None) -> Page[CheckpointView]:
-    """Newest first; those that were let go stay listed as expired."""
+    """Newest first; deleted ones stay listed as expired."""
 
     def read(session: Session) -> Page[CheckpointView]:
         job = whole_job(session, who, job_id)

@@ -1,4 +1,4 @@
-"""Committed checkpoints: accepted whole, kept by policy, offered newest first to whoever continues the job."""
+"""Committed checkpoints: accepted whole, kept by policy, offered newest first to attempts that continue the job."""
 
 import json
 import math
@@ -26,14 +26,14 @@ from stoker.status import TERMINAL
 from stoker.views import CheckpointView, FileView
 
 BEFORE = 0
-"""Epoch of a checkpoint that a job was given to begin with: that of no attempt."""
+"""Epoch of the checkpoint that a continued job was given: no attempt has it."""
 
 
 def ingest(session: Session, job: Job, attempt: Attempt, frame: Frame) -> Checkpoint:
-    """Commit the checkpoint that a frame announces, then let go of those that it makes superfluous.
+    """Commit the checkpoint that a frame announces, then expire those that the policy no longer keeps.
 
     The caller has checked that the frame is the attempt's next. Raises MissingBlob when a file is not stored whole and 422
-    `frame_invalid`; then nothing is committed and nothing is let go.
+    `frame_invalid`; then nothing is committed and nothing expires.
     """
     manifest = manifest_of(frame.header)
     row = Checkpoint(
@@ -62,7 +62,7 @@ def resumable(session: Session, job: Job) -> list[tuple[int, tuple[BlobFile, ...
 
 
 def mark_corrupt(session: Session, job: Job, steps: Iterable[int]) -> None:
-    """Never offer these again: an agent found them damaged. Their bytes stay until a newer one is committed."""
+    """An agent found these damaged: never offer them again. Their bytes stay until a newer checkpoint is committed."""
     damaged = set(steps)
     for row in accepted(session, job):
         if row.step in damaged:
@@ -106,7 +106,7 @@ def _mode(job: WholeJobRow, policy: Policy) -> str:
 
 
 def _pinned(session: Session, job: Job) -> frozenset[int]:
-    """Steps that a live attempt continues from, or another job that has not ended begins with."""
+    """Steps that a live attempt continues from, or another job that has not ended starts from."""
     live = select(col(Attempt.resumed_from)).where(col(Attempt.job_id) == job.id, col(Attempt.state) != "ended")
     held = (
         select(col(Checkpoint.step))
@@ -183,9 +183,11 @@ def readable(row: Checkpoint) -> Checkpoint:
         case "available":
             return row
         case "corrupt":
-            raise problem(409, "checkpoint_corrupt", "A worker found this checkpoint damaged; take another one.")
+            raise problem(409, "checkpoint_corrupt", "A worker found this checkpoint damaged; use another one.")
         case _:
-            raise problem(404, "checkpoint_expired", "This checkpoint was let go, as the job's checkpoint policy says.")
+            raise problem(
+                404, "checkpoint_expired", "The checkpoint policy of the job has deleted this checkpoint; use another one."
+            )
 
 
 def view(row: Checkpoint, tags: dict[str, list[str]], *, files: bool = False) -> CheckpointView:

@@ -27,7 +27,7 @@ class Checkpoint(Row, table=True):
 
 
 class CheckpointHold(Row, table=True):
-    """A job that begins with the weights of another job's checkpoint, which therefore stays until that job has ended."""
+    """A job that starts from the weights of another job's checkpoint, which is kept until that job has ended."""
 
     __tablename__ = "checkpoint_holds"
     __table_args__ = (Index("ix_checkpoint_holds_checkpoint", "checkpoint_id"),)

@@ -13,6 +13,7 @@ from server.db import utcnow
 from server.errors import problem
 from server.events import store
 from server.hub import job_changed
+from server.jobs.sentences import stands
 from server.jobs.tables import Job
 from stoker.status import may_go
 
@@ -43,7 +44,7 @@ def transition(session: Session, job: Job, target: str, **changes: Any) -> None:
     Raises 409 `illegal_transition` when the table of transitions has no such step, 409 `conflict` when the row has moved on.
     """
     if not may_go(job.state, target):
-        raise problem(409, "illegal_transition", f"A job that is {job.state} cannot become {target}.")
+        raise problem(409, "illegal_transition", f"{stands(job.state)}; from there it cannot become {target}.")
     session.flush()
     source, values = job.state, {"state": target, **changes}
     guarded = (
@@ -54,7 +55,7 @@ def transition(session: Session, job: Job, target: str, **changes: Any) -> None:
     )
     row = session.execute(guarded).one_or_none()
     if row is None:
-        raise problem(409, "conflict", "The job has changed meanwhile; look again.")
+        raise problem(409, "conflict", "Another request changed the job at the same time; read it again.")
     for name, value in {**values, "last_event": row.last_event, "version": row.version}.items():
         set_committed_value(job, name, value)
     data = {"from": source, "to": target, "reason": changes.get("reason"), "message": changes.get("message")}

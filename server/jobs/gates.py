@@ -48,21 +48,21 @@ def parse(expression: str) -> Gate:
     except ValueError:
         threshold = math.nan
     if matched is None or not math.isfinite(threshold):
-        hint = "validation/accuracy>=0.95, with one of >= <= > < =="
-        error = Finding(pointer="/require", code="gate-invalid", message="not a requirement on a metric", hint=hint)
-        raise problem(422, "gate_invalid", "A requirement cannot be read.", errors=[error])
+        hint = "METRIC OP NUMBER, such as validation/accuracy>=0.95; OP is one of >= <= > < =="
+        error = Finding(pointer="/require", code="gate-invalid", message="not a comparison of a metric with a number", hint=hint)
+        raise problem(422, "gate_invalid", "A gate cannot be read.", errors=[error])
     return Gate(expression.strip(), matched[1], matched[2], threshold)
 
 
 def verdict(job_id: str, state: str, metrics: Mapping[str, Any], expressions: Sequence[str]) -> VerdictView:
-    """Whether the job met its gates: it succeeded and every one passed. Null while it runs."""
+    """Whether the job met its gates: it succeeded and each gate passed. None while it runs."""
     gates = [parse(e).judge(metrics) for e in expressions]
     passed = (state == "succeeded" and all(g.passed for g in gates)) if state in TERMINAL else None
     return VerdictView(job_id=job_id, state=state, passed=passed, gates=gates)
 
 
 def outcome(reason: str, metrics: Mapping[str, Any], expressions: Sequence[str]) -> str:
-    """Outcome of a job that succeeded."""
+    """The outcome of a job that succeeded."""
     gates = [parse(e).judge(metrics) for e in expressions]
     if any(g.value is None for g in gates):
         return "metrics_missing"

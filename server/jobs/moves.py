@@ -1,4 +1,4 @@
-"""Moves of a job that more than one part of the server makes: back to the queue, aside, to its end."""
+"""Changes of a job's state that more than one part of the server makes: back to the queue, paused, ended."""
 
 from typing import Any
 
@@ -20,7 +20,7 @@ def requeue(session: Session, job: Job, **changes: Any) -> None:
 
 
 def park(session: Session, job: Job, reason: str, message: str | None = None) -> None:
-    """Set the job aside until somebody resumes it."""
+    """Pause the job until somebody resumes it."""
     values = {"desired": "pause", "reason": reason, "message": message, "phase": None, "stop_deadline": None, "not_before": None}
     transition(session, job, "paused", **values)
 

@@ -1,4 +1,4 @@
-"""A document that was understood: resolved, planned, and ready to become the row of a job."""
+"""A document that was prepared: resolved, planned, and ready to be stored as a job."""
 
 import hashlib
 import json
@@ -33,7 +33,7 @@ from stoker.spec import JobSpec
 
 @dataclass(frozen=True)
 class Prepared:
-    """A document that was understood: everything of a job row that the document decides."""
+    """Everything in the row of a job that its document decides."""
 
     spec: JobSpec
     columns: dict[str, Any]
@@ -47,18 +47,18 @@ class Prepared:
         return all(each.lasting for each in self.found)
 
     def renamed(self, name: str) -> "Prepared":
-        """The same, filed under a name unless the document has one."""
+        """The same under a name, unless the document gives one."""
         return replace(self, columns={**self.columns, "name": self.columns["name"] or name})
 
     @cached_property
     def row(self) -> dict[str, Any]:
-        """A new job's row but for its id and times, its documents as JSON text: made once for all jobs of the document."""
+        """The row of a new job without id and times, its documents as JSON text; made once for all jobs of the document."""
         whole = FRESH | self.columns
         return {name: _encoded(value) for name, value in whole.items()}
 
     @cached_property
     def view(self) -> dict[str, Any]:
-        """A new job's view as JSON but for its id and times."""
+        """The view of a new job as JSON, without id and times."""
         return whole_view(SimpleNamespace(**FRESH | self.columns | _UNBORN)).model_dump(mode="json")
 
 
@@ -196,7 +196,7 @@ def _refuse(findings: Sequence[Finding]) -> None:
 
 
 def _tight(spec: JobSpec, predicted: Plan) -> tuple[Finding, ...]:
-    """What a job reserves is what it is placed by, so it may be less than the plan says; whoever asks for that is told."""
+    """A warning where the job reserves less memory than the plan predicts: jobs are placed by what they reserve."""
     reserved = spec.resources.memory_gb
     if reserved is None or predicted.fits is not False:
         return ()
@@ -226,7 +226,7 @@ def _columns(project: str, submitted: dict[str, Any], resolved: Resolved, predic
 
 
 def _mode(spec: JobSpec) -> str:
-    """Direction of the monitored metric: what the spec says, else what the metric says; losses are minimised."""
+    """Direction of the monitored metric: what the spec says, else what the metric says; losses are minimized."""
     if spec.checkpoint.mode is not None:
         return spec.checkpoint.mode
     name = spec.checkpoint.monitor.partition("/")[2]

@@ -21,7 +21,7 @@ _PAGING = ("limit", "after")
 
 
 def search(who: Principal, items: Iterable[tuple[str, str]]) -> Select[Any]:
-    """The query that a list's parameters describe, newest first without its limit. Raises 422 for one it does not know."""
+    """The query for the parameters of a list, without order and limit. Raises 422 for an unknown parameter or a malformed value."""
     query = select(*SUMMARY)
     states: list[str] = []
     archived = False
@@ -54,8 +54,8 @@ def _of_job(name: str, value: str) -> Any:
         mine = (METRICS.c.job_id == JOBS.c.id) & (METRICS.c.key == matched[1])
         op = matched[2] + "=" if value.startswith("=") else matched[2]  # `a<==1`, unescaped, arrives split at its first `=`
         return exists().where(mine & _compared(op, _number(value.removeprefix("="))))
-    hint = "state name label.<key> project parent since metric.<key><op> archived limit after"
-    raise _refused("", "unknown-filter", "No such filter.", hint)
+    hint = "filters are state, name, label.<key>, project, parent, since, metric.<key><op>, archived, limit, after"
+    raise _refused("", "unknown-filter", "unknown filter", hint)
 
 
 def _compared(op: str, number: float) -> Any:
@@ -78,19 +78,19 @@ def _compared(op: str, number: float) -> Any:
 def _states(value: str) -> list[str]:
     states = value.split(",")
     if any(s not in TRANSITIONS for s in states):
-        raise _refused("/state", "unknown-state", "No such state.", ", ".join(TRANSITIONS))
+        raise _refused("/state", "unknown-state", "unknown state", "states are " + ", ".join(TRANSITIONS))
     return states
 
 
 def _flag(value: str) -> bool:
     if value not in ("true", "false"):
-        raise _refused("/archived", "not-a-flag", "Not true or false.", "true or false")
+        raise _refused("/archived", "not-a-flag", "neither true nor false", "write archived=true or archived=false")
     return value == "true"
 
 
 def _name(field: str, value: str) -> str:
     if not _NAME.fullmatch(value):
-        raise _refused("/" + field, "not-a-name", "Not a name.", NAME_PATTERN)
+        raise _refused("/" + field, "not-a-name", "not a name", f"names match {NAME_PATTERN}")
     return value
 
 
@@ -100,9 +100,7 @@ def _number(value: str) -> float:
     except ValueError:
         number = float("nan")
     if number != number or abs(number) == float("inf"):
-        raise _refused(
-            "/metric", "not-a-number", "A metric is compared with a finite number.", "metric.validation/accuracy>==0.9"
-        )
+        raise _refused("/metric", "not-a-number", "not a finite number", "write metric.validation/accuracy>==0.9")
     return number
 
 
@@ -112,10 +110,10 @@ def _time(value: str) -> datetime:
     except ValueError:
         time = None
     if time is None:
-        raise _refused("/since", "not-a-time", "Not an RFC 3339 time.", "2026-01-31T12:00:00Z")
+        raise _refused("/since", "not-a-time", "not an RFC 3339 time", "write since=2026-01-31T12:00:00Z")
     return time if time.tzinfo is not None else time.replace(tzinfo=UTC)
 
 
 def _refused(pointer: str, code: str, message: str, hint: str) -> Refusal:
     error = Finding(pointer=pointer, code=code, message=message, hint=hint)
-    return problem(422, "validation_failed", "A filter cannot be read.", errors=[error])
+    return problem(422, "validation_failed", "A filter of the list cannot be read.", errors=[error])

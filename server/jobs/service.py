@@ -1,4 +1,4 @@
-"""What a user may do to a job."""
+"""What a user may do to a job: cancel, pause, resume, retry, archive, edit."""
 
 from datetime import datetime, timedelta
 from typing import Any
@@ -13,6 +13,7 @@ from server.events.service import append_event, transition
 from server.hub import work_appeared
 from server.jobs import store
 from server.jobs.moves import end_job, park, requeue
+from server.jobs.sentences import stands
 from server.jobs.tables import Job
 from stoker.status import LIVE, TERMINAL
 from stoker.timers import TimerSettings
@@ -22,7 +23,7 @@ def cancel(session: Session, who: Principal, job_id: str, timers: TimerSettings)
     """Ask the job to end. Raises 409 `illegal_transition` when it has ended."""
     job = store.lock_visible(session, who, job_id)
     if job.state in TERMINAL:
-        raise _refused(job, "cancelled")
+        raise _refused(job, "only a job that has not ended can be cancelled")
     if job.state == "cancelling":
         return job
     if job.state not in LIVE:
@@ -34,12 +35,12 @@ def cancel(session: Session, who: Principal, job_id: str, timers: TimerSettings)
 
 
 def pause(session: Session, who: Principal, job_id: str, timers: TimerSettings) -> Job:
-    """Ask the job to stop at a checkpoint and to keep it. Raises 409 `illegal_transition`."""
+    """Ask the job to save a checkpoint and stop. Raises 409 `illegal_transition` when it has ended or is about to."""
     job = store.lock_visible(session, who, job_id)
     if job.state in ("pausing", "paused"):
         if job.desired == "run":
             job.desired = "pause"
-            append_event(session, job, "notice", _wish("pause"))
+            append_event(session, job, "notice", _requested("pause"))
         return job
     if job.state == "queued":
         park(session, job, "paused_by_user")
@@ -57,9 +58,10 @@ def resume(session: Session, who: Principal, job_id: str) -> Job:
     elif job.state == "pausing":
         if job.desired != "run":
             job.desired = "run"
-            append_event(session, job, "notice", _wish("run"))
+            append_event(session, job, "notice", _requested("resume"))
     elif job.state in TERMINAL or job.state == "cancelling":
-        raise _refused(job, "queued")
+        again = "; `stoker retry` runs this one again" if job.state in ("failed", "cancelled") else ""
+        raise _refused(job, f"only a paused job can be resumed{again}")
     return job
 
 
@@ -67,7 +69,7 @@ def retry(session: Session, who: Principal, job_id: str, *, from_start: bool) ->
     """Run a failed or cancelled job again, from its last checkpoint or from the start. Raises 409 `illegal_transition`."""
     job = store.lock_visible(session, who, job_id)
     if job.state not in ("failed", "cancelled"):
-        raise _refused(job, "queued")
+        raise _refused(job, "only a job that failed or was cancelled can be retried")
     changes: dict[str, Any] = {"counted_failures": 0, "infra_failures": 0, "last_failure": None, "message": None}
     changes |= {"outcome": None, "finished_at": None, "archived_at": None}
     if from_start:
@@ -84,7 +86,7 @@ def archive(session: Session, who: Principal, job_id: str) -> Job:
     """Hide an ended job from lists. Raises 409 `illegal_transition` while it lives."""
     job = store.lock_visible(session, who, job_id)
     if job.state not in TERMINAL:
-        raise problem(409, "illegal_transition", "Only a job that has ended can be archived.")
+        raise _refused(job, "only a job that has ended can be archived")
     if job.archived_at is None:
         job.archived_at = utcnow()
         append_event(session, job, "notice", {"level": "info", "code": "archived", "message": "The job was archived."})
@@ -95,7 +97,7 @@ def edit(session: Session, who: Principal, job_id: str, version: int, changes: d
     """Change name, labels or priority. Raises 412 `version_mismatch`."""
     job = store.lock_visible(session, who, job_id)
     if job.version != version:
-        raise problem(412, "version_mismatch", "The job has changed since; read it again.")
+        raise problem(412, "version_mismatch", f"The job has version {job.version}, not the one in If-Match; read it again.")
     for name, value in changes.items():
         setattr(job, name, value)
     if "labels" in changes:
@@ -110,9 +112,9 @@ def _deadline(timers: TimerSettings) -> datetime:
     return utcnow() + timedelta(seconds=timers.stop_grace + timers.margin)
 
 
-def _refused(job: Job, target: str) -> Exception:
-    return problem(409, "illegal_transition", f"A job that is {job.state} cannot become {target}.")
+def _refused(job: Job, rule: str) -> Exception:
+    return problem(409, "illegal_transition", f"{stands(job.state)}; {rule}.")
 
 
-def _wish(desired: str) -> dict[str, Any]:
-    return {"level": "info", "code": "desired", "message": f"The job is now wanted to {desired}."}
+def _requested(action: str) -> dict[str, Any]:
+    return {"level": "info", "code": "desired", "message": f"{action.capitalize()} requested."}

@@ -24,7 +24,7 @@ SUMMARY = [c for c in JOBS.c if c.name not in _LARGE]
 
 
 def visible_job(session: Session, who: Principal, job_id: str) -> JobRow:
-    """The job's row. Raises 404 for an unknown id and for another project's alike."""
+    """The job's row. Raises 404 for an unknown id, and the same for an id of another project."""
     row = session.execute(select(*SUMMARY).where(JOBS.c.id == job_id)).one_or_none()
     if row is None or not who.sees(row.project):
         raise not_found()

@@ -1,4 +1,4 @@
-"""The job row: the truth about a job. Everything else hangs off it."""
+"""The rows of jobs, their labels and their last metrics."""
 
 from datetime import datetime
 from typing import Any
@@ -38,11 +38,11 @@ class Job(Row, table=True):
     labels: dict[str, str] = Field(default_factory=dict, sa_column=Column(JsonValue, nullable=False))
     parent_id: str | None = None
     epoch: int = 0
-    """Fencing number: every placement raises it, and only its attempt may write."""
+    """Fencing number: each placement raises it, and only the attempt of the current epoch may write."""
     attempts: int = 0
     """Attempts made so far."""
     counted_failures: int = 0
-    """Failures that count against resources.max_retries, since the last explicit retry."""
+    """Failures since the last explicit retry that use up resources.max_retries."""
     infra_failures: int = 0
     """Failures of the infrastructure since the last explicit retry."""
     start_epoch: int = 0
@@ -50,7 +50,7 @@ class Job(Row, table=True):
     last_failure: str | None = None
     """reason@step of the last counted failure; the same twice is poison."""
     remedy: dict[str, Any] | None = Field(default=None, sa_column=Column(JsonValue))
-    """What the next attempt does otherwise than the spec says: server.attempts.remedies.SmallerBatches."""
+    """What the next attempt changes in the spec: server.attempts.remedies.SmallerBatches."""
     not_before: datetime | None = Field(default=None, sa_column=Column(UtcTime))
     """Backoff: not placed earlier."""
     submitted: str = Field(sa_column=Column(Text, nullable=False))
@@ -78,7 +78,7 @@ class Job(Row, table=True):
     finished_at: datetime | None = Field(default=None, sa_column=Column(UtcTime))
     archived_at: datetime | None = Field(default=None, sa_column=Column(UtcTime))
     stop_deadline: datetime | None = Field(default=None, sa_column=Column(UtcTime))
-    """When pausing or cancelling must have ended; then the attempt is cut off."""
+    """When a pause or cancellation must be complete; the attempt is ended then."""
 
 
 class JobLabel(Row, table=True):

@@ -1,4 +1,4 @@
-"""A job row as its readers see it."""
+"""The view of a job, from its row."""
 
 from server.jobs.rows import JobRow, WholeJobRow
 from stoker.reasons import reason
@@ -8,7 +8,7 @@ _LINKS = ("events", "metrics", "logs", "attempts", "children", "checkpoints", "a
 
 
 def view(row: JobRow) -> JobView:
-    """The job without its plan; from a Core row or a Job."""
+    """The job without its plan."""
     return JobView(
         id=row.id,
         name=row.name,

@@ -1,4 +1,4 @@
-"""What a worker says of itself, and what it is told: attempts to launch, attempts to kill."""
+"""Heartbeats of workers, whose answers name attempts to launch and to kill, and draining."""
 
 from collections.abc import Sequence
 from datetime import timedelta
@@ -25,7 +25,7 @@ from stoker.views import WorkerView
 def heartbeat(session: Session, beat: Heartbeat, timers: TimerSettings) -> HeartbeatReply:
     """Record a worker and settle what became of its attempts.
 
-    A new boot id means that the machine restarted: whatever ran there before is dead and its jobs are queued at once. So is
+    A new boot id means that the machine restarted: all that ran there is dead, and its jobs are queued at once. The same holds for
     an attempt whose agent is reported dead. Agents that are alive renew their own leases.
     """
     worker, rebooted = _record(session, beat)
@@ -89,7 +89,7 @@ def _lose(session: Session, attempt_id: str, job_id: str, code: str, message: st
 
 
 def drain(session: Session, worker_id: str, timers: TimerSettings) -> Worker:
-    """Give the worker nothing more and ask what runs there to stop at a checkpoint; those jobs continue elsewhere."""
+    """Place nothing more on the worker and ask its attempts to stop at a checkpoint; their jobs continue elsewhere."""
     worker = _known(session, worker_id)
     if worker.state == "draining":
         return worker
@@ -111,7 +111,7 @@ def drain(session: Session, worker_id: str, timers: TimerSettings) -> Worker:
 
 
 def resume(session: Session, worker_id: str) -> Worker:
-    """Give the worker work again."""
+    """Place jobs on the worker again."""
     worker = _known(session, worker_id)
     worker.state = "active"
     session.flush()
@@ -127,7 +127,7 @@ def _known(session: Session, worker_id: str) -> Worker:
 
 
 def views(session: Session, timers: TimerSettings) -> list[WorkerView]:
-    """Every worker with what it holds. One that has been silent for a lease is lost."""
+    """Every worker with what its attempts hold. A worker that was silent for a lease is lost."""
     held: dict[str, list[AttemptRow]] = {}
     for attempt in attempts.live(session):
         held.setdefault(attempt.worker_id, []).append(attempt)

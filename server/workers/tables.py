@@ -1,4 +1,4 @@
-"""The machines that run attempts, as they last described themselves."""
+"""The machines that run attempts, as their last heartbeat described them."""
 
 from datetime import datetime
 from typing import Any
@@ -18,7 +18,7 @@ class Worker(Row, table=True):
     """active or draining; a worker whose heartbeat is older than the lease is lost, which is derived."""
     boot_id: str
     address: str = ""
-    """Where other nodes reach it; empty, it runs no part of a job of several nodes."""
+    """Where other nodes reach it; a worker without an address takes no part in jobs of several nodes."""
     version: str
     capacity: dict[str, Any] = Field(sa_column=Column(JsonValue, nullable=False))
     warm: bool = False
