@@ -4,8 +4,8 @@ from sqlalchemy import Dialect
 from sqlalchemy.types import JSON, TypeDecorator
 
 from server.db import Encoded
+from stoker.document.strict_json import JsonValue
 from stoker.plan import Needs
-from stoker.spec.strict_json import JsonValue
 
 
 class NeedsColumn(TypeDecorator[Needs]):

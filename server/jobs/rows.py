@@ -3,8 +3,8 @@
 from datetime import datetime
 from typing import Protocol
 
+from stoker.document.strict_json import JsonValue
 from stoker.plan.needs import Needs
-from stoker.spec.strict_json import JsonValue
 
 
 class PendingJob(Protocol):

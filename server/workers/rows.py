@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Protocol
 
-from stoker.spec.strict_json import JsonValue
+from stoker.document.strict_json import JsonValue
 
 
 class WorkerRow(Protocol):

@@ -4,10 +4,10 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from stoker.document.strict_json import JsonValue
 from stoker.plan.prediction import Plan
 from stoker.spec import JobSpec
 from stoker.spec.distributed import Horovod
-from stoker.spec.strict_json import JsonValue
 
 
 class Needs(BaseModel):
