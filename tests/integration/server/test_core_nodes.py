@@ -102,7 +102,7 @@ def test_placed_on_all_nodes_at_once_or_on_none(nodes: Pool) -> None:
     assert (nodes.state(job), nodes.state(other)) == ("queued", "starting")
     why = nodes.user.get(f"/v1/jobs/{job}/why").json()["message"]
     assert "2 nodes" in why
-    assert "1 known workers are large enough" in why
+    assert "1 worker is large enough" in why
     beat(nodes.worker, "far", address="127.0.0.1")
     why = nodes.user.get(f"/v1/jobs/{job}/why").json()["message"]
     assert "reach each other" in why

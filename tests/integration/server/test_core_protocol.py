@@ -39,6 +39,7 @@ from server.settings import Settings
 from server.telemetry import Telemetry
 from server.workers import service as workers
 from stoker.frames import Frame
+from stoker.plan import Needs
 from stoker.protocol import Claim, Finish, Heartbeat
 from stoker.reasons import INFRA_CAP
 from stoker.spec import JobSpec
@@ -61,7 +62,7 @@ COLUMNS: dict[str, Any] = {
     "origins": {},
     "spec_digest": "d",
     "plan": {},
-    "needs": {"device": "cpu", "ranks": 1, "cpus": 1, "memory_bytes": 1},
+    "needs": Needs(device="cpu", ranks=1, cpus=1, memory_bytes=1),
     "objective": None,
     "progress": {"step": 0},
 }

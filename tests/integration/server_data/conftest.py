@@ -30,6 +30,7 @@ from server.settings import Settings
 from server.tokens.service import create
 from server.workers.tables import Worker
 from stoker.frames import MEDIA_TYPE, Frame
+from stoker.plan import Needs
 from tests.support.plain import NO_TLS
 from tests.support.postgres import postgres
 
@@ -130,7 +131,7 @@ class Served:
             origins={},
             spec_digest="0" * 64,
             plan={},
-            needs={},
+            needs=Needs(device="cpu", ranks=1, cpus=1, memory_bytes=1),
             objective={"key": "validation/loss", "mode": "min"},
             created_at=now,
             queued_at=now,
