@@ -2,33 +2,14 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any, Literal
 
 from stoker.errors import Finding
-from stoker.facts import ArrayFacts, DatasetFacts, ImageFacts, TableFacts, TextFacts, WeightFacts
 from stoker.i18n import Lang, translated
-from stoker.spec.derived.problem import Problem, problem_of
-from stoker.spec.job import JobSpec
+from stoker.spec.rules._case import Case
 
 Level = Literal["R", "W", "A"]
 """R rejects, W warns, A is put right without asking and documented."""
-
-
-@dataclass(frozen=True)
-class Case:
-    """A completed spec and the facts of its data set, where they are known."""
-
-    spec: JobSpec
-    facts: DatasetFacts | None
-
-    @property
-    def content(self) -> TableFacts | TextFacts | ImageFacts | ArrayFacts | WeightFacts | None:
-        return None if self.facts is None else self.facts.content
-
-    @cached_property
-    def problem(self) -> Problem:
-        return problem_of(self.spec, self.facts)
 
 
 @dataclass(frozen=True)
@@ -44,6 +25,9 @@ def hit(pointer: str, allowed: tuple[str, ...] | None = None, **holes: Any) -> H
     return Hit(pointer, holes, allowed)
 
 
+Find = Callable[[Case], Iterable[Hit]]
+
+
 @dataclass(frozen=True)
 class Rule:
     """A named promise about how families go together."""
@@ -52,7 +36,7 @@ class Rule:
     level: Level
     reads: tuple[str, ...]
     """JSON pointers of what it looks at; where the grammar already complains there, the rule keeps silent."""
-    find: Callable[[Case], Iterable[Hit]]
+    find: Find
     message: str
     """Sentence with `{holes}`."""
     hint: str
@@ -71,3 +55,12 @@ class Rule:
             )
             for found in self.find(case)
         ]
+
+
+def rule(id: str, *, reads: tuple[str, ...], message: str, hint: str, level: Level = "R") -> Callable[[Find], Rule]:
+    """Make a rule of the function below: it yields a hit for each place that breaks the rule."""
+
+    def made(find: Find) -> Rule:
+        return Rule(id, level, reads, find, message, hint)
+
+    return made

@@ -2,6 +2,7 @@
 
 import inspect
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from typing import Any
 
 import pytest
@@ -9,7 +10,8 @@ import pytest
 from stoker.document.resolve import resolve
 from stoker.errors import SpecError
 from stoker.facts import ArrayFacts, ArrayFile, DatasetFacts, ImageFacts, TableFacts, TextFacts
-from stoker.spec.rules import RULES
+from stoker.spec.job import JobSpec
+from stoker.spec.rules import RULES, Rule
 from tests.support.spec_cases import ARRAYS, JOBS, NUMBERS, PICTURES, TABLE, TARGET, TEXT, Json, changed, column, facts
 
 
@@ -52,6 +54,9 @@ WARM: Json = {"type": "warm", "checkpoint": {"job": "job_" + "0" * 26}}
 LORA: Json = {"adapter": {"type": "lora", "targets": ["*"]}}
 
 
+GROWING: Json = {"mode": "schedule", "milestones": [{"after": {"steps": 2}, "batch_size": 64}]}
+STAGES: Json = {"strategy": "ddp", "processes_per_node": 2, "pipeline_parallel": {"microbatches": 2}}
+SERVERS: Json = {"strategy": "parameter_server", "processes_per_node": 3, "consistency": {"mode": "async"}}
 MASKED: Json = {"task": {"type": "masked_lm"}, "model.type": "transformer_encoder"}
 
 
@@ -443,6 +448,77 @@ def test_a_rule_says_what_to_do(rule: Any) -> None:
     assert rule.message
     assert rule.reads
     assert all(read.startswith("/") for read in rule.reads)
+
+
+SEVERAL: dict[str, tuple[tuple[str, Json], ...]] = {
+    "column-twice": (("table", {"data.source.columns": ["a", "t"]}), ("regression", {"task.target": ["a", "a"]})),
+    "monitor-not-logged": (
+        ("table", {"checkpoint": {"monitor": "validation/f1"}}),
+        ("table", {"schedule": {"type": "plateau", "patience": 1, "monitor": "validation/f1"}}),
+    ),
+    "monitor-mode": (
+        ("table", {"checkpoint": {"monitor": "validation/accuracy", "mode": "min"}}),
+        ("table", {"schedule": {"type": "plateau", "patience": 1, "mode": "max"}}),
+    ),
+    "tokens-need-text": (("table", {"training": {"max_tokens": 5}}), ("table", {"evaluation": {"interval": {"tokens": 100}}})),
+    "changing-batch-steps": (
+        ("table", {"training.dynamic_batch": GROWING, "training.ema": {"start": {"epochs": 1}}}),
+        ("table", {"training.dynamic_batch": GROWING, "schedule": {"type": "step", "step_size": {"epochs": 1}}}),
+    ),
+    "pipeline-alone": (
+        ("text", {"model.tie_embeddings": False, "debug.gradients": {}, "distributed": STAGES}),
+        ("text", {"model.tie_embeddings": False, "distributed": STAGES | {"tensor_parallel": {}}}),
+    ),
+    "servers-agreement": (
+        ("table", {"distributed": SERVERS, "training.ema": {}}),
+        ("table", {"distributed": SERVERS, "debug.nan_policy": {"type": "skip_step"}}),
+    ),
+    "tpu-cannot": (
+        ("table", {"resources": {"device": "tpu"}, "precision": {"mode": "fp16_mixed"}}),
+        ("table", {"resources": {"device": "tpu"}, "debug.profiler": {"start_step": 1, "active_steps": 1}}),
+    ),
+    "gan-without": (("gan", {"training.distillation": LESSON}), ("gan", {"evaluation": {"fit_diagnosis": {}}})),
+    "model-fits-task": (
+        ("table", {"model": {"type": "transformer_decoder"}}),
+        ("table", {"model": {"type": "gan", "discriminator": {"type": "mlp"}}}),
+    ),
+}
+"""Rules whose findings point at several families, each with documents that show two of them."""
+
+
+def _module(rule: Rule) -> str:
+    return rule.find.__module__.removeprefix("stoker.spec.rules.")
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.id)
+def test_a_rule_is_in_the_module_that_its_findings_point_at(rule: Rule) -> None:
+    family, _, part = BROKEN[rule.id].pointer[1:].partition("/")
+    assert find_spec(f"stoker.spec.{_module(rule)}") is not None
+    if rule.id in SEVERAL:
+        assert _module(rule).partition(".")[0] == rule.reads[0][1:].partition("/")[0]
+        return
+    home = f"{family}.{part.partition('/')[0]}"
+    if find_spec(f"stoker.spec.{family}").submodule_search_locations and find_spec(f"stoker.spec.{home}"):  # type: ignore[union-attr]  # there
+        assert _module(rule) == home
+    else:
+        assert _module(rule).partition(".")[0] == family
+
+
+@pytest.mark.parametrize("name", SEVERAL)
+def test_a_rule_of_several_families_points_at_several(name: str) -> None:
+    found = {
+        pointer[1:].partition("/")[0]
+        for job, changes in SEVERAL[name]
+        for code, pointer, _ in findings(changed(JOBS[job][0], changes), JOBS[job][1])
+        if code == name
+    }
+    assert len(found) > 1
+
+
+def test_rules_stand_in_the_order_of_the_families() -> None:
+    families = list(JobSpec.model_fields)
+    modules = [_module(rule) for rule in RULES]
+    assert modules == sorted(modules, key=lambda module: (families.index(module.partition(".")[0]), module))
 
 
 def test_ids_are_unique() -> None:
