@@ -15,6 +15,7 @@ from starlette.responses import Response
 
 from stoker.errors import Finding, Problem, SpecError
 from stoker.errors import problem as make_problem
+from stoker.text import counted
 
 MEDIA_TYPE = "application/problem+json"
 UNKNOWN = "The database does not answer; a write may have been stored, so look, or repeat it under its Idempotency-Key."
@@ -54,7 +55,7 @@ def spec_problem(error: SpecError) -> Refusal:
     findings = tuple(tidy(f) for f in error.findings)
     if any(f.code in ("estimate_exceeds_limit", "estimate-exceeds-limit") for f in findings):
         return problem(422, "estimate_exceeds_limit", "The job is larger than any machine could run.", errors=findings)
-    return problem(422, "spec_invalid", f"The document has {len(findings)} finding(s).", errors=findings)
+    return problem(422, "spec_invalid", f"The document has {counted(len(findings), 'error')}.", errors=findings)
 
 
 def tidy(finding: Finding) -> Finding:

@@ -1,6 +1,6 @@
 """The liveness of a rank: a few bytes in its workspace that the trainer overwrites in each step and the agent watches.
 
-`pulse-rank<r>` holds three numbers and the phase. Writing it costs a copy into shared memory and no system call.
+`liveness-rank<r>` holds three numbers and the phase. Writing it costs a copy into shared memory and no system call.
 """
 
 import struct
@@ -20,7 +20,7 @@ class Liveness(NamedTuple):
 
 
 def name_of(rank: int) -> str:
-    return f"pulse-rank{rank}"
+    return f"liveness-rank{rank}"
 
 
 def parse(data: bytes) -> Liveness | None:

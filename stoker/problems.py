@@ -59,7 +59,7 @@ _ALL = (
     ProblemKind("quota_exceeded", 413, "The project may not store that much; remove data sets or checkpoints."),
     ProblemKind("uri_too_long", 414, "The URI is longer than 8,192 bytes."),
     ProblemKind(
-        "format_not_allowed", 415, "This kind of file is not read, whatever it is called; send CSV, Parquet, npy, text or images."
+        "format_not_allowed", 415, "This kind of file is not supported, under any name; send CSV, Parquet, npy, text or images."
     ),
     ProblemKind("unsupported_content_encoding", 415, "Send the body uncompressed."),
     ProblemKind("unsupported_media_type", 415, "Send the media type that the detail names, in UTF-8."),

@@ -15,7 +15,7 @@ def check_paths(paths: Sequence[str]) -> list[Finding]:
     for at, path in enumerate(paths):
         message = _wrong(path)
         if message is None and path.lower() in seen:
-            message = "Another file has this name, but for the case of letters."
+            message = "Another file has this name in other upper or lower case; rename one of them."
         seen.add(path.lower())
         if message is not None:
             findings.append(Finding(pointer=f"/files/{at}/path", code="file-name-invalid", message=message))

@@ -19,6 +19,7 @@ from stoker.errors import Finding
 from stoker.facts import ArrayFacts, DatasetFacts, ImageFacts, TableFacts, TextFacts, WeightFacts
 from stoker.protocol import BlobFile
 from stoker.spec.base import Name
+from stoker.text import counted
 from stoker.views import DatasetView, FileView
 
 Content = TableFacts | TextFacts | ImageFacts | ArrayFacts | WeightFacts
@@ -76,7 +77,12 @@ def keep(session: Session, project: str, upload: DatasetUpload) -> None:
         if f.sha256 not in have
     ]
     if missing:
-        raise problem(409, "blobs_missing", f"The bytes of {len(missing)} file(s) are not stored yet.", errors=missing)
+        raise problem(
+            409,
+            "blobs_missing",
+            f"The bytes of {counted(len(missing), 'file')} are not stored yet; upload them first.",
+            errors=missing,
+        )
 
 
 def create(

@@ -30,7 +30,7 @@ async def read_document(request: Request) -> Document:
         value = request.scope.get("stoker.json")
         if not isinstance(value, dict):
             error = Finding(code="not-a-mapping", message="A job spec is an object.")
-            raise problem(422, "spec_invalid", "The document has 1 finding(s).", errors=[error])
+            raise problem(422, "spec_invalid", "The document has 1 error.", errors=[error])
         return Document(value)
     body = await request.body()
     try:

@@ -42,9 +42,9 @@ async def get_logs(
     request: Request,
     run: Run,
     who: Reader,
-    rank: Annotated[int | None, Query(ge=0, lt=2**20, description="Of this rank alone.")] = None,
-    stream: Annotated[Literal["out", "err"] | None, Query(description="Of this stream alone.")] = None,
-    attempt: Annotated[int | None, Query(ge=1, le=2**31, description="Of this attempt alone, by number.")] = None,
+    rank: Annotated[int | None, Query(ge=0, lt=2**20, description="Only lines of this rank.")] = None,
+    stream: Annotated[Literal["out", "err"] | None, Query(description="Only lines of this stream.")] = None,
+    attempt: Annotated[int | None, Query(ge=1, le=2**31, description="Only lines of the attempt with this number.")] = None,
     follow: Annotated[bool, Query(description="Go on until the job has ended.")] = False,
     tail: Annotated[int | None, Query(ge=0, le=100_000, description="The last lines alone.")] = None,
     grep: Annotated[

@@ -94,7 +94,12 @@ class _Work:
         source = _at(self.value, "data", "source")
         if isinstance(source, dict) and source.get("type") != "text" and source.get("text") is None:
             hint = "name the column that holds text in data.source.text, or use another model"
-            self._refuse(f"{MODEL}/source", "hf-reads-text", f"the model of {self.name} reads text, and samples are none", hint)
+            self._refuse(
+                f"{MODEL}/source",
+                "hf-reads-text",
+                f"the model of {self.name} reads text, but the samples of this task are not text",
+                hint,
+            )
 
     def _begins(self) -> bool:
         """Writes the start out; whether the run begins with the directory's weights."""

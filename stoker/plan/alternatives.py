@@ -50,7 +50,7 @@ def _micro_batches(kind: str, spec: JobSpec, batch: Batch) -> Iterator[Candidate
     while micro > 1:
         micro //= _smallest_factor(micro)
         patch, changed = _divided(spec, batch, micro, batch.ranks)
-        yield kind, f"micro-batches of {micro} with accumulation; same result but for rounding", patch, changed
+        yield kind, f"micro-batches of {micro} with accumulation; same result except for rounding", patch, changed
 
 
 def _ranks(spec: JobSpec, batch: Batch) -> Iterator[Candidate]:

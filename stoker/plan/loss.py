@@ -43,7 +43,7 @@ def play_loss(tape: Tape, loss: Loss, outputs: Value, *, labels: bool = False, w
             tape.keep(_wide(tape, outputs))
             tape.keep_more(3 * (outputs.size // 2))  # variance, difference and its square
         case Contested():
-            raise TypeError("two networks that contest are played with their loss")
+            raise TypeError("the loss of a gan is planned with both networks, in stoker.plan.gan")
         case _:
             assert_never(loss)
 

@@ -93,7 +93,7 @@ def test_logs_hold_what_ranks_printed(stack: Stack, finished: dict[str, Any]) ->
     assert answer.status_code == 200
     assert answer.headers["x-content-type-options"] == "nosniff"
     lines = [line.removeprefix("[0] ") for line in answer.text.splitlines()]
-    assert any(line.startswith("step 0 of 400: 6,570 parameters, 2 rank(s) on cpu") for line in lines), answer.text[:2000]
+    assert any(line.startswith("step 0 of 400: 6,570 parameters, 2 ranks on cpu") for line in lines), answer.text[:2000]
     assert sum(line.startswith("step 5: train/loss ") for line in lines) == 1
     assert any(line.startswith("step 400: completed") for line in lines)
 

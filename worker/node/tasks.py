@@ -24,7 +24,7 @@ def register(app: Celery, launch: Callable[[Hint], bool]) -> None:
             attempt_id, epoch = arguments
             hint = parse_hint(attempt_id, epoch)
         except ValueError as error:
-            log.warning("a wake-up that is none was dropped: %s", error)
+            log.warning("dropped a wake-up message that is malformed: %s", error)
             return
         try:
             if launch(hint):

@@ -105,7 +105,7 @@ class LossScaler:
                 assert_never(self._spec)
         if self.scale < LEAST_SCALE:
             raise Diverged(
-                f"gradients are no numbers at a loss scale of {self.scale:g} either; lower optimizer.lr, or train in bf16_mixed or fp32"
+                f"gradients are not finite even at a loss scale of {self.scale:g}; lower optimizer.lr, or train in bf16_mixed or fp32"
             )
 
     def tensors(self) -> dict[str, torch.Tensor]:

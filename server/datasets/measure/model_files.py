@@ -8,6 +8,7 @@ import orjson
 
 from server.datasets.measure.reject import reject
 from stoker.document.strict_json import JsonRejected, strict_json
+from stoker.text import counted
 
 MAX_CONFIG_BYTES = 1 << 20
 MAX_KEPT_BYTES = 1 << 16
@@ -28,7 +29,10 @@ def config_in(files: Files) -> dict[str, Any] | None:
         return None
     found = {key: value for key, value in _read("config.json", location).items() if key not in NAMES_OF_CLASSES}
     if len(orjson.dumps(found)) > MAX_KEPT_BYTES:
-        reject(f"config.json holds more than {MAX_KEPT_BYTES} bytes beside the names of classes.", "config.json")
+        reject(
+            f"config.json holds more than {MAX_KEPT_BYTES} bytes in addition to the names of classes; remove what the model does not need.",
+            "config.json",
+        )
     return found
 
 
@@ -67,7 +71,7 @@ def check_index(files: Files) -> None:
             if not isinstance(named, dict) or not all(isinstance(file, str) for file in named.values()):
                 reject(f"{name} has no weight_map that names files.", name)
             if lost := sorted(set(named.values()) - found.keys()):
-                reject(f"{name} names {len(lost)} file(s) that were not uploaded; upload the whole directory.", name)
+                reject(f"{name} names {counted(len(lost), 'file')} that were not uploaded; upload the whole directory.", name)
 
 
 def _read(path: str, location: Path) -> dict[str, Any]:
@@ -93,5 +97,5 @@ def _loose(path: str, location: Path) -> dict[str, Any]:
 
 def _object(path: str, found: object) -> dict[str, Any]:
     if not isinstance(found, dict):
-        reject(f"{path} is no JSON object.", path)
+        reject(f"{path} must hold a JSON object.", path)
     return found

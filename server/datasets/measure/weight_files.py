@@ -31,7 +31,7 @@ def measure_weights(files: Sequence[tuple[str, Path]]) -> WeightFacts:
             tensors, parameters = tensors + len(shapes), parameters + sum(map(prod, shapes))
         elif path not in PAPERS and not path.endswith(BESIDE):
             named = ", ".join(BESIDE)
-            reject(f"Beside .safetensors files, weights come with {named} files only; leave this one out of the folder.", path)
+            reject(f"A data set of weights may hold .safetensors and {named} files; leave this one out of the folder.", path)
     check_index(files)
     return WeightFacts(tensors=tensors, parameters=parameters, config=config_in(files), **tokens_in(files))
 
@@ -41,7 +41,7 @@ def _shapes(path: str, location: Path) -> list[tuple[int, ...]]:
     with location.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         if size < 8 or length > min(_MAX_HEADER, size - 8):
-            reject("The file is no safetensors file, or cut short.", path)
+            reject("This is not a complete safetensors file; upload it again.", path)
         try:
             header = json.loads(file.read(length))
         except (ValueError, RecursionError):

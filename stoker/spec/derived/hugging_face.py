@@ -130,7 +130,7 @@ class _Config:
         """The first of these mappings that is there and not empty."""
         value: object = next((self._value[name] for name in names if self._value.get(name)), {})
         if not isinstance(value, dict):
-            raise ValueError(f"config.json: {names[0]} is no mapping")
+            raise ValueError(f"config.json: {names[0]} must be a mapping")
         return _Config(value)
 
     def flag(self, name: str, default: bool) -> bool:
@@ -152,7 +152,7 @@ class _Config:
         value = {"gelu_new": "gelu_pytorch_tanh", "gelu_fast": "gelu_pytorch_tanh", "swish": "silu"}.get(str(value), value)
         found = next((ours for ours, theirs in ACTIVATIONS.items() if theirs == value), None)
         if found is None:
-            raise ValueError(f"config.json: {name} is none of {', '.join(ACTIVATIONS.values())}")
+            raise ValueError(f"config.json: {name} must be one of {', '.join(ACTIVATIONS.values())}")
         return found
 
     def must(self, wanted: Mapping[str, object]) -> None:
@@ -177,7 +177,7 @@ def configured(value: object) -> Configured:
             found = _bert(config)
         case other:
             known = ", ".join(get_args(Architecture))
-            raise ValueError(f"config.json: model_type {shown(other)} is none of {known}")
+            raise ValueError(f"config.json: model_type {shown(other)} must be one of {known}")
     if found.model.hidden_size % found.model.num_heads and found.model.key_dim is None:
         raise ValueError("config.json: the number of heads does not divide the width")
     if found.model.num_heads % found.model.kv_heads:

@@ -74,7 +74,7 @@ INDEX = {"metadata": {}, "weight_map": {"transformer.wte.weight": "model-00001-o
         ({"pytorch_model.bin": b"PK\x03\x04"}, [], "pytorch_model.bin"),
         ({"modeling_evil.py": b"import os"}, [], "modeling_evil.py"),
         ({"config.json": b"{"}, [], "config.json"),
-        ({"config.json": b"[1]"}, [], "config.json is no JSON object"),
+        ({"config.json": b"[1]"}, [], "config.json must hold a JSON object"),
         ({"config.json": b'{"a": NaN}'}, [], "config.json"),
         ({"config.json": b'{"a": "\\ud800"}'}, [], "config.json"),
         ({"config.json": b'{"a": "\\u0000"}'}, [], "config.json"),

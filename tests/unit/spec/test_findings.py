@@ -38,7 +38,7 @@ error[unknown-key]: unknown key `optimizer.learning_rate`
  5 |   learning_rate: 1e-3
    |   ^^^^^^^^^^^^^ did you mean `lr`?
 
-error[not-one-of]: `schedule.type` is 'cosin', which is none of the allowed values
+error[not-one-of]: `schedule.type` is 'cosin', which is not allowed here
   --> job.yaml:7:18
    |
  7 | schedule: {type: cosin}

@@ -136,7 +136,7 @@ def test_without_the_server_nothing_is_guessed() -> None:
     ("config", "word"),
     [
         ({"auto_map": {"AutoModel": "evil.Model"}}, "auto_map"),
-        ({"model_type": "mamba"}, "model_type 'mamba' is none of gpt2, llama, bert"),
+        ({"model_type": "mamba"}, "model_type 'mamba' must be one of gpt2, llama, bert"),
         ({"activation_function": "swiglu"}, "activation_function"),
         ({"n_layer": -1}, "n_layer"),
         ({"n_layer": 10**9}, "n_layer"),

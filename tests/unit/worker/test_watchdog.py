@@ -56,7 +56,7 @@ def test_a_rank_without_a_step_is_found(tmp_path: Path) -> None:
     assert "after step 8; first to stand still: rank 1 (in phase training)" in hang.message
 
 
-def test_a_stopped_process_is_named_before_an_older_pulse(tmp_path: Path) -> None:
+def test_a_stopped_process_is_named_before_an_older_heartbeat(tmp_path: Path) -> None:
     clock = stepping(tmp_path)
     liveness(tmp_path, 1, 9, 9)
     stuck = clock.watch(6)

@@ -76,7 +76,7 @@ class Stored:
     def _shelf(self, file: str) -> TensorFile:
         if file not in self._shelves:
             if Path(file).name != file:
-                raise ValueError(f"{file} is no file of a checkpoint")
+                raise ValueError(f"{file} does not belong to a checkpoint")
             self._shelves[file] = TensorFile(self.path / file)
         return self._shelves[file]
 

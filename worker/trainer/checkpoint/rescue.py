@@ -28,7 +28,7 @@ def rescue(run: Run) -> None:
     try:
         broken = [name for tensors in stores_of(run).values() for name, tensor in tensors.items() if not _finite(tensor)]
         if broken:
-            _say(run, f"{broken[0]} holds values that are no number")
+            _say(run, f"{broken[0]} holds values that are not finite")
         else:
             save(run, wait=True)
     except Exception as error:  # the run fails for another reason already, which is the one to be told

@@ -38,6 +38,6 @@ class Stragglers:
                 self._tell(rank, seconds, usual)
 
     def _tell(self, rank: int, seconds: float, usual: float) -> None:
-        message = f"rank {rank} holds up the others: {seconds:.3g} s of its own per step, {usual:.3g} s is usual"
+        message = f"rank {rank} is slow: it computes {seconds:.3g} s per step, the median rank {usual:.3g} s"
         data = {"rank": rank, "seconds": seconds, "usual": usual, "reports": self.reports}
         self.journal.write(Notice(level="warning", code="straggler", message=message, data=data))

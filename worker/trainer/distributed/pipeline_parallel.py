@@ -206,7 +206,7 @@ class Piped:
 
     def __call__(self, inputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         raise SpecProblem(
-            "distributed.pipeline_parallel: passes forwards and backwards are made together, and cannot be told apart"
+            "distributed.pipeline_parallel: forward and backward passes run interleaved, so their times cannot be reported separately"
         )
 
     def exchange(self, last: bool) -> AbstractContextManager[object]:

@@ -24,8 +24,8 @@ from worker.trainer.runtime.shards import whole
 Verdict = Literal["good", "overfit", "underfit"]
 SAID: dict[Verdict, str] = {
     "good": "the model fits",
-    "overfit": "the model overfits: regularise more, train for less, give it more data or make it smaller",
-    "underfit": "the model underfits: train for longer, raise optimizer.lr, regularise less or make it larger",
+    "overfit": "the model overfits: regularize more, train for less, give it more data or make it smaller",
+    "underfit": "the model underfits: train for longer, raise optimizer.lr, regularize less or make it larger",
 }
 NOTHING = 1e-12
 """A loss of the best constant answer below this leaves nothing to explain: all targets are alike."""

@@ -210,7 +210,9 @@ def _of_labels(spec: Measured, labels: int, device: torch.device) -> Measure:
         case Auroc():
             return AreaOfLabels(labels, device)
         case Accuracy():
-            raise SpecProblem("evaluation.metrics: top_k is for classes, of which one is right; labels are each there or not")
+            raise SpecProblem(
+                "evaluation.metrics: top_k needs samples with exactly one right class; labels are each there or not"
+            )
         case Mae() | Rmse() | R2() | MaximumMeanDiscrepancy() | FrechetDistance():
             raise SpecProblem(f"evaluation.metrics: {spec.type} is for numbers; use accuracy, precision, recall, f1 or auroc")
         case _:

@@ -91,7 +91,7 @@ def fill(spec: Warm | Pretrained, model: nn.Module, given: Given, codec: Codec |
     data |= {"aside": list(given.aside)} if given.aside else {}
     message = f"starts with {len(taken) - len(other)} tensors of {given.source}"
     if kept:
-        message += f"; drawn anew: {_some(kept)}"
+        message += f"; initialized at random: {_some(kept)}"
     if given.aside:
         message += f"; heads of other tasks left aside: {_some(list(given.aside))}"
     if missing or unexpected:

@@ -108,7 +108,9 @@ class Explain:
             return [make("predicted", subject.said().argmax(-1))]
         chosen = range(self.matter.outputs) if wanted == "predicted" else wanted
         if over := [i for i in chosen if isinstance(i, int) and i >= self.matter.outputs]:
-            raise SpecProblem(f"interpretability.targets: {over[0]} is no output of the model, which has {self.matter.outputs}")
+            raise SpecProblem(
+                f"interpretability.targets: output {over[0]} does not exist; the model has outputs 0 to {self.matter.outputs - 1}"
+            )
         return [make(f"output_{i}", torch.full((count,), int(i), device=device)) for i in chosen]
 
     def _keep(self, subject: "Subject", found: "list[Attribution]", step: int) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from stoker.events import Artifact, Event, Finished, Metrics, Notice, Phase, Saved, Started
+from stoker.text import counted
 from worker.trainer.runtime.heartbeat import Heartbeat
 
 
@@ -48,7 +49,7 @@ def in_words(event: Event) -> str | None:
     match event:
         case Started():
             total = "" if event.total_steps is None else f" of {event.total_steps}"
-            return f"step {event.step}{total}: {event.parameters:,} parameters, {event.world_size} rank(s) on {event.device}"
+            return f"step {event.step}{total}: {counted(event.parameters, 'parameter')}, {counted(event.world_size, 'rank')} on {event.device}"
         case Metrics():
             return f"step {event.step}: " + "  ".join(f"{key} {value:.5g}" for key, value in event.values.items())
         case Saved():

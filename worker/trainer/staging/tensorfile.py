@@ -37,7 +37,7 @@ class TensorFile:
             self.tensors = _tensors(json.loads(os.pread(self._file, length, 8)), 8 + length)
         except (ValueError, KeyError, TypeError) as error:
             self.close()
-            raise ValueError(f"{path.name} is no safetensors file: {error}") from error
+            raise ValueError(f"{path.name} is not a complete safetensors file: {error}") from error
         except BaseException:
             self.close()
             raise
