@@ -22,6 +22,8 @@ STATE_BYTES, METRIC_BYTES = 360, 35
 """Of state.json without metrics, and per metric."""
 HEADER_BYTES = len('"":{"dtype":"F32","shape":[],"data_offsets":[]},')
 """Per tensor in the header of its file, beside name, shape and offsets."""
+STEPS_BYTES, STEP_BYTES = 13, 25
+"""Of data.json: the list of fitted steps, and per step."""
 FILE_BYTES = 142
 """Per file in the manifest."""
 BPE_TOKEN_BYTES, BPE_BYTES = 34, 4900
@@ -211,7 +213,8 @@ def _recorded(spec: JobSpec, ranks: int) -> int:
 def _documents(spec: JobSpec, facts: DatasetFacts, known: Known) -> int:
     """The JSON files but job.json, the fitted normalization and the manifest."""
     state = STATE_BYTES + METRIC_BYTES * (1 + len(spec.evaluation.metrics or ()))
-    sizes = [state, 60 + _names(spec, facts, known)]
+    steps = (spec.data.normalization is not None) + known.text + (known.vocabulary is not None)
+    sizes = [state, 60 + _names(spec, facts, known) + STEPS_BYTES + STEP_BYTES * steps]
     if spec.data.normalization is not None:
         features = 1
         if spec.data.normalization.per_channel:

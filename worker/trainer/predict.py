@@ -22,10 +22,14 @@ from stoker.spec.model import GAN
 from stoker.spec.task.multi_task import MultiTask
 from worker.trainer.checkpoint.model import load_model
 from worker.trainer.data import Answer, Description
+from worker.trainer.data.samples import ready
 from worker.trainer.gan.samples import draw
 from worker.trainer.model import GanModel
 from worker.trainer.task import build_task
 from worker.trainer.task.multi_task import bounds, widths_of
+
+SAMPLES, TEXTS = 1024, 256
+"""Rows that go through the model at once."""
 
 
 @dataclass(frozen=True)
@@ -36,22 +40,19 @@ class Predictor:
 
     @torch.no_grad()
     def outputs(self, inputs: npt.ArrayLike) -> npt.NDArray[np.float32]:
-        """Raw outputs (n, outputs) for inputs (n, *shape) as they stand in the data set; they are normalized here. For a model
-        of texts in a table, inputs are n texts.
+        """Raw outputs (n, outputs) for inputs (n, *shape) as they stand in the data set, or n texts; the steps that the run
+        fitted are applied here.
 
-        Raises ValueError when the shape of a sample is not the one the model was trained on, and for a gan.
+        Raises ValueError when the shape of a sample is not the one the model was trained on, for a gan, and for a model of a
+        stream of text.
         """
         if isinstance(self.model, GanModel):
-            raise ValueError("a gan says nothing of samples, it makes them: use samples(count)")
-        if self.about.padded:
-            ids = self.about.ids([str(text) for text in np.asarray(inputs).ravel()]).long()
-            return np.concatenate([self.model(part).numpy() for part in torch.split(ids, 256)])
-        values = torch.tensor(np.asarray(inputs, dtype=np.float32))
-        if tuple(values.shape[1:]) != self.about.shape:
-            raise ValueError(f"samples have shape {tuple(values.shape[1:])}, the model was trained on {self.about.shape}")
-        if self.about.scaling is not None:
-            values = self.about.scaling.apply(values)
-        return np.concatenate([self.model(part).numpy() for part in torch.split(values, 1024)])
+            raise ValueError("a gan makes samples and has no outputs for given ones: use samples(count)")
+        if not build_task(self.spec.task).labelled:
+            raise ValueError("a model of a stream of text has no outputs for samples: use generate(prompt)")
+        values = ready(self.about.prepared(inputs), torch.device("cpu"))
+        at_once = SAMPLES if values.is_floating_point() else TEXTS
+        return np.concatenate([self.model(part).numpy() for part in torch.split(values, at_once)])
 
     def probabilities(self, inputs: npt.ArrayLike, task: str | None = None) -> npt.NDArray[np.float32]:
         """(n, classes), in the order of `about.classes`, or (n, labels), each by itself; `task`: which of several is asked.

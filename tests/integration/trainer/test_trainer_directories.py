@@ -205,9 +205,9 @@ def test_classes_of_texts_are_those_of_transformers(nursery: Nursery, root: Path
     workspace(tmp_path / "run", classes({}), root / "bert-classes", words_csv=table())
     assert nursery.run(tmp_path / "run") == [0], (finished(tmp_path / "run").message, log(tmp_path / "run"))
     ours, said = load(final_checkpoint(tmp_path / "run")), json.loads((root / "said.json").read_text())
-    assert ours.about.ids(SENTENCES).tolist() == said["class_ids"]
+    assert ours.about.prepared(SENTENCES).tolist() == said["class_ids"]
     with torch.no_grad():
-        logits = ours.model.double()(ours.about.ids(SENTENCES).long()).numpy()
+        logits = ours.model.double()(ours.about.prepared(SENTENCES).long()).numpy()
     assert np.abs(logits - np.array(said["classes"])).max() < 1e-4
 
 

@@ -14,11 +14,12 @@ from PIL import Image
 from stoker.spec.data import Bpe, ByteTokenizer, CharTokenizer, Data, MinMax, Split, Standard
 from stoker.spec.derived.arithmetic import split_sizes
 from tests.support.late import Late
+from tests.support.samples import inputs_of, targets_of
 from worker.trainer.data import Dataset, Wanted, build_data
 from worker.trainer.data.description import Description
 from worker.trainer.data.normalization import fit_scaling
 from worker.trainer.data.split import split_rows
-from worker.trainer.data.tokenizer import learn_codec, load_codec
+from worker.trainer.data.tokenizer import Tokenization, learn_codec, load_codec
 from worker.trainer.errors import DataProblem, SpecProblem
 from worker.trainer.runtime.world import World
 
@@ -47,10 +48,10 @@ def test_csv_files_are_read_in_name_order(tmp_path: Path) -> None:
     (root / "b.csv").write_text("w;kind;h\n3;cat;true\n4;dog;false\n")
     (root / "a.csv").write_text("w;kind;h\n1;dog;false\n2;eel;true\n")
     data = read(tmp_path, {"source": {"type": "csv", "dataset": "set@1", "delimiter": ";"}, "split": CONTIGUOUS}, CLASSES)
-    assert data.train.inputs.tolist() == [[1, 0], [2, 1]]
-    assert (data.validation.inputs.tolist(), data.test.inputs.tolist()) == ([[3, 1]], [[4, 0]])
+    assert inputs_of(data.train).tolist() == [[1, 0], [2, 1]]
+    assert (inputs_of(data.validation).tolist(), inputs_of(data.test).tolist()) == ([[3, 1]], [[4, 0]])
     assert data.about.classes == ("cat", "dog", "eel")
-    assert (data.train.targets.tolist(), data.validation.targets.tolist()) == ([1, 2], [0])
+    assert (targets_of(data.train).tolist(), targets_of(data.validation).tolist()) == ([1, 2], [0])
     assert data.about.columns == ("w", "h")
 
 
@@ -58,8 +59,8 @@ def test_parquet_columns_in_the_order_asked_for(tmp_path: Path) -> None:
     pq.write_table(pa.table({"a": [1.5, 2, 3, 4], "b": [5, 6, 7, 8], "y": [0.1, 0.2, 0.3, 0.4]}), folder(tmp_path) / "t.parquet")
     source = {"type": "parquet", "dataset": "set@1", "columns": ["b", "a"]}
     data = read(tmp_path, {"source": source, "split": CONTIGUOUS}, Wanted(False, ("y",)))
-    assert data.train.inputs.tolist() == [[5, 1.5], [6, 2]]
-    assert data.train.targets.tolist() == pytest.approx(np.float32([[0.1], [0.2]]))
+    assert inputs_of(data.train).tolist() == [[5, 1.5], [6, 2]]
+    assert targets_of(data.train).tolist() == pytest.approx(np.float32([[0.1], [0.2]]))
 
 
 @pytest.mark.parametrize(
@@ -89,12 +90,12 @@ def test_pictures_one_folder_per_class(tmp_path: Path) -> None:
         Image.fromarray(pixels).save(root / name / "1.png")
     source: dict[str, Any] = {"type": "image_folder", "dataset": "set@1"}
     data = read(tmp_path, {"source": source, "split": {"validation": 0.0, "strategy": "random"}}, Wanted(True))
-    np.testing.assert_allclose(data.train.inputs.numpy(), values.transpose(0, 3, 1, 2) / 255, atol=1e-7)
-    assert (data.about.classes, data.train.targets.tolist()) == (("cat", "dog"), [0, 1])
+    np.testing.assert_allclose(inputs_of(data.train).numpy(), values.transpose(0, 3, 1, 2) / 255, atol=1e-7)
+    assert (data.about.classes, targets_of(data.train).tolist()) == (("cat", "dog"), [0, 1])
     grey = read(
         tmp_path, {"source": source | {"channels": 1, "height": 3, "width": 2}, "split": {"validation": 0.0}}, Wanted(True)
     )
-    assert grey.train.inputs.shape == (2, 1, 3, 2)
+    assert inputs_of(grey.train).shape == (2, 1, 3, 2)
     Image.new("RGB", (9, 9)).save(root / "dog" / "2.png")
     with pytest.raises(DataProblem, match=r"dog/2\.png: is 9 x 9"):
         read(tmp_path, {"source": source}, Wanted(True))
@@ -106,10 +107,10 @@ def test_pictures_one_folder_per_class(tmp_path: Path) -> None:
 def test_text_is_cut_into_windows_that_predict_the_next_token(tmp_path: Path) -> None:
     (folder(tmp_path) / "t.txt").write_bytes(bytes(range(97, 97 + 20)))
     data = read(tmp_path, {"source": {"type": "text", "dataset": "set@1"}, "split": CONTIGUOUS, "sequence": {"length": 4}}, None)
-    assert data.train.inputs.tolist() == [[97, 98, 99, 100], [101, 102, 103, 104]]
-    assert data.train.targets.tolist() == [[98, 99, 100, 101], [102, 103, 104, 105]]
-    assert data.validation.inputs.tolist() == [[107, 108, 109, 110]]
-    assert data.test.inputs.tolist() == [[112, 113, 114, 115]]
+    assert inputs_of(data.train).tolist() == [[97, 98, 99, 100], [101, 102, 103, 104]]
+    assert targets_of(data.train).tolist() == [[98, 99, 100, 101], [102, 103, 104, 105]]
+    assert inputs_of(data.validation).tolist() == [[107, 108, 109, 110]]
+    assert inputs_of(data.test).tolist() == [[112, 113, 114, 115]]
 
 
 def test_text_that_is_none_or_too_short_is_refused(tmp_path: Path) -> None:
@@ -151,8 +152,8 @@ def test_normalization_is_fitted_on_the_training_part_alone(tmp_path: Path) -> N
     np.save(root / "y.npy", np.arange(40) % 2)
     spec = {"source": {"type": "arrays", "dataset": "set@1"}, "split": CONTIGUOUS | {"validation": 0.5, "test": 0.0}}
     data = read(tmp_path, spec | {"normalization": {"type": "standard"}}, Wanted(True))
-    np.testing.assert_allclose(data.train.inputs.numpy(), (x[:20] - x[:20].mean(0)) / x[:20].std(0), atol=1e-5)
-    np.testing.assert_allclose(data.validation.inputs.numpy(), (x[20:] - x[:20].mean(0)) / x[:20].std(0), atol=1e-4)
+    np.testing.assert_allclose(inputs_of(data.train).numpy(), (x[:20] - x[:20].mean(0)) / x[:20].std(0), atol=1e-5)
+    np.testing.assert_allclose(inputs_of(data.validation).numpy(), (x[20:] - x[:20].mean(0)) / x[:20].std(0), atol=1e-4)
 
 
 def test_scaling_per_channel_or_for_all() -> None:
@@ -195,7 +196,8 @@ def test_a_character_never_seen_has_the_last_id() -> None:
 
 def test_what_was_learned_is_saved_and_used_again(tmp_path: Path) -> None:
     codec = learn_codec(Bpe(vocab_size=280, min_frequency=1), TEXT, TEXT, Path())
-    about = Description((3,), 280, ("x", "y"), ("a",), fit_scaling(Standard(), torch.randn(9, 3)), codec)
+    steps = (fit_scaling(Standard(), torch.randn(9, 3)), Tokenization(codec))
+    about = Description((3,), 280, ("x", "y"), ("a",), steps)
     about.save(tmp_path)
     back = Description.load(tmp_path)
     assert (back.shape, back.outputs, back.classes, back.columns) == (about.shape, 280, ("x", "y"), ("a",))

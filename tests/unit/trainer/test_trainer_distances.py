@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from tests.support.late import Late
-from worker.trainer.data import noise
+from worker.trainer.data import TensorSamples, noise
 from worker.trainer.data.noise import WithNoise
 from worker.trainer.evaluation.distances import KernelDistance, NormalDistance
 
@@ -47,12 +47,13 @@ def test_a_single_sample_has_no_distance() -> None:
 
 
 def test_noise_is_that_of_its_row_whoever_asks() -> None:
-    samples = WithNoise(torch.randn(50, 3), torch.empty(0), 4, "normal", 9)
+    inputs = torch.randn(50, 3)
+    samples = WithNoise(TensorSamples(inputs, torch.empty(50, 0)), 4, "normal", 9)
     whole, real = samples.drawn(torch.arange(50), 2)
     some, _ = samples.drawn(torch.tensor([7, 41]), 2)
     assert whole.shape == (50, 2 * 4 + 1)
     assert torch.equal(some, whole[[7, 41]])
-    assert torch.equal(real, samples.inputs)
+    assert torch.equal(real, inputs)
     assert not torch.equal(samples.drawn(torch.arange(50), 3)[0], whole)
     judged = samples.slice(10, 20, torch.device("cpu"))[0]
     assert torch.equal(judged[3:], samples.slice(13, 20, torch.device("cpu"))[0])
@@ -65,5 +66,6 @@ def test_noise_is_distributed_as_it_says() -> None:
     for values in (normal, uniform):
         assert np.abs(np.corrcoef(values.T) - np.eye(6)).max() < 0.05
         assert abs(np.corrcoef(values[:-1, 0], values[1:, 0])[0, 1]) < 0.05
-    between = WithNoise(torch.zeros(5000, 1), torch.empty(0), 1, "normal", 3).drawn(torch.arange(5000), 0)[0][:, -1]
+    nothing = TensorSamples(torch.zeros(5000, 1), torch.empty(5000, 0))
+    between = WithNoise(nothing, 1, "normal", 3).drawn(torch.arange(5000), 0)[0][:, -1]
     assert stats.kstest(between.double().numpy(), "uniform").pvalue > 0.01

@@ -131,7 +131,7 @@ def test_a_teacher_sees_samples_as_in_its_own_run() -> None:
     """Ours are standardised; it learned from values as they stand in the data set."""
     shift, scale, raw = torch.arange(5.0), torch.tensor([1.0, 2.0, 4.0, 0.5, 3.0]), torch.randn(16, 5) * 3
     student, teacher = net(0), net(1)
-    ours = Description((5,), 4, ABOUT.classes, scaling=Scaling(shift, scale))
+    ours = Description((5,), 4, ABOUT.classes, steps=(Scaling(shift, scale),))
     made = build_objective(
         lesson(alpha=1.0, temperature=1.0),
         student,

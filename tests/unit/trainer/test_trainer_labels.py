@@ -11,6 +11,7 @@ from stoker.spec.data import Data
 from stoker.spec.evaluation import F1, R2, Accuracy, Auroc, Mae, PrecisionScore, Recall
 from stoker.spec.loss import CrossEntropy
 from tests.support.late import Late
+from tests.support.samples import targets_of
 from worker.trainer.data import Dataset, Wanted, build_data
 from worker.trainer.errors import DataProblem, SpecProblem
 from worker.trainer.evaluation.metrics import Measured, build_measure
@@ -91,7 +92,7 @@ def read(home: Path, rows: str, wanted: Wanted, **source: Any) -> Dataset:
 
 def test_labels_are_columns_of_zeros_and_ones(tmp_path: Path) -> None:
     data = read(tmp_path, "a,b,u,v\n1,2,0,1\n3,4,1,1\n", Wanted(False, ("u", "v"), labels=True))
-    assert data.train.targets.tolist() == [[0.0, 1.0], [1.0, 1.0]]
+    assert targets_of(data.train).tolist() == [[0.0, 1.0], [1.0, 1.0]]
     assert (data.about.outputs, data.about.columns) == (2, ("a", "b"))
 
 
@@ -103,10 +104,10 @@ def test_anything_else_is_no_label(tmp_path: Path) -> None:
 def test_weights_travel_with_the_targets_and_are_no_feature(tmp_path: Path) -> None:
     data = read(tmp_path, "a,w,y\n1,0.5,0\n3,2,1\n", Wanted(True, ("y",), weights="w"))
     assert data.about.columns == ("a",)
-    assert data.train.targets.tolist() == [[0.0, 0.5], [1.0, 2.0]]
-    loss = build_weighted_loss(CROSS_ENTROPY, 2, data.train.targets, classes=True)
-    assert loss.plain(data.train.targets).tolist() == [0, 1]
-    assert loss.sample_weights(data.train.targets).tolist() == [0.5, 2.0]
+    assert targets_of(data.train).tolist() == [[0.0, 0.5], [1.0, 2.0]]
+    loss = build_weighted_loss(CROSS_ENTROPY, 2, targets_of(data.train), classes=True)
+    assert loss.plain(targets_of(data.train)).tolist() == [0, 1]
+    assert loss.sample_weights(targets_of(data.train)).tolist() == [0.5, 2.0]
 
 
 @pytest.mark.parametrize(

@@ -6,12 +6,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stoker.spec.data import Loader
-from worker.trainer.data import Feed, Samples
+from worker.trainer.data import Feed, TensorSamples
 from worker.trainer.runtime.world import World
 
 
 def feeds(count: int, batch: int, micro: int, ranks: int, loader: Loader, seed: int = 0) -> list[Feed]:
-    samples = Samples(torch.arange(count, dtype=torch.float32).reshape(-1, 1), torch.arange(count))
+    samples = TensorSamples(torch.arange(count, dtype=torch.float32).reshape(-1, 1), torch.arange(count))
     weights = torch.arange(count, dtype=torch.float64) + 1
     return [
         Feed(
@@ -91,7 +91,7 @@ def test_inputs_go_with_their_targets_in_every_block() -> None:
     """More than is gathered at once, into memory that is used again."""
     wide = torch.arange(3000, dtype=torch.float32).reshape(-1, 1).expand(-1, 600).contiguous()
     feed = Feed(
-        Loader(), Samples(wide, torch.arange(3000)), batch_size=70, micro_size=70, weights=torch.full((3000,), 2.0).double(),
+        Loader(), TensorSamples(wide, torch.arange(3000)), batch_size=70, micro_size=70, weights=torch.full((3000,), 2.0).double(),
         order_seed=lambda epoch: epoch, world=World(0, 1, torch.device("cpu"), 0, 1),
     )  # fmt: skip
     for step in (*range(feed.per_epoch), 3, feed.per_epoch + 5, 41):

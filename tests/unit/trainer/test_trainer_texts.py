@@ -11,6 +11,7 @@ from torch import nn
 
 from stoker.spec.data import Data
 from stoker.spec.model import Model
+from tests.support.samples import inputs_of, targets_of
 from worker.trainer.data import Dataset, Description, Wanted, build_data
 from worker.trainer.errors import DataProblem
 from worker.trainer.model import build_model
@@ -77,22 +78,22 @@ TABLE = 'review,t,w\nabc,yes,1\nHallo Welt,no,2\n"a, b",yes,3\n"",no,4\n'
 
 def test_texts_are_cut_and_padded_and_classes_keep_their_names(tmp_path: Path) -> None:
     data = read(tmp_path, TABLE, sequence={"length": 5})
-    assert data.train.inputs.tolist() == [
+    assert inputs_of(data.train).tolist() == [
         [97, 98, 99, 256, 256],
         [72, 97, 108, 108, 111],
         [97, 44, 32, 98, 256],
     ]
-    assert data.train.targets.tolist() == [1, 0, 1]
-    assert data.validation.inputs.tolist() == [[256] * 5]
+    assert targets_of(data.train).tolist() == [1, 0, 1]
+    assert inputs_of(data.validation).tolist() == [[256] * 5]
     assert (data.about.shape, data.about.outputs, data.about.classes) == ((5,), 2, ("no", "yes"))
     assert data.about.vocabulary == 257
 
 
 def test_weights_and_several_numbers_come_with_texts(tmp_path: Path) -> None:
     weighted = read(tmp_path, TABLE, Wanted(True, ("t",), weights="w"), sample_weight_column="w")
-    assert weighted.train.targets.tolist() == [[1, 1], [0, 2], [1, 3]]
+    assert targets_of(weighted.train).tolist() == [[1, 1], [0, 2], [1, 3]]
     numbers = read(tmp_path, TABLE, Wanted(False, ("w",)))
-    assert numbers.train.targets.tolist() == [[1], [2], [3]]
+    assert targets_of(numbers.train).tolist() == [[1], [2], [3]]
 
 
 def test_byte_pairs_are_learned_from_training_texts_and_remembered(tmp_path: Path) -> None:
@@ -102,11 +103,11 @@ def test_byte_pairs_are_learned_from_training_texts_and_remembered(tmp_path: Pat
     assert codec is not None
     assert len(codec.encode("the cat and the dog")) < 12, "words of the training split are joined"
     assert len(codec.encode("zzzzzzzzzzzz")) == 12, "those held out are not"
-    assert codec.decode(i for i in data.train.inputs[0].tolist() if i < codec.rows) == "the cat and the dog"
+    assert codec.decode(i for i in inputs_of(data.train)[0].tolist() if i < codec.rows) == "the cat and the dog"
     data.about.save(tmp_path)
     again = Description.load(tmp_path)
     assert again.vocabulary == 281
-    assert torch.equal(again.ids(["the cat and the dog", "new"]), data.about.ids(["the cat and the dog", "new"]))
+    assert torch.equal(again.prepared(["the cat and the dog", "new"]), data.about.prepared(["the cat and the dog", "new"]))
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from stoker.spec.model import Model
 from stoker.spec.precision import Precision
 from stoker.spec.training.truncation import TBPTT
 from tests.support.plan_cases import language, resolved, text
-from worker.trainer.data import Batch, Feed, Samples
+from worker.trainer.data import Batch, Feed, TensorSamples
 from worker.trainer.distributed.single import Alone
 from worker.trainer.errors import SpecProblem
 from worker.trainer.loss import build_loss
@@ -174,7 +174,7 @@ def test_windows_count_every_step_once(length: int, steps: int, stride: int) -> 
 
 @pytest.mark.parametrize("count", [12, 14])
 def test_each_place_of_the_batch_is_a_stretch_of_samples(count: int) -> None:
-    samples = Samples(torch.arange(count).float().unsqueeze(1), torch.zeros(count, 1))
+    samples = TensorSamples(torch.arange(count).float().unsqueeze(1), torch.zeros(count, 1))
     options: dict[str, Any] = {"batch_size": 4, "micro_size": 2, "order_seed": lambda epoch: epoch, "world": ALONE}
     feed = Feed(Loader(shuffle=False, drop_last=True), samples, weights=torch.ones(count).double(), streams=True, **options)
     batches = [torch.cat([inputs for inputs, _ in feed.batch(step).micros]).flatten().tolist() for step in range(6)]

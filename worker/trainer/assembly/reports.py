@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import nn
@@ -144,7 +144,7 @@ def _to_explain(context: Context, data: BuiltData, built: BuiltModel, held: Buil
 
 def _plain(samples: Samples, built: BuiltModel) -> Samples:
     """Without the weights of samples: what explains a model looks at one sample after the other."""
-    return replace(samples, targets=built.reading.truth(samples.targets))
+    return samples.with_targets(built.reading.truth)
 
 
 def _mean_loss(loss: SummedLoss) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:

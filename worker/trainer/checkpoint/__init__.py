@@ -11,9 +11,9 @@
       ranks.safetensors       per rank: the random generators and the unreported training loss
       state.json              step, clock, evaluations, early stopping, numbers of those parts
       spec.json               the job spec
-      data.json               shape, outputs, classes, columns
-      scaling.safetensors     the fitted normalization, if any
-      tokenizer.json          the learned tokenizer, for text
+      data.json               shape, outputs, classes, columns, and the fitted steps from rows to samples, in their order
+      scaling.safetensors     tensors of the step of that name, normalization
+      tokenizer.json          the document of the step of that name, for text
 
 The directory is written under another name, each file flushed, the manifest last, and then renamed (reliability.md). Nothing
 in it is a pickle. It needs nothing beside it: `worker.trainer.predict` uses the model from it, and a run of any number of

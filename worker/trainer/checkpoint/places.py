@@ -3,8 +3,6 @@
 from pathlib import Path
 
 MANIFEST, INDEX, STATE, RANKS = "manifest.json", "shards.json", "state.json", "ranks.safetensors"
-DESCRIPTION = ("data.json", "scaling.safetensors", "tokenizer.json")
-"""Files that say what the data taught the run."""
 STORES = ("model", "optimizer", "best", "parts")
 """What holds tensors of the whole run; each is a file of its own where one rank has all of it."""
 

@@ -20,7 +20,7 @@ from worker.trainer.checkpoint.commit import commit, exchanged, manifest, write_
 from worker.trainer.checkpoint.content import rank_states, state_of, stores_of, trained
 from worker.trainer.checkpoint.export import export
 from worker.trainer.checkpoint.keep import prune
-from worker.trainer.checkpoint.places import DESCRIPTION, INDEX, RANKS, STATE, building, directory, shard
+from worker.trainer.checkpoint.places import INDEX, RANKS, STATE, building, directory, shard
 from worker.trainer.distributed import stands_still
 from worker.trainer.runtime.world import World
 from worker.trainer.staging import Copies, Done, Task, Written
@@ -154,8 +154,7 @@ def _begin(run: Run, *, final: bool, wait: bool) -> Flight:
         texts |= {INDEX: index} if (index := layout.index()) else {}
         try:
             place.mkdir(parents=True, exist_ok=True)
-            run.data.about.save(place)
-            present += [name for name in DESCRIPTION if (place / name).exists()]
+            present += run.data.about.save(place)
         except OSError as error:
             trouble = trouble or error
     task: Task = (

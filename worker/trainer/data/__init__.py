@@ -1,4 +1,4 @@
-"""Data specs into samples in memory: read, split, learn what is learned from the training part, apply it to all."""
+"""Data specs into samples: read, split, fit the steps on the training part, apply them to all parts."""
 
 from worker.trainer.data.build import Dataset, build_data
 from worker.trainer.data.codec import Codec
@@ -6,7 +6,7 @@ from worker.trainer.data.description import Answer, Description
 from worker.trainer.data.loader import Batch, Feed
 from worker.trainer.data.masked import mask
 from worker.trainer.data.noise import noise, with_noise
-from worker.trainer.data.samples import Samples
+from worker.trainer.data.samples import Samples, TensorSamples
 from worker.trainer.data.source import Wanted
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "Description",
     "Feed",
     "Samples",
+    "TensorSamples",
     "Wanted",
     "build_data",
     "mask",

@@ -1,22 +1,28 @@
-"""What a data set taught a run about its inputs and outputs; saved with every checkpoint."""
+"""What a run derives from its data set about inputs and outputs; saved with every checkpoint, and enough to predict."""
 
 import json
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
+import numpy as np
+import numpy.typing as npt
 import torch
-from safetensors.torch import load_file, save_file
 
 from worker.trainer.data.codec import Codec
 from worker.trainer.data.normalization import Scaling
-from worker.trainer.data.sequence import padded
-from worker.trainer.data.tokenizer import load_codec
+from worker.trainer.data.sequence import Padding
+from worker.trainer.data.step import Fitted, apply_steps, shape_after
+from worker.trainer.data.steps import entries_before_steps, load_steps, save_steps
+from worker.trainer.data.tokenizer import Tokenization
+
+FILE = "data.json"
+Kind = TypeVar("Kind", bound=Fitted)
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What one of several tasks wants to know of a sample."""
+    """What one of several tasks predicts for a sample."""
 
     name: str
     outputs: int
@@ -28,75 +34,89 @@ class Answer:
 @dataclass(frozen=True)
 class Description:
     shape: tuple[int, ...]
-    """Of one sample as the model sees it; (length,) for text."""
+    """Shape of one sample as the model reads it, after all steps; (length,) for text."""
     outputs: int
     """Classes, numbers, or rows of the vocabulary."""
     classes: tuple[str | int, ...] = ()
     """Name of each class, where there are classes."""
     columns: tuple[str, ...] = ()
     """Feature columns of a table, in order."""
-    scaling: Scaling | None = None
-    codec: Codec | None = None
+    steps: tuple[Fitted, ...] = ()
+    """From a row of the data set to a sample, in this order."""
     answers: tuple[Answer, ...] = ()
-    """Of several tasks, in their order; their outputs lie side by side."""
-    padded: bool = False
-    """Samples are texts of a table: the tokens of each, and then padding: that of the codec, or the token after all of its own."""
+    """What each of several tasks predicts, in their order, which is that of their outputs."""
+
+    def step(self, kind: type[Kind]) -> Kind | None:
+        return next((step for step in self.steps if isinstance(step, kind)), None)
+
+    @property
+    def scaling(self) -> Scaling | None:
+        return self.step(Scaling)
+
+    @property
+    def codec(self) -> Codec | None:
+        """The tokenizer of text."""
+        tokens = self.step(Tokenization)
+        return None if tokens is None else tokens.codec
+
+    @property
+    def padded(self) -> bool:
+        """Whether each text is a sample; else windows of one text are, or there is no text."""
+        return self.step(Padding) is not None
 
     @property
     def vocabulary(self) -> int | None:
-        """Tokens that there are, where something is said of each text; None where the text is continued, or there is none."""
-        if self.codec is None or not self.padded:
-            return None
-        return self.codec.rows + (self.codec.pad is None)
+        """Token ids, with the padding, where each text is a sample; None elsewhere."""
+        tokens = self.step(Tokenization)
+        return tokens.vocabulary if tokens is not None and self.padded else None
 
     @property
     def padding(self) -> int | None:
-        """Id of what fills up texts of a table."""
-        if self.codec is None or not self.padded:
-            return None
-        return self.codec.rows if self.codec.pad is None else self.codec.pad
+        """Token id that fills up short texts, where each text is a sample."""
+        padding = self.step(Padding)
+        return None if padding is None else padding.token
 
-    def ids(self, texts: Sequence[str]) -> torch.Tensor:
-        """(n, length) int32: what a model of texts in a table reads of them. Raises ValueError for another model."""
-        if self.codec is None or not self.padded:
-            raise ValueError("this model was not trained on texts of a table")
-        return padded(self.codec, texts, self.shape[0])
+    def prepared(self, inputs: npt.ArrayLike) -> torch.Tensor:
+        """Rows as they stand in the data set, (n, *shape) numbers or n texts, as the model reads them: (n, *self.shape).
 
-    def save(self, directory: Path) -> None:
-        """Into data.json, scaling.safetensors and tokenizer.json."""
+        Raises ValueError when the model reads samples of another shape.
+        """
+        rows: torch.Tensor | list[str]
+        if self.codec is None:
+            rows = torch.tensor(np.asarray(inputs, dtype=np.float32))
+            shape = tuple(rows.shape[1:])
+        else:
+            rows, shape = [str(text) for text in np.asarray(inputs).ravel()], ()
+        if shape_after(self.steps, shape) != self.shape:
+            raise ValueError(f"samples have shape {shape}, the model was trained on {self.shape}")
+        prepared: torch.Tensor = apply_steps(self.steps, rows)
+        return prepared
+
+    def save(self, directory: Path) -> list[str]:
+        """Writes data.json and the files of the steps. Returns their names."""
+        steps, files = save_steps(self.steps, directory)
         plain: dict[str, object] = {
             "shape": self.shape,
             "outputs": self.outputs,
             "classes": self.classes,
             "columns": self.columns,
+            "steps": steps,
         }
         if self.answers:
             plain["tasks"] = [asdict(answer) for answer in self.answers]
-        if self.padded:
-            plain["padded"] = True
-        (directory / "data.json").write_text(json.dumps(plain))
-        if self.scaling is not None:
-            tensors = {"shift": self.scaling.shift.contiguous(), "scale": self.scaling.scale.contiguous()}
-            save_file(tensors, directory / "scaling.safetensors")
-        if self.codec is not None:
-            (directory / "tokenizer.json").write_text(self.codec.dump())
+        (directory / FILE).write_text(json.dumps(plain))
+        return [FILE, *files]
 
     @staticmethod
     def load(directory: Path) -> "Description":
-        plain = json.loads((directory / "data.json").read_text())
-        scaling, codec = None, None
-        if (directory / "scaling.safetensors").exists():
-            scaling = Scaling(**{name: tensor.clone() for name, tensor in load_file(directory / "scaling.safetensors").items()})
-        if (directory / "tokenizer.json").exists():
-            codec = load_codec((directory / "tokenizer.json").read_text())
-        answers = tuple(Answer(one["name"], one["outputs"], tuple(one["classes"])) for one in plain.get("tasks", ()))
+        """Raises OSError, KeyError or ValueError where a file is missing or holds something else."""
+        plain: dict[str, Any] = json.loads((directory / FILE).read_text())
+        entries = plain["steps"] if "steps" in plain else entries_before_steps(plain, directory)
         return Description(
             tuple(plain["shape"]),
             plain["outputs"],
             tuple(plain["classes"]),
             tuple(plain["columns"]),
-            scaling,
-            codec,
-            answers,
-            plain.get("padded", False),
+            load_steps(entries, directory),
+            tuple(Answer(one["name"], one["outputs"], tuple(one["classes"])) for one in plain.get("tasks", ())),
         )

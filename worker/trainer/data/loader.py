@@ -24,14 +24,14 @@ class Batch:
     """This rank's part of one optimizer step."""
 
     micros: tuple[Micro, ...]
-    """At least one, and equally many on every rank; the last ones are empty where another rank has more samples."""
+    """At least one, the same number on every rank; the last ones are empty where another rank has more samples."""
     weight: float
     """What the summed losses of all ranks are divided by."""
     scale: torch.Tensor
     """Parts / weight: gradients of the summed losses times this, averaged over the parts of a batch, are those of the mean loss."""
 
     def divided(self, size: int) -> "Batch":
-        """The same samples in passes of at most so many."""
+        """The same samples in passes of at most `size` samples."""
         if all(len(inputs) <= size for inputs, _ in self.micros):
             return self
         cuts = [(micro, at) for micro in self.micros for at in range(0, max(1, len(micro[0])), size)]
@@ -67,18 +67,18 @@ class Feed:
             raise DataProblem(f"data.loader.drop_last: {error}; turn it off") from error
         self.per_epoch = self.timeline.per_epoch(batch_size)
         self.samples_per_epoch = min(len(samples), self.per_epoch * batch_size)
-        self._sample_bytes = max(1, samples.inputs[:1].nbytes)
+        self._sample_bytes = max(1, samples.space(1).nbytes)
         self._held, self._segments = range(0), self.timeline.segments
         self._batches: list[Batch] = []
         """The batches of the numbers that are held, as the timeline was then."""
-        self._space = torch.empty(0, *samples.inputs.shape[1:], dtype=samples.inputs.dtype)
+        self._space = samples.space(0)
         """Where inputs are gathered, again and again: fresh memory costs more than the copy."""
         self._alike = float(weights[0]) if len(weights) and bool((weights == weights[0]).all()) else None
-        """What each sample counts, where all count alike."""
+        """What each sample counts, where all count the same."""
         self._order: tuple[int, torch.Tensor] = (-1, torch.empty(0))
 
     def batch(self, step: int) -> Batch:
-        """The batch of the optimizer step with this number, from 0. It is good until one of another stretch is asked for."""
+        """The batch of the optimizer step with this number, from 0. Its memory is used again once a batch of another block is read."""
         number = step // self._replays
         if number not in self._held or self.timeline.segments is not self._segments:
             self._hold(number)
@@ -127,7 +127,7 @@ class Feed:
         own = rows if ranks == 1 else torch.cat([part[start:stop] for part, (start, stop) in zip(parts, bounds, strict=True)])
         sizes = [n for cut in cuts for n in cut]
         if len(self._space) < len(own):
-            self._space = self._space.new_empty(len(own), *self._space.shape[1:])
+            self._space = self.samples.space(len(own))
         drawn = self.samples.drawn(own, place.epoch, self._space)
         inputs, targets = (torch.split(self._staged(part), sizes) for part in drawn)
         micros = iter(list(zip(inputs, targets, strict=True)))

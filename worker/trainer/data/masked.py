@@ -1,4 +1,4 @@
-"""Text of which some tokens are hidden: which ones is a pure function of the seed, the epoch and the place in the data set."""
+"""Text with hidden tokens: which tokens are hidden is a pure function of the seed, the epoch and the row."""
 
 import hashlib
 from dataclasses import dataclass, replace
@@ -11,7 +11,7 @@ import torch
 from stoker.spec.derived.arithmetic import hidden_tokens
 from stoker.spec.task import MaskedLM, Task
 from worker.trainer.data.build import Dataset
-from worker.trainer.data.samples import Samples, ready
+from worker.trainer.data.samples import Pair, Wrapped, ready
 
 UNSEEN = -100
 """Target of a token that is not asked for."""
@@ -21,9 +21,12 @@ FIXED = -1
 Words = npt.NDArray[np.uint64]
 
 
+HOST = torch.device("cpu")
+
+
 @dataclass(frozen=True)
-class Masked(Samples):
-    """`inputs` and `targets` are the same ids; what is drawn has some of them hidden, and asks for these alone."""
+class Masked(Wrapped):
+    """`inner` has the same ids as inputs and targets; what is drawn has some of them hidden, and asks for these alone."""
 
     spec: MaskedLM
     vocabulary: int
@@ -35,19 +38,19 @@ class Masked(Samples):
     @property
     def counted(self) -> torch.Tensor:
         """As many targets of each sample as are asked for."""
-        return self.targets[:, : hidden_tokens(self.targets.shape[1], self.spec.mask_rate)]
+        targets = self.inner.counted
+        return targets[:, : hidden_tokens(targets.shape[1], self.spec.mask_rate)]
 
-    def drawn(self, rows: torch.Tensor, epoch: int, space: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
-        ids = self.inputs.index_select(0, rows)
-        return self._hidden(ids, rows.numpy(), epoch)
+    def drawn(self, rows: torch.Tensor, epoch: int, space: torch.Tensor | None = None) -> Pair:
+        return self._hidden(self.inner.drawn(rows, epoch)[0], rows.numpy(), epoch)
 
-    def slice(self, start: int, stop: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-        ids = self.inputs[start:stop]
+    def slice(self, start: int, stop: int, device: torch.device) -> Pair:
+        ids, _ = self.inner.slice(start, stop, HOST)
         inputs, targets = self._hidden(ids, np.arange(start, start + len(ids)), FIXED)
         return ready(inputs, device), ready(targets, device)
 
-    def _hidden(self, ids: torch.Tensor, rows: npt.NDArray[np.int64], epoch: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Exactly so many tokens of each sample are asked for, so that all samples count alike."""
+    def _hidden(self, ids: torch.Tensor, rows: npt.NDArray[np.int64], epoch: int) -> Pair:
+        """The same number of tokens is asked for in each sample, so each sample counts the same."""
         length = ids.shape[1]
         order, fate, other = (words(f"{self.seed}/{epoch}/{what}", rows, length) for what in ("order", "fate", "token"))
         chosen = torch.zeros(ids.shape, dtype=torch.bool)
@@ -62,7 +65,7 @@ class Masked(Samples):
 
 
 def words(stream: str, rows: npt.NDArray[np.int64], length: int) -> Words:
-    """(len(rows), length): one word for each place, the same whoever asks for it (SplitMix64, Steele et al. 2014)."""
+    """(len(rows), length): one word for each row and column, a pure function of both (SplitMix64, Steele et al. 2014)."""
     start = np.frombuffer(hashlib.sha256(stream.encode()).digest()[:8], np.uint64)
     places = rows.astype(np.uint64)[:, None] * np.uint64(length) + np.arange(length, dtype=np.uint64)
     return _scramble(cast(Words, (places + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15) + start))
@@ -75,15 +78,16 @@ def _scramble(words: Words) -> Words:
 
 
 def mask(spec: Task, data: Dataset, seed: int) -> Dataset:
-    """For a task that hides tokens: the same text to be filled in, with one token more in the vocabulary where it has none that
-    hides others. For others, the data."""
+    """For a task that hides tokens, the same text to be filled in; its vocabulary gets a mask token where it has none. For other
+    tasks, the data as it is.
+    """
     if not isinstance(spec, MaskedLM):
         return data
     vocabulary, codec = data.about.outputs, data.about.codec
     own = None if codec is None else codec.mask
     hiding = vocabulary if own is None else own
     train, validation, test = (
-        Masked(part.inputs, part.inputs, spec, vocabulary, hiding, seed + number)
+        Masked(part.reconstructing(), spec, vocabulary, hiding, seed + number)
         for number, part in enumerate((data.train, data.validation, data.test))
     )
     return Dataset(train, validation, test, replace(data.about, outputs=vocabulary + (own is None)))

@@ -1,4 +1,4 @@
-"""What generated samples are made of: numbers that are a pure function of the seed, the epoch and the place in the data set."""
+"""Noise that generated samples are made of: a pure function of the seed, the epoch and the row."""
 
 import math
 from dataclasses import dataclass, replace
@@ -11,7 +11,7 @@ import torch
 from stoker.spec.model import GAN, Model
 from worker.trainer.data.build import Dataset
 from worker.trainer.data.masked import FIXED, words
-from worker.trainer.data.samples import Samples, ready
+from worker.trainer.data.samples import Pair, Wrapped, ready
 
 Latent = Literal["normal", "uniform"]
 TWICE = 2
@@ -19,8 +19,8 @@ TWICE = 2
 
 
 @dataclass(frozen=True)
-class WithNoise(Samples):
-    """`inputs` are samples. What is drawn are (n, 2 x latent + 1) numbers as inputs and the samples, as rows, as targets.
+class WithNoise(Wrapped):
+    """What is drawn are (n, 2 x latent + 1) numbers as inputs and the inputs of `inner`, as rows, as targets.
 
     The last number of each row is uniform from 0 to 1, a place between a real and a generated sample.
     """
@@ -29,13 +29,12 @@ class WithNoise(Samples):
     kind: Latent
     seed: int
 
-    def drawn(self, rows: torch.Tensor, epoch: int, space: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
-        samples = torch.index_select(self.inputs, 0, rows, out=None if space is None else space[: len(rows)])
-        return self._noise(rows.numpy(), epoch), samples.flatten(1)
+    def drawn(self, rows: torch.Tensor, epoch: int, space: torch.Tensor | None = None) -> Pair:
+        return self._noise(rows.numpy(), epoch), self.inner.drawn(rows, epoch, space)[0].flatten(1)
 
-    def slice(self, start: int, stop: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-        samples = self.inputs[start:stop].flatten(1)
-        return ready(self._noise(np.arange(start, start + len(samples)), FIXED), device), ready(samples, device)
+    def slice(self, start: int, stop: int, device: torch.device) -> Pair:
+        samples = self.inner.slice(start, stop, device)[0].flatten(1)
+        return ready(self._noise(np.arange(start, start + len(samples)), FIXED), device), samples
 
     def _noise(self, rows: npt.NDArray[np.int64], epoch: int) -> torch.Tensor:
         stream = f"{self.seed}/{epoch}"
@@ -44,7 +43,7 @@ class WithNoise(Samples):
 
 
 def noise(stream: str, rows: npt.NDArray[np.int64], width: int, kind: Latent) -> torch.Tensor:
-    """(len(rows), width) float32, the same whoever asks for it."""
+    """(len(rows), width) float32, a pure function of the stream, the row and the column."""
     chance = _uniform(stream, rows, width)
     match kind:
         case "uniform":
@@ -63,11 +62,11 @@ def _uniform(stream: str, rows: npt.NDArray[np.int64], width: int) -> npt.NDArra
 
 
 def with_noise(spec: Model, data: Dataset, seed: int) -> Dataset:
-    """For a gan: noise as inputs, and samples as what is to be matched. For other models, the data."""
+    """For a gan, noise as inputs and samples as targets. For other models, the data as it is."""
     if not isinstance(spec, GAN):
         return data
     train, validation, test = (
-        WithNoise(part.inputs, part.inputs, spec.latent_dim, spec.latent, seed + number)
+        WithNoise(part, spec.latent_dim, spec.latent, seed + number)
         for number, part in enumerate((data.train, data.validation, data.test))
     )
     return Dataset(train, validation, test, replace(data.about, outputs=math.prod(data.about.shape)))

@@ -1,25 +1,39 @@
 """Normalization specs into one affine map, fitted on training inputs."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import assert_never
+from typing import ClassVar, assert_never
 
 import torch
 
 from stoker.spec.data.normalization import MinMax, Normalization, Standard
+from worker.trainer.data.step import Fitted
 
 
 @dataclass(frozen=True)
-class Scaling:
+class Scaling(Fitted):
     """x → (x - shift) / scale; both broadcast against one sample."""
 
+    kind: ClassVar[str] = "scaling"
     shift: torch.Tensor
     scale: torch.Tensor
 
-    def apply(self, inputs: torch.Tensor) -> torch.Tensor:
-        return (inputs - self.shift) / self.scale
+    def apply(self, values: torch.Tensor) -> torch.Tensor:
+        return (values - self.shift) / self.scale
 
-    def undo(self, inputs: torch.Tensor) -> torch.Tensor:
-        return inputs * self.scale + self.shift
+    def undo(self, values: torch.Tensor) -> torch.Tensor:
+        return values * self.scale + self.shift
+
+
+@dataclass(frozen=True)
+class Normalize:
+    """The step that `data.normalization` asks for."""
+
+    makes: ClassVar[type[Fitted]] = Scaling
+    spec: Normalization
+
+    def fit(self, train: torch.Tensor, before: Sequence[Fitted]) -> Scaling:
+        return fit_scaling(self.spec, train)
 
 
 def fit_scaling(spec: Normalization, inputs: torch.Tensor) -> Scaling:

@@ -18,6 +18,10 @@ class Parts:
     validation: torch.Tensor
     test: torch.Tensor
 
+    @property
+    def each(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        return self.train, self.validation, self.test
+
 
 def split_rows(spec: Split, total: int, classes: torch.Tensor | None, seed: int) -> Parts:
     """Which rows train, steer and judge. `classes` (total,) int64 for classification.

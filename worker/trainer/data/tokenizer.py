@@ -1,15 +1,80 @@
 """Tokenizer specs into reversible maps between text and ids."""
 
 import json
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, assert_never
+from typing import Any, ClassVar, Self, assert_never
 
+import numpy as np
+import numpy.typing as npt
 import tokenizers
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
 from stoker.spec.data.tokenizer import Bpe, ByteTokenizer, CharTokenizer, FileTokenizer, Tokenizer
 from worker.trainer.data.codec import BytePairs, Bytes, Characters, Codec, Published, pieces
+from worker.trainer.data.step import RAGGED, Fitted, Shape, State
 from worker.trainer.errors import SpecProblem
+from worker.trainer.runtime.world import World
+
+
+@dataclass(frozen=True)
+class Tokenization(Fitted):
+    """Texts into token ids."""
+
+    kind: ClassVar[str] = "tokenizer"
+    codec: Codec
+    limit: int | None = None
+    """Tokens of each text at most; null for a stream of text, which gets no special tokens."""
+
+    @property
+    def padding(self) -> int:
+        """Id that fills up short texts: the padding token, or the id after all tokens."""
+        return self.codec.rows if self.codec.pad is None else self.codec.pad
+
+    @property
+    def vocabulary(self) -> int:
+        """Tokens, with the one that fills up short texts."""
+        return max(self.codec.rows, self.padding + 1)
+
+    def apply(self, values: Sequence[str]) -> list[npt.NDArray[np.int32]]:
+        if self.limit is None:
+            return [self.codec.encode(text) for text in values]
+        return self.codec.encode_each(values, self.limit)
+
+    def after(self, shape: Shape) -> Shape:
+        return (RAGGED,)
+
+    def state(self) -> State:
+        return State({"limit": self.limit}, document=self.codec.dump())
+
+    @classmethod
+    def from_state(cls, state: State) -> Self:
+        limit = state.values.get("limit")
+        if state.document is None or not isinstance(limit, int | None):
+            raise ValueError("step tokenizer: tokenizer.json is missing, or `limit` in data.json is not a number")
+        return cls(load_codec(state.document), limit)
+
+
+@dataclass(frozen=True)
+class Tokenize:
+    """The step that `data.tokenizer` asks for. The first rank learns or reads the tokens and shares them with the others."""
+
+    makes: ClassVar[type[Fitted]] = Tokenization
+    spec: Tokenizer
+    whole: Sequence[str]
+    """All texts: characters are those of the whole data set."""
+    limit: int | None
+    home: Path
+    world: World
+    inherited: Codec | None = None
+    """Tokens of another model that this one builds on: byte pairs are not learned again where there are as many."""
+
+    def fit(self, train: Sequence[str], before: Sequence[Fitted]) -> Tokenization:
+        if isinstance(self.spec, Bpe) and self.inherited is not None and self.inherited.rows == self.spec.vocab_size:
+            return Tokenization(self.inherited, self.limit)
+        learned = learn_codec(self.spec, "".join(self.whole), "\n".join(train), self.home).dump() if self.world.is_lead else None
+        return Tokenization(load_codec(self.world.share(learned)), self.limit)
 
 
 def learn_codec(spec: Tokenizer, everything: str, train: str, home: Path = Path()) -> Codec:

@@ -43,7 +43,6 @@ __all__ = [
     "Replica",
     "arrange",
     "decided",
-    "memories",
     "offloads",
     "periodic_averaging",
     "remote",

@@ -50,7 +50,7 @@ def build_samples(task: Task, spec: object, model: torch.nn.Module, data: Datase
 
 def _bounds(data: Dataset) -> tuple[float, float]:
     """The smallest and the largest number of the training samples, as they stand in the data set."""
-    ends = torch.stack([data.train.inputs.amin(0), data.train.inputs.amax(0)])
+    ends = data.train.extremes()
     ends = ends if data.about.scaling is None else data.about.scaling.undo(ends)
     return float(ends.min()), float(ends.max())
 

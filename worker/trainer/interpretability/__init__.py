@@ -34,10 +34,9 @@ TRIED = 2
 
 
 class Samples(Protocol):
-    @property
-    def inputs(self) -> torch.Tensor: ...
-
     def __len__(self) -> int: ...
+
+    def mean(self) -> torch.Tensor: ...
 
     def slice(self, start: int, stop: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]: ...
 
@@ -95,7 +94,7 @@ class Explain:
         inputs, labels = self._samples.slice(0, min(count, len(self._samples)), matter.device)
         reference, _ = matter.train.slice(0, REFERENCE, matter.device)
         mean = self.spec.baseline == "mean"
-        baseline = matter.train.inputs.double().mean(0, keepdim=True).to(inputs) if mean else torch.zeros_like(inputs[:1])
+        baseline = matter.train.mean().to(inputs) if mean else torch.zeros_like(inputs[:1])
         make: Callable[..., Subject] = _captum().subject_of
         return make(matter.model, inputs, labels, reference, baseline, matter.mean_loss, matter.batch)
 

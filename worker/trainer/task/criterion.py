@@ -17,7 +17,7 @@ def build_criterion(
 ) -> SummedLoss:
     """`goal`: None where each task has a loss of its own; `outputs`: what the data set has to tell apart. Raises SpecProblem."""
     if goal is None:
-        return join_losses(spec.task, data.about, data.train.targets)
+        return join_losses(spec.task, data.about, data.train.counted)
     if isinstance(model, GanModel):
         if not isinstance(goal, Contested):
             raise SpecProblem("loss.type: two networks with opposite aims need non_saturating, hinge or wasserstein")
@@ -25,5 +25,5 @@ def build_criterion(
     if isinstance(spec.task, MaskedLM):
         return build_masked_loss(goal, outputs, data.train.counted)
     if spec.data.sample_weight_column is None:
-        return build_loss(goal, outputs, data.train.targets)
-    return build_weighted_loss(goal, outputs, data.train.targets, classes=classes)
+        return build_loss(goal, outputs, data.train.counted)
+    return build_weighted_loss(goal, outputs, data.train.counted, classes=classes)
