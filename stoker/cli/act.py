@@ -1,4 +1,4 @@
-"""`stoker cancel`, `pause`, `resume`, `retry`, `archive`: requests that the server answers at once and fulfils in its time."""
+"""`stoker cancel`, `pause`, `resume`, `retry`, `archive`: requests that the server accepts at once and fulfills later."""
 
 from collections.abc import Callable
 from typing import Annotated
@@ -32,7 +32,7 @@ def resume(jobs: References, quiet: emit.Quiet = False, fields: emit.Fields = No
 
 def retry(
     jobs: References,
-    from_start: Annotated[bool, typer.Option("--from-start", help="Forget its checkpoints and begin again.")] = False,
+    from_start: Annotated[bool, typer.Option("--from-start", help="Start again from step 0, without its checkpoints.")] = False,
     quiet: emit.Quiet = False,
     fields: emit.Fields = None,
 ) -> None:
@@ -46,7 +46,7 @@ def archive(jobs: References, quiet: emit.Quiet = False, fields: emit.Fields = N
 
 
 def _each(references: list[str], verb: Callable[[Client, JobView], JobView], quiet: bool, fields: str | None) -> None:
-    """Do it to every job, whatever happens to the others; exit with the first failure's code."""
+    """Apply the verb to each job, also after one failed; exit with the first failure's code."""
     code = 0
     with connect(PATIENT) as client:
         for reference in references:

@@ -38,7 +38,7 @@ def default_key(value: Mapping[str, Any]) -> str | None:
 
 @dataclass(frozen=True)
 class Report:
-    """Where to tell how it went. `--summary` is a file of its own; GitHub's step summary gets the same text below what is there."""
+    """Where the result of a run is written. `--summary` names a file; the same text is appended to GitHub's step summary."""
 
     junit: Path | None
     summary: Path | None

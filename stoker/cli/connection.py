@@ -43,14 +43,14 @@ def resolve(client: Client, reference: str) -> JobView:
     if reference == "@last":
         newest = client.jobs_page(limit=1).data
         if not newest:
-            raise Failure("there are no jobs yet", "`stoker submit job.yaml` makes one", code=10)
+            raise Failure("no jobs yet", "`stoker submit job.yaml` creates one", code=10)
         return client.job(newest[0].id)
     if NAME.fullmatch(reference) is None:
-        raise Failure(f"{reference!r} cannot be a job", "give an id, the beginning of one, a name, or @last", code=2)
+        raise Failure(f"{reference!r} is not a job reference", "give an id, the beginning of one, a name, or @last", code=2)
     if not reference.startswith("job_"):
         named = client.jobs_page(name=reference, limit=1).data
         if not named:
-            raise Failure(f"no job is named {reference!r}", "`stoker ls` lists what there is", code=10)
+            raise Failure(f"no job is named {reference!r}", "`stoker ls` lists jobs", code=10)
         return client.job(named[0].id)
     try:
         return client.job(reference)
@@ -66,7 +66,7 @@ def _by_prefix(client: Client, prefix: str) -> JobView:
         if number >= SEARCHED or len(found) > 1:
             break
     if not found:
-        raise Failure(f"no job {prefix!r}", "`stoker ls` lists what there is", code=10)
+        raise Failure(f"no job {prefix!r}", "`stoker ls` lists jobs", code=10)
     if len(found) > 1:
         raise Failure(f"{prefix!r} is the beginning of several ids", f"for example {found[0].id} and {found[1].id}", code=2)
     return client.job(found[0].id)

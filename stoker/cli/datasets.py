@@ -35,9 +35,11 @@ def upload(
     path: Annotated[Path, typer.Argument(help="A file or a folder.")],
     form: Annotated[
         Literal["csv", "parquet", "text", "image_folder", "arrays"] | None,
-        typer.Option("--format", help="What the files are; unset, what they look like."),
+        typer.Option("--format", help="Format of the files; unset, detected."),
     ] = None,
-    delimiter: Annotated[str | None, typer.Option("--delimiter", help="Between two cells of CSV.")] = None,
+    delimiter: Annotated[
+        str | None, typer.Option("--delimiter", help="Character between two cells of CSV; unset, detected.")
+    ] = None,
     progress: emit.ProgressOption = "auto",
     quiet: emit.Quiet = False,
     fields: emit.Fields = None,
@@ -69,7 +71,7 @@ def show(ref: Ref, fields: emit.Fields = None) -> None:
 @app.command()
 def download(
     ref: Ref,
-    to: Annotated[Path | None, typer.Option("--to", "-t", help="Folder to make; else the name here.")] = None,
+    to: Annotated[Path | None, typer.Option("--to", "-t", help="Folder to create; unset, the data set's name.")] = None,
     progress: emit.ProgressOption = "auto",
 ) -> None:
     """Download and verify a data set; prints where it is."""
@@ -85,7 +87,7 @@ def _named(ref: str) -> Iterator[None]:
     try:
         yield
     except NotFound:
-        raise Failure(f"there is no data set {ref!r}", "`stoker datasets ls` lists what there is", code=10) from None
+        raise Failure(f"no data set {ref!r}", "`stoker datasets ls` lists data sets", code=10) from None
 
 
 def _made(made: DatasetView) -> None:

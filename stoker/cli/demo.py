@@ -1,4 +1,4 @@
-"""`stoker demo`: a classifier and a small GPT from files to use, through every part of the system."""
+"""`stoker demo`: a classifier and a small GPT from data to predictions, through every part of the system."""
 
 import os
 import subprocess
@@ -41,12 +41,12 @@ EXAMPLES = (Example("digits.yaml", "digits", "digits.csv"), Example("kjv_gpt.yam
 
 def demo(
     keep: Annotated[bool, typer.Option("--keep", help="Leave the stack running at the end.")] = False,
-    state_dir: Annotated[Path, typer.Option(help="Where the demo's stack keeps its things.")] = Path(".stoker/demo"),
+    state_dir: Annotated[Path, typer.Option(help="State directory of the demo's stack.")] = Path(".stoker/demo"),
     progress: emit.ProgressOption = "auto",
 ) -> None:
     """Train a classifier and a small GPT through the whole system.
 
-    Starts a stack, uploads two real data sets, trains two jobs, downloads and verifies their best checkpoints, uses them.
+    Starts a stack, uploads two data sets, trains two jobs, downloads and verifies their best checkpoints, and predicts with them.
     """
     began = time.monotonic()
     root = planes()
@@ -59,7 +59,7 @@ def demo(
         for job in ended:
             say(sentence(job))
         if not all(job.state == "succeeded" for job in ended):
-            raise Failure(_story(client, ended), f"logs of the stack: {files.root}/logs")
+            raise Failure(_story(client, ended), f"read the logs of the stack in {files.root}/logs")
         models = [client.download(job.id, "best", files.root / "models" / job.id) for job in ended]
         say(f"downloaded and verified {', '.join(str(model) for model in models)}")
         code = _use(root, data, models, _loss(ended[1]))
@@ -69,7 +69,7 @@ def demo(
 
 @contextmanager
 def _stack(files: StackFiles, keep: bool) -> Iterator[Client]:
-    """A stack of its own; one that runs here already is used and left running."""
+    """A stack for the demo. One that runs in this state directory is used and left running."""
     for name in ("STOKER_DATABASE_URL", "STOKER_REDIS_URL", "STOKER_BLOB_URL", "STOKER_PORT", "STOKER_HOST"):
         os.environ.pop(name, None)  # the demo shows what comes without any of them
     here = not control.status(files).running
@@ -138,4 +138,4 @@ def _run(command: list[str], what: str) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         last = done.stderr.strip().splitlines()[-1:]
-        raise Failure(f"could not {what}: {''.join(last)}", "pip install 'stoker[local]' has the packages it needs")
+        raise Failure(f"could not {what}: {''.join(last)}", "install the packages that it needs: pip install 'stoker[local]'")

@@ -23,14 +23,14 @@ from stoker.client._config import is_exposed, read_sources
 from stoker.errors import AuthError, ConfigError, StokerError
 
 SKEW = 30.0
-"""Seconds of difference between two clocks that people start to be confused by."""
+"""Difference between two clocks, in seconds, above which times are misleading."""
 SPACE = 2 << 30
 """Bytes below which checkpoints soon do not fit."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at."""
+    """The result of one check."""
 
     check: str
     state: Literal["ok", "warning", "error"]
@@ -85,7 +85,7 @@ def _packages() -> Iterator[Finding]:
                 f"[{extra}]",
                 "warning",
                 f"not installed: {', '.join(lacking)}",
-                f"needed to run it here: pip install 'stoker[{extra}]'",
+                f"to run it here: pip install 'stoker[{extra}]'",
             )
         else:
             yield Finding(f"[{extra}]", "ok", ", ".join(f"{name} {_version(name) or '?'}" for name in names))
@@ -102,10 +102,10 @@ def _state_dir() -> Finding:
     path = Path(os.environ.get("STOKER_STATE_DIR") or ".stoker").resolve()
     there = path if path.exists() else path.parent
     if not os.access(there, os.W_OK):
-        return Finding("state", "error", f"{path} cannot be written", "set STOKER_STATE_DIR to a folder of yours")
+        return Finding("state", "error", f"{path} cannot be written", "set STOKER_STATE_DIR to a folder that you can write to")
     if path.exists() and path.stat().st_mode & 0o077:
         return Finding("state", "warning", f"{path} can be read by others", f"chmod 700 {path}")
-    return Finding("state", "ok", f"{path}{'' if path.exists() else ' (made on first use)'}")
+    return Finding("state", "ok", f"{path}{'' if path.exists() else ' (created on first use)'}")
 
 
 def _space() -> Finding:
@@ -114,7 +114,7 @@ def _space() -> Finding:
         path = path.parent
     free = shutil.disk_usage(path).free
     if free < SPACE:
-        return Finding("disk", "warning", f"{words.size(free)} free at {path}", "free some space; checkpoints will not fit")
+        return Finding("disk", "warning", f"{words.size(free)} free at {path}", "free some space for checkpoints")
     return Finding("disk", "ok", f"{words.size(free)} free")
 
 
@@ -186,7 +186,7 @@ def _versions(client: Client) -> Finding:
 def _workers(client: Client) -> Finding:
     active = [worker for worker in client.workers() if worker.state == "active"]
     if not active:
-        return Finding("workers", "error", "none is active: jobs will wait", "`stoker up`, or `python -m worker` on a machine")
+        return Finding("workers", "error", "none is active: jobs will wait", "`stoker up`, or `stoker worker` on a machine")
     return Finding(
         "workers",
         "ok",

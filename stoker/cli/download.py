@@ -19,7 +19,7 @@ def download(
     job: Reference = "@last",
     checkpoint: Annotated[str, typer.Option("--checkpoint", "-c", help="A step, best or last.")] = "best",
     artifact: Annotated[str | None, typer.Option("--artifact", "-a", help="Fetch this artifact instead.")] = None,
-    to: Annotated[Path | None, typer.Option("--to", "-t", help="Folder (or file, for an artifact) to make.")] = None,
+    to: Annotated[Path | None, typer.Option("--to", "-t", help="Folder (or file, for an artifact) to create.")] = None,
     progress: emit.ProgressOption = "auto",
 ) -> None:
     """Download and verify a checkpoint or an artifact; prints where it is.

@@ -76,7 +76,7 @@ def _field(data: dict[str, Any], name: str) -> Any:
     value: Any = data
     for part in name.split("."):
         if not isinstance(value, dict) or part not in value:
-            raise Failure(f"there is no field `{name}`", f"fields are {', '.join(sorted(data))}", code=2)
+            raise Failure(f"no field `{name}`", f"fields are {', '.join(sorted(data))}", code=2)
         value = value[part]
     return value
 

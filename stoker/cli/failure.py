@@ -29,7 +29,7 @@ def report(error: BaseException) -> int:
 
 
 def lines(error: BaseException) -> list[str]:
-    """The message as lines, without colour."""
+    """The message as lines, without color."""
     match error:
         case Failure():
             # Ctrl-C is the user's wish, not an error.

@@ -119,7 +119,7 @@ def _left(until: float | None) -> float | None:
 
 
 class _Events:
-    """Events of several jobs, read beside the main thread so that it can draw, count time and hear Ctrl-C."""
+    """Events of several jobs, read in a thread so that the main one can draw, count time and hear Ctrl-C."""
 
     def __init__(self, client: Client, jobs: Sequence[JobView], after: int = 0) -> None:
         self._queue: queue.Queue[tuple[str, EventView] | Exception | None] = queue.Queue()

@@ -58,11 +58,11 @@ checkpoint: {{interval: {{steps: 200}}}}
 
 def init(
     path: Annotated[Path, typer.Argument(metavar="FILE", help="File to write.")] = Path("job.yaml"),
-    kind: Annotated[Kind, typer.Option("--kind", help="What is to be learned.")] = "classification",
+    kind: Annotated[Kind, typer.Option("--kind", help="Task that the file is written for.")] = "classification",
     name: Annotated[str, typer.Option("--name", help="Name of the job.")] = "first",
     dataset: Annotated[str, typer.Option("--dataset", help="Data set it learns from.")] = "mydata",
     target: Annotated[str, typer.Option("--target", help="Column to predict.")] = "label",
-    force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
 ) -> None:
     """Write a job file to start from.
 
@@ -70,7 +70,7 @@ def init(
     stoker init gpt.yaml --kind language_model --dataset shakespeare
     """
     if path.exists() and not force:
-        raise Failure(f"{path} is there already", "name another file, or replace it with --force", code=2)
+        raise Failure(f"{path} exists", "name another file, or replace it with --force", code=2)
     path.write_text(text_of(kind, name, dataset, target), encoding="utf-8")
     say(f"wrote {path}")
     say(f"  next: stoker validate {path} && stoker submit {path} --watch")

@@ -46,14 +46,14 @@ def create(
         list[str] | None, typer.Option("--scope", "-s", help="read, submit, admin or worker; repeatable; unset, read and submit.")
     ] = None,
     project: Annotated[str | None, typer.Option("--for-project", help="Only this project; else every one.")] = None,
-    days: Annotated[int | None, typer.Option("--days", min=1, help="Valid for so many days.")] = None,
+    days: Annotated[int | None, typer.Option("--days", min=1, help="Days until it expires; unset, the server's default.")] = None,
     fields: emit.Fields = None,
 ) -> None:
-    """Make a key. It is shown this once."""
+    """Create a key and print it; it is not shown again."""
     with connect() as client:
         made = client.create_key(name, scope or ["read", "submit"], project=project, days=days)
     if wants_table() and fields is None:
-        say(f"{made.id} {' '.join(made.scopes)}; keep it now, it is not shown again:")
+        say(f"{made.id} {' '.join(made.scopes)}; store it now, it is not shown again:")
         print(made.key)
     else:
         emit.one(made, lambda: None, fields=fields)
@@ -68,7 +68,7 @@ def ls(quiet: emit.Quiet = False, fields: emit.Fields = None) -> None:
 
 @app.command()
 def revoke(key: Annotated[str, typer.Argument(help="Id or prefix of a key.")]) -> None:
-    """End a key. What still uses it is refused from now on."""
+    """Revoke a key. The server refuses it from now on."""
     with connect() as client:
         found = [
             k

@@ -23,9 +23,11 @@ CAUGHT_UP = 0.7
 def logs(
     job: Reference = "@last",
     rank: Annotated[int | None, typer.Option("--rank", min=0, help="Only this training process.")] = None,
-    tail: Annotated[int | None, typer.Option("--tail", "-n", min=1, max=100_000, help="Only the last lines.")] = None,
+    tail: Annotated[
+        int | None, typer.Option("--tail", "-n", min=1, max=100_000, help="Only this many lines from the end.")
+    ] = None,
     grep: Annotated[str | None, typer.Option("--grep", help="Only lines with this text.")] = None,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the job ends.")] = False,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Continue until the job ends.")] = False,
 ) -> None:
     """Print what a job wrote.
 

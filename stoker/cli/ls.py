@@ -59,8 +59,8 @@ def ls(
     since: Annotated[
         str | None, typer.Option("--since", metavar="TIME", help="Only created after: 2h, 3d, a date, RFC 3339.")
     ] = None,
-    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="At most so many.")] = 20,
-    archived: Annotated[bool, typer.Option("--archived", help="Archived ones too.")] = False,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="Largest number of jobs to list.")] = 20,
+    archived: Annotated[bool, typer.Option("--archived", help="List archived jobs too.")] = False,
     quiet: emit.Quiet = False,
     fields: emit.Fields = None,
 ) -> None:
@@ -89,7 +89,7 @@ def ls(
         shown = list(islice(found, limit + 1))
         emit.many(shown[:limit], shape)
         if len(shown) > limit:
-            say(f"  there are more: stoker ls --limit {limit * 5}")
+            say(f"  more jobs: stoker ls --limit {limit * 5}")
 
 
 def pairs(texts: list[str] | None) -> dict[str, str]:

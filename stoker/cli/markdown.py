@@ -1,4 +1,4 @@
-"""The Markdown summary of a run: verdict, gates, metrics beside a baseline, what the specs differ in."""
+"""The Markdown summary of a run: verdict, gates, metrics next to a baseline's, differences of the specs."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any

@@ -24,8 +24,10 @@ Form = Literal["auto", "jsonl", "csv", "openmetrics"]
 def metrics(
     job: Reference = "@last",
     keys: Annotated[list[str] | None, typer.Option("--key", "-k", metavar="KEY", help="Only this key; repeatable.")] = None,
-    points: Annotated[int, typer.Option("--points", min=1, max=10_000, help="At most so many points per key.")] = 1000,
-    statistic: Annotated[Statistic, typer.Option("--statistic", help="Of the points that share a bucket.")] = "last",
+    points: Annotated[int, typer.Option("--points", min=1, max=10_000, help="Largest number of points per key.")] = 1000,
+    statistic: Annotated[
+        Statistic, typer.Option("--statistic", help="Which value stands for the points of one bucket.")
+    ] = "last",
     form: Annotated[
         Form, typer.Option("--format", help="auto: curves here, JSONL in a pipe; openmetrics: the last values.")
     ] = "auto",

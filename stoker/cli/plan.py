@@ -39,12 +39,12 @@ PARTS = (
     "communication",
     "runtime",
 )
-"""Of the memory of a rank."""
+"""Parts of a rank's memory."""
 
 
 def _learned(parameters: ParametersView) -> str:
     few = parameters.trainable is not None and parameters.trainable != parameters.total
-    return f", of which {parameters.trainable:,} learn" if few else ""
+    return f" ({parameters.trainable:,} trainable)" if few else ""
 
 
 def draw(console: Console, predicted: Plan, digest: str) -> None:
@@ -75,7 +75,7 @@ def draw(console: Console, predicted: Plan, digest: str) -> None:
                 if count := getattr(memory, f"{part}_bytes"):
                     say(f"    {part:<13} {words.size(count):>10}", style="dim")
     if predicted.fits is False:
-        say("  does not fit; what would:", style="yellow")
+        say("  does not fit; these would:", style="yellow")
         for option in predicted.alternatives:
             flags = " ".join(f"-o {path}={value}" for path, value in option.patch.items())
             say(

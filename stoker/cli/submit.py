@@ -25,7 +25,7 @@ def submit(
     label_: Annotated[list[str] | None, typer.Option("--label", "-l", metavar="K=V", help="Label; repeatable.")] = None,
     priority: Annotated[int | None, typer.Option("--priority", help="From -100 to 100; higher is placed first.")] = None,
     wait: Annotated[bool, typer.Option("--wait", "-w", help="Wait for its end; the exit code says how it ended.")] = False,
-    watch: Annotated[bool, typer.Option("--watch", help="The same with a live page.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Like --wait, with a live page.")] = False,
     detach: Annotated[bool, typer.Option("--detach", "-d", help="Do not wait (the default).")] = False,
     require: Require = None,
     timeout: Annotated[
@@ -52,10 +52,10 @@ def submit(
     gates = Gates.parse(require or [])
     stays = wait or watch or bool(gates.expressions) or any(x is not None for x in (timeout, junit, summary))
     if detach and stays:
-        raise typer.BadParameter("--detach contradicts the options that wait")
+        raise typer.BadParameter("--detach cannot be combined with options that wait")
     report = ci.Report(junit, summary, gates.expressions, baseline, stays)
     if baseline is not None and summary is None:
-        raise typer.BadParameter("--baseline goes with --summary")
+        raise typer.BadParameter("--baseline requires --summary")
     report.make_room()
     job: JobView | None = None
     try:
@@ -84,7 +84,7 @@ _ids: emit.Shape[JobView] = emit.Shape(id=lambda job: job.id, columns=[], nothin
 
 
 def send(client: Client, document: Document, key: str | None, gates: Gates) -> JobView:
-    """Check here, then submit. Raises SpecError drawn on the file, whoever found the mistake."""
+    """Check here, then submit. Raises SpecError drawn on the file, for errors found here and by the server."""
     source.warn(source.check(document), document)
     try:
         return client.submit(document.value, idempotency_key=key, require=gates.expressions)

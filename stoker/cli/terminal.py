@@ -12,7 +12,7 @@ Progress = Literal["auto", "plain", "none"]
 
 @cache
 def out() -> Console:
-    """stdout: data. Colour and tables only where a person looks."""
+    """stdout: data. Color and tables only on a terminal."""
     return _console(sys.stdout)
 
 

@@ -27,4 +27,6 @@ def bar(what: str, progress: Progress = "auto") -> Iterator[Callable[[int, int],
             task = drawn.add_task(what, total=None)
             yield lambda done, total: drawn.update(task, completed=done, total=total)
     except KeyboardInterrupt:
-        raise Failure("interrupted; what has arrived is kept", "run the same command again to go on", code=130) from None
+        raise Failure(
+            "interrupted; the bytes transferred so far are kept", "run the same command again to continue", code=130
+        ) from None

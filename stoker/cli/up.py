@@ -17,8 +17,10 @@ from stoker.cli.stack.supervisor import Options
 
 def up(
     host: Annotated[str, typer.Option(help="Address the server listens on.")] = "127.0.0.1",
-    port: Annotated[int | None, typer.Option(min=1, max=65535, help="Port; else the last one, 7071 or a free one.")] = None,
-    state_dir: Annotated[Path | None, typer.Option(help="Where it keeps its things; else STOKER_STATE_DIR or .stoker.")] = None,
+    port: Annotated[
+        int | None, typer.Option(min=1, max=65535, help="Port; unset, the last one used, 7071 or a free one.")
+    ] = None,
+    state_dir: Annotated[Path | None, typer.Option(help="State directory; else STOKER_STATE_DIR or .stoker.")] = None,
     worker: Annotated[str, typer.Option(help="Name of the worker.")] = "local",
     detach: Annotated[bool, typer.Option("--detach", "-d", help="Return once it is ready.")] = False,
     stop: Annotated[bool, typer.Option("--stop", help="Stop the stack that runs here.")] = False,
@@ -28,10 +30,10 @@ def up(
     """Run server, broker and worker on this machine.
 
     The database is SQLite and the broker an embedded Valkey unless STOKER_DATABASE_URL or STOKER_REDIS_URL name others.
-    Children that die are started again; trainings are never touched by that.
+    A process that ends is started again; running jobs continue meanwhile.
     """
     if as_json and not status:
-        raise typer.BadParameter("--json goes with --status")
+        raise typer.BadParameter("--json requires --status")
     files = StackFiles.at(state_dir or Path(os.environ.get("STOKER_STATE_DIR") or ".stoker"))
     if stop:
         typer.echo("stopped" if control.stop(files) else "no stack runs here", err=True)

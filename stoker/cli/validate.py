@@ -38,7 +38,7 @@ def validate(
 
 
 def examine(file: source.JobFile, overrides: list[str], offline: bool) -> tuple[Document, tuple[Finding, ...]]:
-    """The document and all that is to be said about it."""
+    """The document and all findings about it."""
     document = source.read(file, overrides)
     try:
         found = source.check(document)
@@ -48,7 +48,7 @@ def examine(file: source.JobFile, overrides: list[str], offline: bool) -> tuple[
 
 
 def online(document: Document, found: tuple[Finding, ...]) -> tuple[Finding, ...]:
-    """What the server adds, which knows the data set; without a server, what is known already."""
+    """The findings, with those of the server, which knows the data set; without a server, as they are."""
     if load_config().url.value is None:
         return found
     try:
@@ -57,5 +57,5 @@ def online(document: Document, found: tuple[Finding, ...]) -> tuple[Finding, ...
     except Invalid as error:
         return error.problem.errors or (Finding(code=error.problem.code, message=error.problem.detail),)
     except (ServerUnreachable, ServerFault, AuthError) as error:
-        say(f"note: checked without the data set: {error}")
+        say(f"note: not checked against the data set: {error}")
     return found

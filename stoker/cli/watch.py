@@ -24,9 +24,9 @@ def watch(
     Ctrl-C detaches; the job keeps running.
     """
     if after is not None and not events:
-        raise typer.BadParameter("--after goes with --events")
+        raise typer.BadParameter("--after requires --events")
     if events and fields is not None:
-        raise typer.BadParameter("--json contradicts --events, which prints events")
+        raise typer.BadParameter("--json cannot be combined with --events")
     with connect() as client:
         found = resolve(client, job)
         if events:

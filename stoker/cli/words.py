@@ -39,6 +39,11 @@ def count(value: float | None) -> str:
     return f"{value:.2e}"
 
 
+def counted(number: int, noun: str) -> str:
+    """`1 job`, `2 jobs`."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 def measure(value: float | str | None) -> str:
     """A metric's value: four significant digits, NaN spelled out."""
     if value is None:

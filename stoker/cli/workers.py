@@ -34,7 +34,7 @@ WORKERS: emit.Shape[WorkerView] = emit.Shape(
         emit.Column("JOBS", lambda worker: str(len(worker.jobs)), right=True),
         emit.Column("SEEN", lambda worker: words.age(worker.heartbeat_at), right=True),
     ],
-    nothing="no workers; `stoker up` starts one, or run `python -m worker` on a machine",
+    nothing="no workers; `stoker up` starts one, or run `stoker worker` on a machine",
 )
 
 
@@ -47,14 +47,14 @@ def ls(quiet: emit.Quiet = False, fields: emit.Fields = None) -> None:
 
 @app.command()
 def drain(worker: Worker) -> None:
-    """Let a worker take nothing new; its jobs move on from their checkpoints."""
+    """Stop placing jobs on a worker; its jobs continue elsewhere from their checkpoints."""
     with connect() as client:
         say(f"{worker} {client.drain(_named(client, worker).id).state}")
 
 
 @app.command()
 def resume(worker: Worker) -> None:
-    """Let a drained worker take jobs again."""
+    """Place jobs on a drained worker again."""
     with connect() as client:
         say(f"{worker} {client.undrain(_named(client, worker).id).state}")
 

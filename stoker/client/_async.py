@@ -72,7 +72,7 @@ class AsyncClient:
         return self._transport.settings.url
 
     async def send(self, call: Call[T]) -> T:
-        """Drive a call."""
+        """Send a call and parse the answer."""
         return await self._transport.send(call)
 
     # Jobs
@@ -89,11 +89,11 @@ class AsyncClient:
         return await self.send(_calls.create_named(name, spec))
 
     async def plan(self, spec: SpecLike) -> dict[str, Any]:
-        """What the job would need and make; nothing runs."""
+        """Predicted parameters, memory, steps and sizes; nothing runs."""
         return await self.send(_calls.plan(spec))
 
     def jobs(self, **filters: Any) -> AsyncIterator[JobView]:
-        """All jobs that pass, newest first; see `_calls.jobs` for the filters."""
+        """All jobs that match, newest first; see `_calls.jobs` for the filters."""
         return self._pages(lambda after: _calls.jobs(**{**self._filters(filters), "after": after}))
 
     async def jobs_page(self, **filters: Any) -> Page[JobView]:
@@ -103,7 +103,7 @@ class AsyncClient:
         return await self.send(_calls.job(job_id))
 
     async def edit(self, job_id: str, **changes: Any) -> JobView:
-        """Change name, labels or priority. Raises Conflict when somebody else changed the job meanwhile."""
+        """Change name, labels or priority. Raises Conflict when another client changed the job meanwhile."""
         return await self.send(_calls.edit(job_id, await self.send(_calls.job_version(job_id)), changes))
 
     async def cancel(self, job_id: str) -> JobView:
@@ -132,11 +132,11 @@ class AsyncClient:
         return self._pages(lambda after: _calls.children(job_id, after=after))
 
     async def why(self, job_id: str) -> WhyView:
-        """Why it waits."""
+        """Why the job waits."""
         return await self.send(_calls.why(job_id))
 
     async def verdict(self, job_id: str, require: Sequence[str] = ()) -> VerdictView:
-        """The server's judgement of gates such as `validation/accuracy>=0.95`."""
+        """The server's verdict on gates such as `validation/accuracy>=0.95`."""
         return await self.send(_calls.verdict(job_id, require))
 
     async def metrics(
@@ -151,7 +151,7 @@ class AsyncClient:
         return await self.send(_calls.events(job_id, after=after, limit=limit))
 
     async def wait(self, job_id: str, *, timeout: float | None = None, each: Callable[[JobView], None] | None = None) -> JobView:
-        """The job once it has ended. `each` is told every answer on the way. A restart of the server is ridden out.
+        """The job once it has ended. `each` is called with every answer meanwhile. Waiting continues through a restart of the server.
 
         Raises WaitTimeout after `timeout` seconds; the job still runs.
         """
@@ -171,9 +171,9 @@ class AsyncClient:
         return wait.job
 
     async def watch(self, job_id: str, *, after: int = 0) -> AsyncIterator[EventView]:
-        """Every event after number `after` exactly once, in order, until the job's `end`, whatever happens to the connection.
+        """Every event after number `after` exactly once, in order, until the job's `end`, also when the connection is lost meanwhile.
 
-        Raises ServerUnreachable when nothing was heard for five minutes.
+        Raises ServerUnreachable after five minutes without an answer.
         """
         follower = Follower(job_id, after)
         while True:
@@ -227,7 +227,7 @@ class AsyncClient:
     ) -> Path:
         """Fetch a checkpoint into a folder, which appears only when every file has its digest; returns the folder.
 
-        A download that was cut continues. Raises DownloadError when bytes stay wrong or the folder holds something else.
+        An interrupted download continues. Raises DownloadError when bytes stay wrong or the folder holds other files.
         """
         return await self._transport.transfer(_download.checkpoint, job_id, which, Path(to) if to else None, progress)
 
@@ -245,9 +245,9 @@ class AsyncClient:
         delimiter: str | None = None,
         progress: Progress | None = None,
     ) -> DatasetView:
-        """Make a new version of a data set from a file or a folder; only bytes the server does not have are sent.
+        """Make a new version of a data set from a file or a folder; only bytes that the server lacks are sent.
 
-        `format` is csv, parquet, text, image_folder or arrays; unset, what the files look like.
+        `format` is csv, parquet, text, image_folder or arrays; unset, detected.
         """
         return await self._transport.transfer(_upload.dataset, name, Path(path), progress, format, delimiter)
 
@@ -266,7 +266,7 @@ class AsyncClient:
         return (await self.send(_calls.workers())).data
 
     async def drain(self, worker_id: str) -> WorkerView:
-        """Let a worker finish nothing more: its jobs move on from their checkpoints."""
+        """Stop placing jobs on a worker; its jobs continue elsewhere from their checkpoints."""
         return await self.send(_calls.worker_verb(worker_id, "drain"))
 
     async def undrain(self, worker_id: str) -> WorkerView:

@@ -162,7 +162,7 @@ def artifact_file(job_id: str, name: str) -> str:
 def create_dataset(
     name: str, files: Sequence[FileView], format: str | None = None, delimiter: str | None = None
 ) -> Call[DatasetView]:
-    """`POST /v1/datasets`: a new version made of blobs that are there; refused while some are missing."""
+    """`POST /v1/datasets`: a new version made of uploaded blobs; refused while some are missing."""
     more = {key: value for key, value in {"format": format, "delimiter": delimiter}.items() if value is not None}
     body = {"name": name, "files": [f.model_dump() for f in files], **more}
     return _post("/v1/datasets", body, view(DatasetView), timeout=300)

@@ -58,7 +58,7 @@ def artifact(transport: Transport, job_id: str, name: str, to: Path, progress: P
 
 
 def fetch(transport: Transport, files: Sequence[FileView], where: Where, folder: Path, progress: Progress | None) -> Path:
-    """Fill a hidden folder beside `folder` and rename it when every file has its digest."""
+    """Fill a hidden folder next to `folder` and rename it when every file has its digest."""
     if _is_whole(folder, files):
         return folder
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):

@@ -72,7 +72,7 @@ class Client:
         return self._transport.settings.url
 
     def send(self, call: Call[T]) -> T:
-        """Drive a call."""
+        """Send a call and parse the answer."""
         return self._transport.send(call)
 
     # Jobs
@@ -89,11 +89,11 @@ class Client:
         return self.send(_calls.create_named(name, spec))
 
     def plan(self, spec: SpecLike) -> dict[str, Any]:
-        """What the job would need and make; nothing runs."""
+        """Predicted parameters, memory, steps and sizes; nothing runs."""
         return self.send(_calls.plan(spec))
 
     def jobs(self, **filters: Any) -> Iterator[JobView]:
-        """All jobs that pass, newest first; see `_calls.jobs` for the filters."""
+        """All jobs that match, newest first; see `_calls.jobs` for the filters."""
         return self._pages(lambda after: _calls.jobs(**{**self._filters(filters), "after": after}))
 
     def jobs_page(self, **filters: Any) -> Page[JobView]:
@@ -103,7 +103,7 @@ class Client:
         return self.send(_calls.job(job_id))
 
     def edit(self, job_id: str, **changes: Any) -> JobView:
-        """Change name, labels or priority. Raises Conflict when somebody else changed the job meanwhile."""
+        """Change name, labels or priority. Raises Conflict when another client changed the job meanwhile."""
         return self.send(_calls.edit(job_id, self.send(_calls.job_version(job_id)), changes))
 
     def cancel(self, job_id: str) -> JobView:
@@ -132,11 +132,11 @@ class Client:
         return self._pages(lambda after: _calls.children(job_id, after=after))
 
     def why(self, job_id: str) -> WhyView:
-        """Why it waits."""
+        """Why the job waits."""
         return self.send(_calls.why(job_id))
 
     def verdict(self, job_id: str, require: Sequence[str] = ()) -> VerdictView:
-        """The server's judgement of gates such as `validation/accuracy>=0.95`."""
+        """The server's verdict on gates such as `validation/accuracy>=0.95`."""
         return self.send(_calls.verdict(job_id, require))
 
     def metrics(
@@ -151,7 +151,7 @@ class Client:
         return self.send(_calls.events(job_id, after=after, limit=limit))
 
     def wait(self, job_id: str, *, timeout: float | None = None, each: Callable[[JobView], None] | None = None) -> JobView:
-        """The job once it has ended. `each` is told every answer on the way. A restart of the server is ridden out.
+        """The job once it has ended. `each` is called with every answer meanwhile. Waiting continues through a restart of the server.
 
         Raises WaitTimeout after `timeout` seconds; the job still runs.
         """
@@ -171,9 +171,9 @@ class Client:
         return wait.job
 
     def watch(self, job_id: str, *, after: int = 0) -> Iterator[EventView]:
-        """Every event after number `after` exactly once, in order, until the job's `end`, whatever happens to the connection.
+        """Every event after number `after` exactly once, in order, until the job's `end`, also when the connection is lost meanwhile.
 
-        Raises ServerUnreachable when nothing was heard for five minutes.
+        Raises ServerUnreachable after five minutes without an answer.
         """
         follower = Follower(job_id, after)
         while True:
@@ -225,7 +225,7 @@ class Client:
     ) -> Path:
         """Fetch a checkpoint into a folder, which appears only when every file has its digest; returns the folder.
 
-        A download that was cut continues. Raises DownloadError when bytes stay wrong or the folder holds something else.
+        An interrupted download continues. Raises DownloadError when bytes stay wrong or the folder holds other files.
         """
         return self._transport.transfer(_download.checkpoint, job_id, which, Path(to) if to else None, progress)
 
@@ -243,9 +243,9 @@ class Client:
         delimiter: str | None = None,
         progress: Progress | None = None,
     ) -> DatasetView:
-        """Make a new version of a data set from a file or a folder; only bytes the server does not have are sent.
+        """Make a new version of a data set from a file or a folder; only bytes that the server lacks are sent.
 
-        `format` is csv, parquet, text, image_folder or arrays; unset, what the files look like.
+        `format` is csv, parquet, text, image_folder or arrays; unset, detected.
         """
         return self._transport.transfer(_upload.dataset, name, Path(path), progress, format, delimiter)
 
@@ -264,7 +264,7 @@ class Client:
         return (self.send(_calls.workers())).data
 
     def drain(self, worker_id: str) -> WorkerView:
-        """Let a worker finish nothing more: its jobs move on from their checkpoints."""
+        """Stop placing jobs on a worker; its jobs continue elsewhere from their checkpoints."""
         return self.send(_calls.worker_verb(worker_id, "drain"))
 
     def undrain(self, worker_id: str) -> WorkerView:

@@ -61,7 +61,7 @@ def view(kind: Any) -> Callable[[Answer], Any]:
 
 
 def error_of(answer: Answer) -> ApiError:
-    """The exception that an answer of 400 or more means, whatever its body is."""
+    """The exception for an answer of 400 or more, also when its body is not a problem document."""
     try:
         found = Problem.model_validate_json(answer.body)
     except ValidationError:
@@ -70,7 +70,7 @@ def error_of(answer: Answer) -> ApiError:
 
 
 FINAL = frozenset({401, 403, 413, 429})
-"""What a proxy in front of the server may well say itself; any other page is no answer of a Stoker server."""
+"""Status codes that a proxy in front of the server may send; other foreign pages do not come from a Stoker server."""
 
 
 def _foreign(answer: Answer) -> Problem:

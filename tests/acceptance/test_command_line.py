@@ -134,9 +134,9 @@ def test_a_file_or_a_command_that_does_not_fit_is_2(shell: Shell) -> None:
     assert "did you mean `lr`?" in told
     assert "--> --priority:1:1" in told
     assert "column" in shell.refused("validate", "short.yaml", "-o", "task.target=nope", code=2)
-    assert "contradicts" in shell.refused("submit", "short.yaml", "--detach", "--wait", code=2)
+    assert "cannot be combined" in shell.refused("submit", "short.yaml", "--detach", "--wait", code=2)
     assert "submit" in shell.refused("sumbit", code=2)
-    assert "cannot be a job" in shell.refused("show", "@first", code=2)
+    assert "is not a job reference" in shell.refused("show", "@first", code=2)
     assert "未知的键" in shell.refused("validate", "short.yaml", "-o", "optimizer.lrr=3", "--offline", code=2, STOKER_LANG="zh")
 
 

@@ -21,6 +21,7 @@ from stoker.cli.stack import agents, keys, programs
 from stoker.cli.stack.child import Child, Program, tail
 from stoker.cli.stack.files import Process, Record, StackFiles, read_record, write_record
 from stoker.cli.stack.process import end, free_port
+from stoker.cli.words import counted
 
 PORT = 7071
 """Preferred port of the server."""
@@ -47,7 +48,7 @@ class Supervisor:
         self.tasks: list[asyncio.Task[None]] = []
         self.failed: asyncio.Future[str]
         self.claims: list[socket.socket] = []
-        """Of the ports, held as long as the stack is up."""
+        """Claims of the ports, held while the stack is up."""
         self.record = self._plan_record()
 
     def _plan_record(self) -> Record:
@@ -167,7 +168,7 @@ class Supervisor:
         for child in reversed(self.children):
             await child.stop()
             if child.program.name == "worker" and (saved := await agents.preempt(self.files)):
-                self.say(f"{saved} training(s) saved; the next start continues them")
+                self.say(f"saved {counted(saved, 'running job')}; the next start continues from there")
         for task in self.tasks:
             task.cancel()
         await asyncio.gather(*self.tasks, return_exceptions=True)
