@@ -158,7 +158,7 @@ def test_a_plan() -> None:
         "    runtime        470.0 MiB\n"
         "  checkpoint    39.9 KiB, at most 199.6 KiB kept\n"
         "  digest        95522bd9bae6015e\n"
-        "  does not fit; what would:\n"
+        "  does not fit; these would:\n"
         "    half the micro-batch: -o training.micro_batch_size=16  (512.0 KiB per rank)\n"
     )
 
