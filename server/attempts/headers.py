@@ -1,11 +1,13 @@
 """The headers of small frames, checked: jobs show their values, so each must be readable text or a finite number."""
 
 import math
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from server.errors import problem
+from stoker.document.strict_json import JsonValue
 
 _DEPTH = 8
 _MEMBERS = 200
@@ -84,7 +86,7 @@ class Notice(Header):
 H = TypeVar("H", bound=Header)
 
 
-def header_of(kind: type[H], header: Any) -> H:
+def header_of(kind: type[H], header: Mapping[str, JsonValue]) -> H:
     """The header as a kind of frame. Raises 422 `frame_invalid`."""
     try:
         return kind.model_validate(dict(header))

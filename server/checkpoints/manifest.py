@@ -1,12 +1,14 @@
 """A checkpoint or artifact frame's header, checked: paths that stay inside, digests, numbers that JSON can hold."""
 
 import re
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from server.attempts.headers import first_fault
 from server.errors import problem
+from stoker.document.strict_json import JsonValue
 
 _SEGMENT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+=-]{0,127}", re.ASCII)
 
@@ -53,7 +55,7 @@ _MANIFEST: TypeAdapter[Manifest] = TypeAdapter(Manifest)
 _ARTIFACT: TypeAdapter[ArtifactFile] = TypeAdapter(ArtifactFile)
 
 
-def manifest_of(header: Any) -> Manifest:
+def manifest_of(header: Mapping[str, JsonValue]) -> Manifest:
     """Raises 422 `frame_invalid`."""
     try:
         found = _MANIFEST.validate_python(dict(header))
@@ -64,7 +66,7 @@ def manifest_of(header: Any) -> Manifest:
     return found
 
 
-def artifact_of(header: Any) -> ArtifactFile:
+def artifact_of(header: Mapping[str, JsonValue]) -> ArtifactFile:
     """Raises 422 `frame_invalid`."""
     try:
         return _ARTIFACT.validate_python(dict(header))

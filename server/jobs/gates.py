@@ -5,9 +5,9 @@ import operator
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from server.errors import problem
+from stoker.document.strict_json import JsonValue
 from stoker.errors import Finding
 from stoker.status import TERMINAL
 from stoker.views import GateView, VerdictView
@@ -31,7 +31,7 @@ class Gate:
     op: str
     threshold: float
 
-    def judge(self, metrics: Mapping[str, Any]) -> GateView:
+    def judge(self, metrics: Mapping[str, JsonValue]) -> GateView:
         value = metrics.get(self.key)
         number = float(value) if isinstance(value, int | float | str) else None
         passed = number is not None and not math.isnan(number) and OPERATORS[self.op](number, self.threshold)
@@ -54,14 +54,14 @@ def parse(expression: str) -> Gate:
     return Gate(expression.strip(), matched[1], matched[2], threshold)
 
 
-def verdict(job_id: str, state: str, metrics: Mapping[str, Any], expressions: Sequence[str]) -> VerdictView:
+def verdict(job_id: str, state: str, metrics: Mapping[str, JsonValue], expressions: Sequence[str]) -> VerdictView:
     """Whether the job met its gates: it succeeded and each gate passed. None while it runs."""
     gates = [parse(e).judge(metrics) for e in expressions]
     passed = (state == "succeeded" and all(g.passed for g in gates)) if state in TERMINAL else None
     return VerdictView(job_id=job_id, state=state, passed=passed, gates=gates)
 
 
-def outcome(reason: str, metrics: Mapping[str, Any], expressions: Sequence[str]) -> str:
+def outcome(reason: str, metrics: Mapping[str, JsonValue], expressions: Sequence[str]) -> str:
     """The outcome of a job that succeeded."""
     gates = [parse(e).judge(metrics) for e in expressions]
     if any(g.value is None for g in gates):

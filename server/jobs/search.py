@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Select, exists, select
+from sqlalchemy import ColumnElement, Select, exists, select
 
 from server.auth import Principal
 from server.errors import Refusal, problem
@@ -46,7 +46,7 @@ def search(who: Principal, items: Iterable[tuple[str, str]]) -> Select[Any]:
     return query if archived else query.where(JOBS.c.archived_at.is_(None))
 
 
-def _of_job(name: str, value: str) -> Any:
+def _of_job(name: str, value: str) -> ColumnElement[bool]:
     if matched := _LABEL.fullmatch(name):
         mine = (LABELS.c.job_id == JOBS.c.id) & (LABELS.c.key == matched[1]) & (LABELS.c.value == value[:128])
         return exists().where(mine)
@@ -58,7 +58,7 @@ def _of_job(name: str, value: str) -> Any:
     raise _refused("", "unknown-filter", "unknown filter", hint)
 
 
-def _compared(op: str, number: float) -> Any:
+def _compared(op: str, number: float) -> ColumnElement[bool]:
     column = METRICS.c.value
     match op:
         case ">=":

@@ -7,11 +7,15 @@ from typing import Any
 import pytest
 
 from server.auth import Principal
+from server.checkpoints.tables import Checkpoint
+from server.errors import Refusal
 from server.references.catalog import REFERENCES, files_of, find_all
+from server.references.continued import FoundCheckpoint
 from server.references.dataset import DatasetReference, FoundDataset
 from server.references.pointer import Pointer
 from server.references.reference import Asked, Found, Missing
 from server.references.teacher import FoundTeacher
+from server.references.warm import FoundStart
 from stoker.document.document import Document
 from stoker.errors import Finding, SpecError
 from stoker.protocol import BlobFile, DatasetFiles
@@ -130,3 +134,36 @@ def test_remembered_documents_compare_what_they_refer_to_by_its_version() -> Non
     one, same = (FoundDataset("d", "default", "digits", None, "dst_1", facts) for _ in range(2))
     assert {one} == {same}
     assert len({one, FoundDataset("d", "default", "digits", 1, "dst_1", facts)}) == 2
+
+
+class Stored:
+    """A session in which a checkpoint has a state, or does not exist."""
+
+    def __init__(self, state: str | None) -> None:
+        self._row = None if state is None else Checkpoint(id="ckp_1", state=state)
+
+    def get(self, _: object, checkpoint_id: str) -> Checkpoint | None:
+        return self._row if checkpoint_id == "ckp_1" else None
+
+
+@pytest.mark.parametrize(
+    ("state", "start", "continued"),
+    [
+        ("available", None, None),
+        (None, (422, "spec_invalid"), (422, "spec_invalid")),
+        ("expired", (422, "spec_invalid"), (404, "checkpoint_expired")),
+        ("corrupt", (422, "spec_invalid"), (409, "checkpoint_corrupt")),
+    ],
+)
+def test_a_checkpoint_that_was_deleted_since_it_was_found_is_refused_when_the_job_is_stored(
+    state: str | None, start: tuple[int, str] | None, continued: tuple[int, str] | None
+) -> None:
+    session: Any = Stored(state)
+    spec: Any = None
+    for found, answer in ((FoundStart("d", "ckp_1", 4, spec), start), (FoundCheckpoint("d", "ckp_1", 4, spec), continued)):
+        try:
+            found.confirm(session)
+            refused = None
+        except Refusal as refusal:
+            refused = (refusal.status, refusal.code)
+        assert refused == answer
