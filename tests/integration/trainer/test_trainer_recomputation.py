@@ -37,7 +37,7 @@ SPEC: dict[str, Any] = {
         "sequence": {"length": 16},
         "split": {"strategy": "contiguous", "validation": 0.1, "test": 0.1},
     },
-    "training": {"max_steps": 12, "batch_size": 8, "micro_batch_size": 4},
+    "training": {"max_steps": 7, "batch_size": 8, "micro_batch_size": 4},
     "logging": {"interval": {"steps": 1}},
     "checkpoint": {"interval": {"steps": 5}},
 }

@@ -37,7 +37,7 @@ GPT: Json = {
         "eps": 1e-5,
     },  # smaller, and gradients near zero make steps out of rounding errors
     # 54 windows to train on: the last batch of an epoch has 6
-    "training": {"max_steps": 12, "batch_size": 16, "gradient_clipping": {"type": "norm", "max_norm": 0.5}},
+    "training": {"max_steps": 9, "batch_size": 16, "gradient_clipping": {"type": "norm", "max_norm": 0.5}},
     "evaluation": {"interval": {"steps": 7}, "metrics": ["perplexity", "bits_per_byte"]},
     "logging": {"interval": {"steps": 3}, "gradient_norm": True, "performance": False},
     "checkpoint": {"interval": {"steps": 5}},
@@ -115,7 +115,7 @@ RESUMED: dict[str, tuple[Json, int, Json]] = {
 def test_a_resumed_run_has_the_bits_of_the_uninterrupted(name: str, nursery: Nursery, tmp_path: Path) -> None:
     spec, ranks, more = RESUMED[name]
     spec = _spread(spec, ranks, **more)
-    spec |= {"training": spec["training"] | {"max_steps": 22}}
+    spec |= {"training": spec["training"] | {"max_steps": 18}}
     whole = trained(nursery, tmp_path / "whole", spec, ranks)
     broken = interrupted(nursery, prepared(tmp_path / "broken", spec), ranks, (8, signal.SIGKILL), (7, signal.SIGTERM))
     assert_same_bits(whole, broken, but=frozenset({"ranks.safetensors"}))
