@@ -21,6 +21,8 @@ from tests.support.plain import NO_TLS
 
 ROOT = Path(__file__).resolve().parents[2]
 USER = "read,submit,admin"
+STARTS = 180.0
+"""Seconds for a process of an installation to be ready: at a load of 36 on two cores `create-key` took more than 60."""
 ENDS = ("succeeded", "failed", "cancelled")
 
 
@@ -113,7 +115,7 @@ class Stack:
 
     def start_server(self) -> None:
         self.spawn("server", [sys.executable, "-m", "server"])
-        until(self._server_answers, timeout=60, what="server ready")
+        until(self._server_answers, timeout=STARTS, what="server ready")
 
     def _server_answers(self) -> bool:
         assert self.processes["server"].poll() is None, (self.home / "server.log").read_text()[-4000:]
@@ -134,7 +136,7 @@ class Stack:
             STOKER_WORKER_CPUS=str(self.cpus),
             **environment,
         )
-        until(lambda: self._worker_ready(name), timeout=90, what=f"{name} ready")
+        until(lambda: self._worker_ready(name), timeout=STARTS, what=f"{name} ready")
 
     def _worker_ready(self, name: str) -> bool:
         assert self.processes[name].poll() is None, (self.home / f"{name}.log").read_text()[-4000:]
@@ -174,7 +176,7 @@ class Stack:
 
     def _first_key(self) -> str:
         command = [sys.executable, "-m", "server", "create-key", "--name", "test", "--scopes", USER]
-        done = subprocess.run(command, cwd=ROOT, env=self.environment, capture_output=True, text=True, timeout=60)
+        done = subprocess.run(command, cwd=ROOT, env=self.environment, capture_output=True, text=True, timeout=STARTS)
         assert done.returncode == 0, done.stderr
         return done.stdout.strip().splitlines()[-1]
 
