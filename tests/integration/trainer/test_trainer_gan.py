@@ -25,6 +25,7 @@ from tests.support.trainer_runs import (
     tensors,
     workspace,
 )
+from worker.trainer.data import TensorSamples
 from worker.trainer.data.noise import WithNoise
 from worker.trainer.predict import load
 from worker.trainer.reproducibility import Seeds
@@ -104,7 +105,8 @@ def by_hand(x: np.ndarray[Any, Any], kind: str, every: int, steps: int) -> dict[
     maker, judge = net(LATENT, 2, nn.ReLU()), net(2, 1, nn.LeakyReLU())
     moves_maker = torch.optim.Adam(maker.parameters(), 0.01, (0.5, 0.999))
     moves_judge = torch.optim.SGD(judge.parameters(), 0.1, 0.5)
-    noise = WithNoise(torch.from_numpy(x), torch.empty(0), LATENT, "normal", Seeds(7, 7).latent)
+    samples = TensorSamples(torch.from_numpy(x), torch.empty(len(x), 0))
+    noise = WithNoise(samples, LATENT, "normal", Seeds(7, 7).latent)
     for step in range(steps):
         rows = torch.arange(step * 32 % 192, step * 32 % 192 + 32)
         given, real = noise.drawn(rows, step * 32 // 192)
