@@ -9,6 +9,7 @@ from stoker.facts import ArrayFacts, ArrayFile, ColumnFacts, DatasetFacts, Image
 from stoker.spec import JobSpec
 from stoker.spec.derived.automatic import completed
 from stoker.spec.model.parts import Activation
+from worker.trainer.model.lstm_format import has_bfloat16_lstm
 
 Json = dict[str, Any]
 
@@ -184,3 +185,10 @@ def pictures_of_layers(draw: st.DrawFn) -> Json:
     head = [{"type": "linear", "units": 10, "bias": draw(st.booleans())}]
     residual = {"type": "residual", "layers": stack}
     return {"type": "layers", "layers": [first, norm, activation, residual, residual, pool, *end, *head]}
+
+
+def as_computed(spec: JobSpec) -> JobSpec:
+    """The spec of what this CPU computes: an LSTM under bfloat16 autocast is one in fp32 where the CPU has no other."""
+    if spec.precision.mode != "bf16_mixed" or "lstm" not in spec.model.model_dump_json() or has_bfloat16_lstm():
+        return spec
+    return spec.model_copy(update={"precision": spec.precision.model_copy(update={"mode": "fp32"})})

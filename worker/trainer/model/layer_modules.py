@@ -7,6 +7,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from stoker.spec.model.layers import AttentionLayer, EmbeddingLayer, RecurrentLayer
+from worker.trainer.model.lstm_format import lstm_format
 from worker.trainer.model.parts import shared_cast
 from worker.trainer.model.recurrent import recurrent_layers
 
@@ -100,7 +101,8 @@ class Reader(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         narrow = next(self.layers.parameters()).dtype  # states have the format of the weights, whatever products have
-        said: torch.Tensor = self.layers(x.to(narrow))[0]
+        with lstm_format(self.layers, x):
+            said: torch.Tensor = self.layers(x.to(narrow))[0]
         if not self._end:
             return said.contiguous()
         if not self.layers.bidirectional:

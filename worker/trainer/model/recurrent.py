@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from stoker.spec.model.recurrent import GRU, LSTM, RNN
 from worker.trainer.errors import SpecProblem
+from worker.trainer.model.lstm_format import lstm_format
 from worker.trainer.model.parts import initialize
 
 State = tuple[torch.Tensor, ...] | None
@@ -73,7 +74,10 @@ class Recurrent(nn.Module):
 
     def _read(self, x: torch.Tensor) -> torch.Tensor:
         """(B, T, F) → (B, T, W), or its last steps; begins where the course says and notes the memory for it."""
-        course = self.course
+        with lstm_format(self.layers, x):
+            return self._read_in_course(x, self.course)
+
+    def _read_in_course(self, x: torch.Tensor, course: Course | None) -> torch.Tensor:
         if course is None:
             said: torch.Tensor = self.layers(x)[0]
             return said
