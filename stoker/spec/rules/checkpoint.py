@@ -15,7 +15,7 @@ from stoker.text import nearest, shown
 @rule(
     "sharing-export",
     reads=("/model/sharing", "/checkpoint/export"),
-    message="a model in the Hugging Face format has weights of its own in every part",
+    message="the Hugging Face format stores separate weights for every part, and `model.sharing` shares them",
     hint="export safetensors only, or remove `model.sharing`",
 )
 def sharing_exported(case: Case) -> Iterator[Hit]:
@@ -74,7 +74,7 @@ def keep_best_blind(case: Case) -> Iterator[Hit]:
 @rule(
     "huggingface-decoders",
     reads=("/checkpoint/export", "/model"),
-    message="transformers computes decoders and encoders of text, and this is another {model}",
+    message="export to the Hugging Face format supports transformers that read text; this model is {model}",
     hint="remove huggingface from `checkpoint.export`; safetensors takes any model",
 )
 def only_decoders_are_exported(case: Case) -> Iterator[Hit]:
@@ -88,7 +88,7 @@ def only_decoders_are_exported(case: Case) -> Iterator[Hit]:
 @rule(
     "huggingface-architecture",
     reads=("/checkpoint/export", "/model"),
-    message="no architecture of transformers computes this model; {architecture} is nearest and wants {fields}",
+    message="export to the Hugging Face format supports GPT-2, Llama and BERT layouts; the nearest, {architecture}, needs {fields}",
     hint="change those fields of `model`, or remove huggingface from `checkpoint.export`",
 )
 def known_decoders_are_exported(case: Case) -> Iterator[Hit]:

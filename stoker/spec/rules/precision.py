@@ -14,7 +14,7 @@ BUILT = ("fp32", "tf32", "bf16_mixed", "fp16_mixed", "bf16_pure", "fp16_pure")
 @rule(
     "gan-precision",
     reads=("/model/type", "/precision/mode"),
-    message="the networks of a gan move in small steps that {mode} would round away",
+    message="updates of a gan's networks are too small for {mode}, which rounds them away",
     hint="use fp32 or a mixed mode",
 )
 def narrow(case: Case) -> Iterator[Hit]:

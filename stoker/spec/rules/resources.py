@@ -82,8 +82,8 @@ def cpus_uneven(case: Case) -> Iterator[Hit]:
         "/checkpoint",
         "/interpretability",
     ),
-    message="`{path}` as it is set does not go with a TPU",
-    hint="change or remove it, or set another `resources.device`",
+    message="`{path}` is not supported on TPUs with this value",
+    hint="leave `{path}` at its default, or use `resources.device: cpu` or `cuda`",
 )
 def tpu_cannot(case: Case) -> Iterator[Hit]:
     """A TPU has no fp16, says that it is full only once a step is over, and what torch measures on GPUs it does not measure there.

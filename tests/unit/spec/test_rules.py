@@ -1,6 +1,7 @@
 """Each rule is broken once, by the smallest change to a document that breaks none, and says so at the right place."""
 
 import inspect
+import re
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from typing import Any
@@ -602,6 +603,17 @@ def test_the_nearest_batch_size_is_offered_and_fits(
     hint = next(each.hint for each in caught.value.findings if each.code == "batch-indivisible")
     assert hint == f"the nearest batch_size that fits is {nearest}"
     assert resolve(changed(job, {"training.batch_size": nearest}), TABLE).spec.training.batch_size == nearest
+
+
+@pytest.mark.parametrize("job", ["numbers", "table", "text"])
+def test_the_share_that_is_offered_holds_out_a_sample(job: str) -> None:
+    document, known = JOBS[job]
+    with pytest.raises(SpecError) as caught:
+        resolve(changed(document, {"data.split": {"test": 0.00001}}), known)
+    (hint,) = [each.hint for each in caught.value.findings if each.code == "part-empty"]
+    assert hint is not None
+    least = re.findall(r"at least ([0-9.]+),", hint)[0]
+    assert findings(changed(document, {"data.split": {"test": float(least)}}), known) == []
 
 
 def test_rules_speak_of_the_parts_that_parsed() -> None:

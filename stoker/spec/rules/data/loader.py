@@ -20,7 +20,7 @@ def streams_shuffled(case: Case) -> Iterator[Hit]:
 @rule(
     "streams-uneven",
     reads=("/training/tbptt", "/data", "/task", "/training/batch_size"),
-    message="a smaller last batch has no place for some of the {size} streams of a stateful run",
+    message="a smaller last batch does not fill the {size} streams of a stateful run",
     hint="set `data.loader.drop_last: true`",
 )
 def streams_uneven(case: Case) -> Iterator[Hit]:

@@ -83,7 +83,7 @@ def content_fits_source(case: Case) -> Iterator[Hit]:
 @rule(
     "column-twice",
     reads=("/data/source", "/task"),
-    message="column {column} is used twice, or is two of feature, target and weight at once",
+    message="column {column} is used twice, or has two roles: feature, target or weight",
     hint="remove it from one place",
 )
 def column_twice(case: Case) -> Iterator[Hit]:
@@ -186,8 +186,8 @@ def column_has_gaps(case: Case) -> Iterator[Hit]:
 @rule(
     "delimiter-differs",
     reads=("/data/source",),
-    message="the data set separates cells by {found}, not by {given}",
-    hint="set `data.source.delimiter` to that",
+    message="the file's cells are separated by {found}, and `data.source.delimiter` is {given}",
+    hint="set `data.source.delimiter: {found}`",
 )
 def delimiter_differs(case: Case) -> Iterator[Hit]:
     source, content = case.spec.data.source, case.content
@@ -259,8 +259,8 @@ def _kind(array: ArrayFile) -> str:
 @rule(
     "image-size-unknown",
     reads=("/data/source",),
-    message="the pictures differ in {key}",
-    hint="set `data.source.{key}`, and they are resized",
+    message="the pictures differ in {key}, and `data.source.{key}` is not set",
+    hint="set `data.source.{key}`, to which all pictures are resized",
 )
 def image_size_unknown(case: Case) -> Iterator[Hit]:
     source = case.spec.data.source

@@ -1,8 +1,10 @@
 """Rules of `data.split`."""
 
+import math
 from collections.abc import Iterator
 
 from stoker.spec.data import Text
+from stoker.spec.derived.arithmetic import Sizes
 from stoker.spec.derived.problem import class_counts
 from stoker.spec.rules._case import Case
 from stoker.spec.rules._rule import Hit, hit, rule
@@ -70,8 +72,8 @@ def nothing_left(case: Case) -> Iterator[Hit]:
 @rule(
     "part-empty",
     reads=("/data", "/task"),
-    message="a {key} share of {share} of this data set is no sample at all",
-    hint="raise `data.split.{key}`, or set it to 0",
+    message="{share} of {total} samples is 0 samples",
+    hint="raise `data.split.{key}` to at least {least}, or set it to 0",
 )
 def part_empty(case: Case) -> Iterator[Hit]:
     split, samples = case.spec.data.split, case.problem.samples
@@ -79,4 +81,15 @@ def part_empty(case: Case) -> Iterator[Hit]:
         return
     for key, share, count in (("validation", split.validation, samples.validation), ("test", split.test, samples.test)):
         if share > 0 and count == 0:
-            yield hit(f"/data/split/{key}", key=key, share=f"{share:g}")
+            yield hit(f"/data/split/{key}", key=key, share=f"{share:g}", total=_total(samples), least=_least(case, samples))
+
+
+def _total(sizes: Sizes) -> int:
+    return sizes.train + sizes.validation + sizes.test
+
+
+def _least(case: Case, samples: Sizes) -> str:
+    """The smallest share that holds out one sample, rounded up to four decimals; of text, the tokens of one window."""
+    tokens, sequence = case.problem.tokens, case.spec.data.sequence
+    needed, total = (1, _total(samples)) if tokens is None or sequence is None else (sequence.length + 1, _total(tokens))
+    return f"{math.ceil((needed - 0.5) / total * 10_000) / 10_000:g}"

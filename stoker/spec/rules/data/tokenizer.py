@@ -10,8 +10,8 @@ from stoker.spec.rules._rule import Hit, hit, rule
 @rule(
     "tokenizer-needs-text",
     reads=("/data/source", "/data/tokenizer", "/data/sequence"),
-    message="`data.{key}` is for text only",
-    hint="remove it",
+    message="`data.{key}` needs text, and the source has numbers or pictures",
+    hint="remove `data.{key}`, or use a source of text",
 )
 def tokens_need_text(case: Case) -> Iterator[Hit]:
     data = case.spec.data
@@ -36,8 +36,8 @@ def characters_uncounted(case: Case) -> Iterator[Hit]:
 @rule(
     "token-beyond-vocabulary",
     reads=("/data/tokenizer",),
-    message="`{key}` {token} is beyond the {rows} rows of the embedding, which are counted from 0",
-    hint="name a token of the file, or leave it out",
+    message="`{key}` is {token}, and the tokenizer has {rows} tokens, 0 to {last}",
+    hint="set `{key}` to a token of the tokenizer file, or leave it out",
 )
 def tokens_beyond(case: Case) -> Iterator[Hit]:
     known = case.spec.data.tokenizer
@@ -45,4 +45,4 @@ def tokens_beyond(case: Case) -> Iterator[Hit]:
         return
     for key, token in (("mask_id", known.mask_id), ("pad_id", known.pad_id)):
         if token is not None and token >= known.vocab_size:
-            yield hit(f"/data/tokenizer/{key}", key=key, token=token, rows=known.vocab_size)
+            yield hit(f"/data/tokenizer/{key}", key=key, token=token, rows=known.vocab_size, last=known.vocab_size - 1)

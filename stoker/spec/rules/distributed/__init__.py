@@ -45,8 +45,8 @@ def one_rank(case: Case) -> Iterator[Hit]:
 @rule(
     "finetune-strategy",
     reads=("/initialization/finetune", "/distributed"),
-    message="{strategy} moves every weight alike, and fine-tuning keeps some as they are",
-    hint="use strategy single, ddp or fsdp, without parts of a model",
+    message="{strategy} updates every weight, and fine-tuning keeps some of them fixed",
+    hint="use strategy single, ddp or fsdp without tensor, context or pipeline parallelism",
 )
 def tuned_where(case: Case) -> Iterator[Hit]:
     how = case.spec.distributed

@@ -11,7 +11,7 @@ from stoker.spec.rules._rule import Hit, hit, rule
 @rule(
     "servers-without-workers",
     reads=("/distributed",),
-    message="of {ranks} ranks {servers} serve: nobody is left to compute",
+    message="{servers} of {ranks} ranks are servers, which leaves no worker",
     hint="lower `distributed.servers`, or raise `processes_per_node`",
 )
 def no_workers(case: Case) -> Iterator[Hit]:
@@ -23,7 +23,7 @@ def no_workers(case: Case) -> Iterator[Hit]:
 @rule(
     "servers-on-one-node",
     reads=("/distributed",),
-    message="servers and workers meet on one node only",
+    message="parameter_server runs on one node, and `distributed.nodes` is more",
     hint="set `distributed.nodes: 1`, or use ddp or fsdp over nodes",
 )
 def several_nodes(case: Case) -> Iterator[Hit]:

@@ -17,8 +17,8 @@ from stoker.spec.task import Generation
 @rule(
     "gan-without",
     reads=("/model/type", "/training", "/initialization", "/interpretability", "/evaluation", "/debug", "/data", "/schedule"),
-    message="`{path}` is made for one network that answers about its samples, and a gan has two that contest",
-    hint="remove it",
+    message="`{path}` is not supported for a gan, which has two networks",
+    hint="remove `{path}`",
 )
 def useless(case: Case) -> Iterator[Hit]:
     """Families that one model has and two do not."""

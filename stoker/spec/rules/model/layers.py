@@ -32,8 +32,8 @@ from stoker.spec.task.multi_task import MultiTask
 @rule(
     "layer-idle",
     reads=("/model",),
-    message="{what} has no use for `{key}`",
-    hint="remove it",
+    message="`{key}` has no effect on {what}",
+    hint="remove `{key}`",
 )
 def idle_keys(case: Case) -> Iterator[Hit]:
     for pointer, layer in case.layers:

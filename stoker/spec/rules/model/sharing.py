@@ -24,8 +24,8 @@ def sharing_needs_whole_weights(case: Case) -> Iterator[Hit]:
 @rule(
     "sharing-itself",
     reads=("/model/sharing",),
-    message="`{source}` and `{target}` are one inside the other",
-    hint="name two parts that stand apart",
+    message="`{source}` and `{target}` are the same part, or one contains the other",
+    hint="name two separate parts",
 )
 def sharing_twice(case: Case) -> Iterator[Hit]:
     """A part that takes another's weights and has some of them taken, or takes its own."""

@@ -54,7 +54,7 @@ def degree_divides_layers(case: Case) -> Iterator[Hit]:
 @rule(
     "tensor-parallel-dropout",
     reads=("/distributed", "/model"),
-    message="with `tensor_parallel` each rank draws the same random numbers, so `{name}` would fall alike on the part that each of them holds",
+    message="with `tensor_parallel` all ranks draw the same random numbers, so `{name}` would drop the same places of every rank's part",
     hint="set `model.{name}` to 0",
 )
 def dropout_of_cut_layers(case: Case) -> Iterator[Hit]:

@@ -27,8 +27,8 @@ def head_loss(case: Case) -> Iterator[Hit]:
 @rule(
     "head-loss-idle",
     reads=("/task",),
-    message="`{key}` does nothing in one of several tasks",
-    hint="remove it",
+    message="`{key}` has no effect in one of several tasks",
+    hint="remove `{key}`",
 )
 def idle_loss_keys(case: Case) -> Iterator[Hit]:
     for pointer, head in case.heads:
@@ -41,8 +41,8 @@ def idle_loss_keys(case: Case) -> Iterator[Hit]:
 @rule(
     "task-name-twice",
     reads=("/task",),
-    message="two tasks are called {name}",
-    hint="give each a name of its own",
+    message="two tasks are named {name}",
+    hint="give each task a different name",
 )
 def name_twice(case: Case) -> Iterator[Hit]:
     seen: set[str] = set()

@@ -58,8 +58,8 @@ def attack_carried(case: Case) -> Iterator[Hit]:
 @rule(
     "attack-range",
     reads=("/training/adversarial",),
-    message="inputs from {low} to {high} are none",
-    hint="set low below high",
+    message="`clip.low` is {low}, which is not below `clip.high`, {high}",
+    hint="set `clip.low` below {high}",
 )
 def attack_range(case: Case) -> Iterator[Hit]:
     attack = case.spec.training.adversarial
