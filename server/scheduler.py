@@ -247,7 +247,7 @@ def _message(row: JobRow, now: datetime, need: Need, given: Sequence[Node], node
     if need.nodes > 1 and nodes:
         return _message_of_several(need, given, nodes)
     if not nodes:
-        return "No worker has reported yet; start one with `python -m worker`."
+        return "No worker has reported yet; start one with `stoker worker`."
     if not any(could_ever(need, n) for n in nodes):
         return f"No known worker is large enough for {_share(need)}; add a larger one or ask for less."
     if not any(could_ever(need, n) for n in given):

@@ -69,6 +69,11 @@ class WorkerSettings(BaseSettings):
         return self.state_dir / "cache"
 
     @property
+    def heard(self) -> Path:
+        """Touched with each heartbeat that the server answered."""
+        return self.state_dir / "heard"
+
+    @property
     def queue(self) -> str:
         return f"stoker.{self.worker_name}"
 

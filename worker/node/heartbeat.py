@@ -98,6 +98,7 @@ class NodeHeartbeat:
             log.warning("heartbeat: %s", error or repr(error))
             return self._backoff.next()
         self._backoff.reset()
+        self._settings.heard.touch()
         for home, _ in dead:
             mark_ended(home, "agent_lost")
             clear(home)

@@ -61,6 +61,23 @@ class Worker:
                 kill_session(record.process)
 
 
+def test_a_health_check_says_whether_the_server_hears_the_worker(agents: Agents, server: FakeServer, broker: str) -> None:
+    def check(*arguments: str) -> int:
+        command = [sys.executable, "-m", "worker", *arguments]
+        return subprocess.run(command, env=agents.environment(), check=False, timeout=60).returncode
+
+    assert check("--check") == 1, "no worker yet"
+    assert check("--healthy") == 2
+    worker = Worker(agents, broker)
+    try:
+        until(lambda: (agents.state / "heard").exists())
+        assert check("--check") == 0
+    finally:
+        worker.close()
+    os.utime(agents.state / "heard", (0, 0))
+    assert check("--check") == 1, "silent for longer than a lease"
+
+
 def test_hints_start_an_agent_once_and_forged_ones_nothing(agents: Agents, server: FakeServer, broker: str) -> None:
     attempt = agents.attempt("att_1")
     worker = Worker(agents, broker)
