@@ -102,8 +102,8 @@ def known_decoders_are_exported(case: Case) -> Iterator[Hit]:
 @rule(
     "on-exception-one-process",
     reads=("/checkpoint/on_exception", "/distributed"),
-    message="on_exception saves what one process has, and there are {ranks} ranks: when one raises, the others cannot say what they hold",
-    hint="remove on_exception, or set strategy: single",
+    message="`checkpoint.on_exception` saves the state of one process, and the run has {ranks} ranks",
+    hint="remove `checkpoint.on_exception`, or set strategy: single",
 )
 def exceptions_of_one(case: Case) -> Iterator[Hit]:
     ranks = case.spec.distributed.world_size

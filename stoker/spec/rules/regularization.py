@@ -40,8 +40,8 @@ def decay_twice(case: Case) -> Iterator[Hit]:
 @rule(
     "spectral-norm-model",
     reads=("/regularization/spectral_norm", "/model"),
-    message="spectral_norm divides single matrices of mlp, cnn and layers, and {what}",
-    hint="remove it, or use another model",
+    message="spectral_norm works on the matrices of mlp, cnn and layers, and {what}",
+    hint="remove `regularization.spectral_norm`, or use another model",
 )
 def bound_of_model(case: Case) -> Iterator[Hit]:
     if case.spec.regularization.spectral_norm is None:

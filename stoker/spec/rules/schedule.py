@@ -25,7 +25,7 @@ def warmup_twice(case: Case) -> Iterator[Hit]:
     "warmup-beyond-end",
     reads=("/schedule", *RUN_READS),
     message="the warm-up takes {warmup} steps, the whole run {total}",
-    hint="lower `schedule.warmup_steps` or train longer",
+    hint="set `schedule.warmup_steps` to {total} or less, or train longer",
 )
 def warmup_beyond_end(case: Case) -> Iterator[Hit]:
     total = case.total_steps
@@ -222,8 +222,8 @@ def cycle_upside_down(case: Case) -> Iterator[Hit]:
 @rule(
     "two-peaks",
     reads=("/schedule", "/optimizer"),
-    message="`schedule.max_lr` is {high} and `optimizer.lr` is {lr}, and both are the highest learning rate",
-    hint="keep one of them",
+    message="`schedule.max_lr` is {high} and `optimizer.lr` is {lr}; both set the highest learning rate",
+    hint="remove `schedule.max_lr`, or leave `optimizer.lr` at its default",
 )
 def two_peaks(case: Case) -> Iterator[Hit]:
     schedule, optimizer = case.spec.schedule, case.spec.optimizer

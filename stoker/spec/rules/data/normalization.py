@@ -10,8 +10,8 @@ from stoker.spec.rules._rule import Hit, hit, rule
 @rule(
     "normalization-needs-numbers",
     reads=("/data/source", "/data/normalization"),
-    message="`data.normalization` rescales numbers, and text has none",
-    hint="remove it",
+    message="`data.normalization` rescales numbers, and the source is text",
+    hint="remove `data.normalization`",
 )
 def normalization_needs_numbers(case: Case) -> Iterator[Hit]:
     if reads_text(case.spec.data.source) and case.spec.data.normalization is not None:

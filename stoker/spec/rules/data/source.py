@@ -199,7 +199,7 @@ def delimiter_differs(case: Case) -> Iterator[Hit]:
     "array-missing",
     reads=("/data/source", "/task/type"),
     message="the data set has no file {file}",
-    hint="it has {known}",
+    hint="use one of {known}",
 )
 def array_missing(case: Case) -> Iterator[Hit]:
     source, content = case.spec.data.source, case.content

@@ -36,7 +36,7 @@ def rollbacks(case: Case) -> Iterator[tuple[str, Rollback]]:
 @rule(
     "rollback-repeats",
     reads=("/debug",),
-    message="with a factor of 1 the run does the same again after each rollback",
+    message="with `lr_factor: 1` the run repeats the same steps after each rollback",
     hint="set `lr_factor` below 1, for example 0.5",
     level="W",
 )
@@ -73,8 +73,8 @@ def grace_too_short(case: Case) -> Iterator[Hit]:
 @rule(
     "spike-window-too-long",
     reads=("/debug/spike", *RUN_READS),
-    message="nothing is a spike in the first {window} steps, and the run has {total}",
-    hint="lower `debug.spike.window`",
+    message="spikes are detected after {window} steps, and the run has {total}",
+    hint="set `debug.spike.window` below {total}",
     level="W",
 )
 def spike_window_too_long(case: Case) -> Iterator[Hit]:

@@ -24,7 +24,7 @@ def hook_of_cut_layers(case: Case) -> Iterator[Hit]:
     "compression-never-starts",
     reads=("/distributed", *RUN_READS),
     message="compression begins after {start} steps, and the run has {total}",
-    hint="lower `distributed.communication_hook.start_step`",
+    hint="set `distributed.communication_hook.start_step` below {total}",
     level="W",
 )
 def compression_never_starts(case: Case) -> Iterator[Hit]:

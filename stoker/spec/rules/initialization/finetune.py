@@ -24,8 +24,8 @@ def tuned_one_task(case: Case) -> Iterator[Hit]:
 @rule(
     "adapter-freezes",
     reads=("/initialization/finetune",),
-    message="with an adapter every weight is frozen but those in adapter.train, and {key} says nothing more",
-    hint="remove {key}; name what learns in adapter.train",
+    message="an adapter freezes every weight except those in `adapter.train`, so `{key}` has no effect",
+    hint="remove `{key}`, and name what learns in `adapter.train`",
 )
 def adapter_freezes(case: Case) -> Iterator[Hit]:
     tune = case.spec.initialization.finetune

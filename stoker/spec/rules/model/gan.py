@@ -98,7 +98,7 @@ def _fits(case: Case) -> bool:
     "gradient-penalty-of-batches",
     reads=("/loss", "/model"),
     message="`loss.gradient_penalty` is of single samples, and BatchNorm mixes those of a batch",
-    hint="use layer or group normalisation in the discriminator, or set it to 0",
+    hint="use layer or group normalization in the discriminator, or set it to 0",
 )
 def penalty_of_batches(case: Case) -> Iterator[Hit]:
     model = case.spec.model

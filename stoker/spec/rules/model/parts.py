@@ -17,8 +17,8 @@ from stoker.spec.task import CausalLM
         "/training/gradient_accumulation_steps",
         "/distributed",
     ),
-    message="BatchNorm cannot normalise over a micro-batch of one sample",
-    hint="raise micro_batch_size, or use layer or rms normalisation",
+    message="BatchNorm cannot normalize over a micro-batch of one sample",
+    hint="raise micro_batch_size, or use layer or rms normalization",
 )
 def batch_norm_alone(case: Case) -> Iterator[Hit]:
     pointer = case.batch_norm
@@ -37,7 +37,7 @@ def batch_norm_alone(case: Case) -> Iterator[Hit]:
         "/training/gradient_accumulation_steps",
         "/distributed",
     ),
-    message="the last batch of an epoch has {last} samples and leaves one or none to some forward pass, which BatchNorm cannot normalise",
+    message="the last batch of an epoch has {last} samples and leaves one or none to some forward pass, which BatchNorm cannot normalize",
     hint="set `data.loader.drop_last: true`, or change `training.batch_size`",
 )
 def batch_norm_last(case: Case) -> Iterator[Hit]:
@@ -64,7 +64,7 @@ def batch_norm_last(case: Case) -> Iterator[Hit]:
         "/distributed",
     ),
     message="BatchNorm sees micro-batches of {micro}, so accumulation does not equal a batch of {size}",
-    hint="use layer or rms normalisation, or no accumulation",
+    hint="use layer or rms normalization, or no accumulation",
     level="W",
 )
 def batch_norm_accumulates(case: Case) -> Iterator[Hit]:
@@ -76,7 +76,7 @@ def batch_norm_accumulates(case: Case) -> Iterator[Hit]:
 @rule(
     "batch-norm-sees-ahead",
     reads=("/model/normalization", "/task/type"),
-    message="batch normalisation of tokens lets each see later ones while the model learns",
+    message="batch normalization of tokens lets each see later ones while the model learns",
     hint="use layer or rms",
     level="W",
 )
@@ -90,7 +90,7 @@ def batch_norm_sees_ahead(case: Case) -> Iterator[Hit]:
     "attack-mixes-statistics",
     reads=("/training/adversarial", "/model"),
     message="BatchNorm's statistics will be those of attacked samples, and clean ones are judged with them",
-    hint="use layer or rms normalisation, or a lower ratio",
+    hint="use layer or rms normalization, or a lower ratio",
     level="W",
 )
 def attack_mixes_statistics(case: Case) -> Iterator[Hit]:

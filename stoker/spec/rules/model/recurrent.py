@@ -45,8 +45,8 @@ def sees_ahead(case: Case) -> Iterator[Hit]:
 @rule(
     "embedding-needs-text",
     reads=("/model", "/data/source"),
-    message="`model.{key}` is for tokens, and the samples are numbers",
-    hint="remove it",
+    message="`model.{key}` needs tokens, and the samples are numbers",
+    hint="remove `model.{key}`, or use a source of text",
 )
 def embedding_needs_text(case: Case) -> Iterator[Hit]:
     model = case.recurrent

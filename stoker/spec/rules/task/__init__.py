@@ -49,7 +49,7 @@ def target_unused(case: Case) -> Iterator[Hit]:
 @rule(
     "one-class",
     reads=("/data/source", "/task"),
-    message="the target holds {total} class; there is nothing to tell apart",
+    message="the target holds {total} class, and classification needs at least 2",
     hint="choose another target",
 )
 def one_class(case: Case) -> Iterator[Hit]:
@@ -133,8 +133,8 @@ def text_several_tasks(case: Case) -> Iterator[Hit]:
 @rule(
     "generator-never-learns",
     reads=("/task/discriminator_steps", *RUN_READS),
-    message="the generator learns in every step that {steps} divides, and the run has {total}",
-    hint="train for longer, or lower `task.discriminator_steps`",
+    message="the generator is updated every {steps} steps, and the run has {total}",
+    hint="set `task.discriminator_steps` to {total} or less, or train longer",
 )
 def generator_never_learns(case: Case) -> Iterator[Hit]:
     task, total = case.spec.task, case.total_steps

@@ -66,7 +66,7 @@ def nothing_weighs(case: Case) -> Iterator[Hit]:
 @rule(
     "head-one-class",
     reads=("/task", "/data"),
-    message="the target holds {total} class; there is nothing to tell apart",
+    message="the target holds {total} class, and classification needs at least 2",
     hint="choose another target",
 )
 def one_class(case: Case) -> Iterator[Hit]:

@@ -24,8 +24,8 @@ def early_stopping_blind(case: Case) -> Iterator[Hit]:
 @rule(
     "no-training-length",
     reads=(*DURATION_READS,),
-    message="training does not say how long it lasts",
-    hint="add one of epochs, max_steps, max_tokens, max_seconds",
+    message="`training` does not say when the run ends",
+    hint="set one of epochs, max_steps, max_tokens, max_seconds",
 )
 def no_duration(case: Case) -> Iterator[Hit]:
     if not lengths(case.spec.training):

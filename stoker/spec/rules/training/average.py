@@ -64,8 +64,8 @@ def average_in_seconds(case: Case) -> Iterator[Hit]:
 @rule(
     "average-never-begins",
     reads=("/training/ema", "/training/swa", *RUN_READS),
-    message="the average begins after {start} steps, and the run has {total}",
-    hint="start earlier or train longer",
+    message="averaging starts after {start} steps, and the run has {total}",
+    hint="start it at step {total} or before, or train longer",
 )
 def average_never_begins(case: Case) -> Iterator[Hit]:
     training, total = case.spec.training, case.total_steps

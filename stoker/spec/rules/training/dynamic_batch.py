@@ -47,7 +47,7 @@ def fit_sends_gradients_whole(case: Case) -> Iterator[Hit]:
     "fit-memory-batch-norm",
     reads=("/training/dynamic_batch", "/model"),
     message="fit_memory changes the micro-batch and keeps the gradient, and that of BatchNorm depends on the micro-batch",
-    hint="use layer or rms normalisation, or remove dynamic_batch",
+    hint="use layer or rms normalization, or remove dynamic_batch",
 )
 def fit_changes_batch_norm(case: Case) -> Iterator[Hit]:
     if _fits_memory(case) and case.batch_norm is not None:
@@ -137,8 +137,8 @@ def _changes_size(case: Case) -> bool:
 @rule(
     "changing-batch-norm",
     reads=("/training/dynamic_batch", "/model"),
-    message="batches that change leave passes of one sample, which BatchNorm cannot normalise",
-    hint="use layer or rms normalisation",
+    message="batches that change leave passes of one sample, which BatchNorm cannot normalize",
+    hint="use layer or rms normalization",
 )
 def size_changes_batch_norm(case: Case) -> Iterator[Hit]:
     if _changes_size(case) and case.batch_norm is not None:
