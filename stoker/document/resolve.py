@@ -1,7 +1,8 @@
 """From a document to the spec that runs: validated, complete, pinned to its data, with a hash and the origin of each value."""
 
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from stoker.document.canonical import canonical_json, digest
 from stoker.document.compose import compose
@@ -10,6 +11,7 @@ from stoker.document.document import Document, steps
 from stoker.document.grammar import leaves
 from stoker.document.messages import finding
 from stoker.document.report import render, sort_key
+from stoker.document.sections import Sections
 from stoker.document.sizes import expanded
 from stoker.document.strict_json import JsonValue
 from stoker.document.upgrade import upgraded
@@ -31,11 +33,15 @@ class Resolved:
     """The document as it came, after `extends` and overrides."""
     origins: dict[str, str]
     """JSON pointer of each leaf of the spec → user, override, default, auto, `preset:NAME`, `file:NAME` or `job:ID`."""
+    origins_text: str
+    """The origins as JSON."""
     digest: str
     """SHA-256 in hex: the experiment's identity."""
     canonical: str
     """Canonical JSON of the whole spec."""
     warnings: tuple[Finding, ...]
+    sections: Sections | None = field(default=None, repr=False, compare=False)
+    """The spec by its fields, with what memos know of them; None when the document was resolved on its own."""
 
 
 def resolve(document: JsonValue | Document, facts: DatasetFacts | None = None, *, lang: Lang = "en") -> Resolved:
@@ -58,8 +64,10 @@ def resolve(document: JsonValue | Document, facts: DatasetFacts | None = None, *
     if final is None or any(each.severity == "error" for each in found):
         raise _error(found, known)
     warnings = tuple(sorted(found, key=sort_key(known)))
-    origins = _origins(final, value, spec, {**known.origins, **brought})
-    return Resolved(final, known.value, origins, digest(final), canonical_json(final), warnings)
+    labels = {**known.origins, **brought}
+    origins = origins_of(final.model_dump(mode="json"), value, spec.model_dump(mode="json"), labels)
+    text = json.dumps(origins, separators=(",", ":"))
+    return Resolved(final, known.value, origins, text, digest(final), canonical_json(final), warnings)
 
 
 MAX_POINTER = 256
@@ -111,10 +119,12 @@ def _pruned(value: JsonValue, at: tuple[str, ...], doomed: set[tuple[str, ...]])
     return value
 
 
-def _origins(final: JobSpec, value: dict[str, JsonValue], spec: JobSpec, labels: Mapping[str, str]) -> dict[str, str]:
-    given = dict(leaves(value))
-    before = dict(leaves(spec.model_dump(mode="json")))
-    return {pointer: _origin(pointer, leaf, given, before, labels) for pointer, leaf in leaves(final.model_dump(mode="json"))}
+def origins_of(
+    final: Mapping[str, JsonValue], value: dict[str, JsonValue], parsed: Mapping[str, JsonValue], labels: Mapping[str, str]
+) -> dict[str, str]:
+    """Where each leaf of the final spec comes from, given the document, the spec that was parsed from it, and labels of its leaves."""
+    given, before = dict(leaves(value)), dict(leaves(parsed))
+    return {pointer: _origin(pointer, leaf, given, before, labels) for pointer, leaf in leaves(final)}
 
 
 def _origin(

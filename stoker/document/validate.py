@@ -42,14 +42,19 @@ class Spot:
 def parse(value: dict[str, JsonValue], lang: Lang = "en") -> tuple[JobSpec | None, list[Finding]]:
     """The spec, or None and all that keeps the value from being one."""
     try:
-        text = json.dumps(value, allow_nan=False)
-        if "-0.0" in text:
-            text = json.dumps(json.loads(text, parse_float=lambda digits: float(digits) + 0.0))
-        return JobSpec.model_validate_json(text), []
+        return JobSpec.model_validate_json(json_text(value)), []
     except ValidationError as error:
         return None, _findings(error, value, lang)
     except (ValueError, TypeError, RecursionError):
         return None, [finding("invalid", "", lang, path="job", reason=reason("json", lang))]
+
+
+def json_text(value: JsonValue) -> str:
+    """JSON without a negative zero. Raises ValueError, TypeError or RecursionError for what is not JSON."""
+    text = json.dumps(value, allow_nan=False)
+    if "-0.0" in text:
+        text = json.dumps(json.loads(text, parse_float=lambda digits: float(digits) + 0.0))
+    return text
 
 
 def _findings(error: ValidationError, value: dict[str, JsonValue], lang: Lang) -> list[Finding]:
