@@ -34,7 +34,7 @@ from server.deps import Runtime
 from server.errors import Refusal, from_exception, to_response
 from server.guard import Guard, defect
 from server.hub import Hub
-from server.jobs.shortcut import Shortcut
+from server.jobs.intake import Intake
 from server.leader import Leader
 from server.openapi import document, everywhere
 from server.queue import Hints
@@ -81,7 +81,16 @@ async def running(app: FastAPI) -> AsyncIterator[None]:
         rates = Rates(settings.requests_per_second, settings.request_burst)
         scheduler = Scheduler(db, hub, hints, settings.timers, telemetry)
         reaper = Reaper(db, blobs, scheduler, leader, settings.timers, telemetry)
-        app.state.runtime = Runtime(settings, db, hub, Authenticator(db, settings.pepper, rates), hints, telemetry, blobs)
+        app.state.runtime = Runtime(
+            settings,
+            db,
+            hub,
+            Authenticator(db, settings.pepper, rates),
+            hints,
+            telemetry,
+            blobs,
+            Intake(db, settings.max_queued_jobs),
+        )
         for work in (scheduler.run(), reaper.run()):
             stack.push_async_callback(_stop, asyncio.create_task(work))
         hub.wake()
@@ -129,7 +138,7 @@ def guarded(app: FastAPI) -> ASGIApp:
         runtime: Runtime = app.state.runtime
         return await runtime.authenticator.authenticate(header, address)
 
-    return Guard(Shortcut(app, app.state), app.state.settings, authenticate, app.state.telemetry)
+    return Guard(app, app.state.settings, authenticate, app.state.telemetry)
 
 
 async def _answer(request: Request, error: Exception) -> Response:

@@ -14,6 +14,7 @@ from server.blobs.store import BlobStore
 from server.db import Database
 from server.errors import problem
 from server.hub import Hub
+from server.jobs.intake import Intake
 from server.queue import Hints
 from server.settings import Settings
 from server.telemetry import Telemetry
@@ -31,6 +32,7 @@ class Runtime:
     hints: Hints
     telemetry: Telemetry
     blobs: BlobStore
+    intake: Intake
     streams: dict[str, int] = field(default_factory=dict)
     """Open event streams by key id."""
 

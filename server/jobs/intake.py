@@ -4,51 +4,65 @@ import hashlib
 from collections import OrderedDict
 
 from server.auth import Principal
-from server.deps import Runtime
+from server.db import Database
 from server.idempotency import Answer, Claim
-from server.jobs.prepared import Prepared, prepare, prepare_all
-from server.jobs.submit import Moved, Submission, submit_all
+from server.jobs.prepared import Prepared, Preparer
+from server.jobs.submit import Moved, QueueLimit, Submission, submit_all
 from server.references.reference import Asked
 from stoker.document.document import Document
 
 Mark = tuple[str | None, str, bool, bytes]
 """The key's project, the project acted in, whether the document came as YAML, the digest of the body."""
-_remembered: OrderedDict[Mark, Prepared] = OrderedDict()
-"""Touched by event loops only."""
 _KEPT = 256
 _SMALL = 16 * 1024
-"""Bytes of a body up to which its document is worked out together with others; a larger one must not keep them waiting."""
+"""Bytes of a body up to which its document is prepared with others that wait; a larger one must not keep them waiting."""
 
 
-async def submit(
-    runtime: Runtime, who: Principal, project: str, document: Document, body: bytes, gates: tuple[str, ...], claim: Claim | None
-) -> tuple[Answer, bool]:
-    """Store a job for a document; the answer, and whether it is a replay.
+class Intake:
+    """Prepares documents and stores their jobs; owns what is remembered of both. One for each server process.
 
-    A body that was understood before is not worked out again: the write sees whether its data set is still the newest.
-    Raises what `prepare` and `submit_all` refuse.
+    Args:
+        db: Where jobs are stored.
+        most_waiting: Jobs of one project that may wait.
     """
-    mark = (who.project, project, bool(document.sources), hashlib.sha256(body).digest())
-    known = _remembered.get(mark)
-    if known is not None:
-        try:
-            return await _write(runtime, Submission(known, gates, claim, True, runtime.settings.max_queued_jobs))
-        except Moved:
-            _remembered.pop(mark, None)
-    if len(body) <= _SMALL:
-        prepared = await runtime.db.read_together(prepare_all, Asked(who, project, document))
-    else:
-        prepared = await runtime.db.read(lambda s: prepare(s, who, project, document))
-    if "extends" not in document.value and prepared.lasting:
-        _remember(mark, prepared)
-    return await _write(runtime, Submission(prepared, gates, claim, False, runtime.settings.max_queued_jobs))
 
+    def __init__(self, db: Database, most_waiting: int) -> None:
+        self.limit = QueueLimit(most_waiting)
+        self._db, self._preparer = db, Preparer()
+        self._remembered: OrderedDict[Mark, Prepared] = OrderedDict()
+        """Touched by the event loop only."""
 
-async def _write(runtime: Runtime, submission: Submission) -> tuple[Answer, bool]:
-    return await runtime.db.write_together(submit_all, submission)
+    async def prepare(self, who: Principal, project: str, document: Document) -> Prepared:
+        """The document resolved and planned. Raises what `Preparer.prepare` refuses."""
+        return await self._db.read(lambda session: self._preparer.prepare(session, who, project, document))
 
+    async def submit(
+        self, who: Principal, project: str, document: Document, body: bytes, gates: tuple[str, ...], claim: Claim | None
+    ) -> tuple[Answer, bool]:
+        """Store a job for a document; the answer, and whether it is a replay.
 
-def _remember(mark: Mark, prepared: Prepared) -> None:
-    _remembered[mark] = prepared
-    if len(_remembered) > _KEPT:
-        _remembered.popitem(last=False)
+        A body that was understood before is not prepared again: the write sees whether its data set is still the newest.
+        Raises what `Preparer.prepare` and `submit_all` refuse.
+        """
+        mark = (who.project, project, bool(document.sources), hashlib.sha256(body).digest())
+        known = self._remembered.get(mark)
+        if known is not None:
+            try:
+                return await self._write(Submission(known, gates, claim, True, self.limit))
+            except Moved:
+                self._remembered.pop(mark, None)
+        if len(body) <= _SMALL:
+            prepared = await self._db.read_together(self._preparer.prepare_all, Asked(who, project, document))
+        else:
+            prepared = await self.prepare(who, project, document)
+        if "extends" not in document.value and prepared.lasting:
+            self._remember(mark, prepared)
+        return await self._write(Submission(prepared, gates, claim, False, self.limit))
+
+    async def _write(self, submission: Submission) -> tuple[Answer, bool]:
+        return await self._db.write_together(submit_all, submission)
+
+    def _remember(self, mark: Mark, prepared: Prepared) -> None:
+        self._remembered[mark] = prepared
+        if len(self._remembered) > _KEPT:
+            self._remembered.popitem(last=False)

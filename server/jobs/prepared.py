@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from threading import Lock
 from types import SimpleNamespace
@@ -15,9 +15,10 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlmodel import Session
 
 from server.auth import Principal
-from server.db import Encoded, to_json, utcnow
+from server.db import Encoded, utcnow
 from server.errors import Refusal, problem, spec_problem
 from server.jobs import store
+from server.jobs.forecast import FRESH, Forecast, Forecasts, encoded
 from server.jobs.views import whole_view
 from server.references.catalog import Referred, find_all
 from server.references.dataset import FoundDataset
@@ -25,9 +26,9 @@ from server.references.reference import Asked, Found
 from server.references.teacher import FoundTeacher
 from stoker.document.document import Document
 from stoker.document.load import compose
-from stoker.document.resolve import Resolved, resolve
+from stoker.document.resolve import Resolved
+from stoker.document.resolver import Resolver
 from stoker.errors import Finding, SpecError
-from stoker.plan import Needs, Plan, needs, plan
 from stoker.spec import JobSpec
 
 
@@ -40,6 +41,10 @@ class Prepared:
     warnings: tuple[Finding, ...]
     found: tuple[Found, ...] = ()
     """What it refers to."""
+    texts: dict[str, Encoded] = field(default_factory=dict)
+    """Columns that are JSON, as text, where that is known already."""
+    outlook: dict[str, Any] | None = None
+    """The view that the plan makes of a new job; None: made from the columns."""
 
     @property
     def lasting(self) -> bool:
@@ -53,97 +58,91 @@ class Prepared:
     @cached_property
     def row(self) -> dict[str, Any]:
         """The row of a new job without id and times, its documents as JSON text; made once for all jobs of the document."""
-        whole = FRESH | self.columns
-        return {name: _encoded(value) for name, value in whole.items()}
+        return _FRESH_TEXT | {k: encoded(v) for k, v in self.columns.items() if k not in self.texts} | self.texts
 
     @cached_property
     def view(self) -> dict[str, Any]:
         """The view of a new job as JSON, without id and times."""
-        return whole_view(SimpleNamespace(**FRESH | self.columns | _UNBORN)).model_dump(mode="json")
+        if self.outlook is None:
+            return whole_view(SimpleNamespace(**FRESH | self.columns | _UNBORN)).model_dump(mode="json")
+        return self.outlook | {name: self.columns[name] for name in _CALLED}
 
 
-def _encoded(value: object) -> object:
-    if isinstance(value, Needs):
-        value = value.document()
-    return Encoded(to_json(value)) if isinstance(value, dict | list) else value
-
-
-FRESH: dict[str, Any] = {c.name: None for c in store.JOBS.c} | {
-    "state": "queued",
-    "desired": "run",
-    "phase": "waiting_for_devices",
-    "epoch": 0,
-    "start_epoch": 0,
-    "attempts": 0,
-    "counted_failures": 0,
-    "infra_failures": 0,
-    "gates": [],
-    "metrics": {},
-    "last_event": 1,
-    "version": 1,
-}
-"""What the row of every new job holds."""
+_FRESH_TEXT = {name: encoded(value) for name, value in FRESH.items()}
 _UNBORN = {"id": "", "created_at": utcnow(), "queued_at": utcnow()}
+_CALLED = ("name", "project", "priority", "labels", "spec_digest")
+"""What of a view the plan does not decide."""
 
 Key = tuple[str, ...]
 """Project, digest of the document, digests of what it refers to."""
-_cache: OrderedDict[Key, Prepared] = OrderedDict()
-_cache_lock = Lock()
 _CACHED = 256
 
 
-def prepare_all(session: Session, asked: Sequence[Asked]) -> list[Prepared | Exception]:
-    """Each document prepared, or why it is refused; for `Database.read_together`.
+class Preparer:
+    """Prepares documents, and works out only what differs from documents before. For several threads."""
 
-    Raises what the database says: after it PostgreSQL answers nothing more to the documents that share the transaction.
-    """
-    return [_tried(session, each) for each in asked]
+    def __init__(self) -> None:
+        self._prepared: OrderedDict[Key, Prepared] = OrderedDict()
+        self._resolver, self._forecasts = Resolver(), Forecasts()
+        self._lock = Lock()
+        """Held to use what is remembered. Two threads that compute take the interpreter from each other anyway."""
 
+    def prepare_all(self, session: Session, asked: Sequence[Asked]) -> list[Prepared | Exception]:
+        """Each document prepared, or why it is refused; for `Database.read_together`.
 
-def _tried(session: Session, asked: Asked) -> Prepared | Exception:
-    try:
-        return prepare(session, asked.who, asked.project, asked.document)
-    except SQLAlchemyError:
-        raise
-    except Exception as error:
-        return error
+        Raises what the database says: after it PostgreSQL answers nothing more to the documents that share the transaction.
+        """
+        return [self._tried(session, each) for each in asked]
 
+    def _tried(self, session: Session, asked: Asked) -> Prepared | Exception:
+        try:
+            return self.prepare(session, asked.who, asked.project, asked.document)
+        except SQLAlchemyError:
+            raise
+        except Exception as error:
+            return error
 
-def prepare(session: Session, who: Principal, project: str, document: Document) -> Prepared:
-    """Resolve and plan a document for a project.
+    def prepare(self, session: Session, who: Principal, project: str, document: Document) -> Prepared:
+        """Resolve and plan a document for a project.
 
-    The digests of what it refers to are part of the key under which the result is remembered, so a new version of its data
-    set gives a new answer. Raises 422 with every finding, 403 `wrong_project`.
-    """
-    try:
-        document = _composed(session, who, document)
-        project = _project(who, project, document.value)
-        referred = find_all(session, Asked(who, project, _in_project(document, project)))
-        if referred.missing or not all(each.lasting for each in referred.found):
-            return _work_out(project, document.value, referred)
-        key = _key(project, document, referred.found)
-        return _known(key) or _remember(key, _work_out(project, document.value, referred))
-    except SpecError as error:
-        raise spec_problem(error) from error
+        The digests of what it refers to are part of the key under which the result is remembered, so a new version of its
+        data set gives a new answer. Raises 422 with every finding, 403 `wrong_project`.
+        """
+        try:
+            document = _composed(session, who, document)
+            project = _project(who, project, document.value)
+            referred = find_all(session, Asked(who, project, _in_project(document, project)))
+            with self._lock:
+                if referred.missing or not all(each.lasting for each in referred.found):
+                    return self._work_out(project, document.value, referred)
+                key = _key(project, document, referred.found)
+                return self._prepared.get(key) or self._remember(key, self._work_out(project, document.value, referred))
+        except SpecError as error:
+            raise spec_problem(error) from error
+
+    def _remember(self, key: Key, prepared: Prepared) -> Prepared:
+        self._prepared[key] = prepared
+        if len(self._prepared) > _CACHED:
+            self._prepared.popitem(last=False)
+        return prepared
+
+    def _work_out(self, project: str, submitted: dict[str, Any], referred: Referred) -> Prepared:
+        """Raises SpecError with every finding that can be made: of the document, else of what it refers to, else of the plan."""
+        data, teacher = referred.one(FoundDataset), referred.one(FoundTeacher)
+        resolved = self._resolver.resolve(referred.document, None if data is None else data.facts)
+        if data is None:
+            raise SpecError(referred.missing)
+        spec, facts = resolved.spec, data.facts
+        _refuse([*referred.missing, *(finding for each in referred.found for finding in each.check(spec, facts))])
+        forecast = self._forecasts.of(resolved, facts, None if teacher is None else teacher.spec)
+        _refuse([finding for each in referred.found for finding in each.check_plan(spec, forecast.plan)])
+        return _prepared(project, submitted, resolved, forecast, referred.found)
 
 
 def _key(project: str, document: Document, found: Sequence[Found]) -> Key:
     text = orjson.dumps(document.value, option=orjson.OPT_SORT_KEYS)
     text += orjson.dumps(dict(document.origins), option=orjson.OPT_SORT_KEYS)
     return (project, hashlib.sha256(text).hexdigest(), *(each.digest for each in found))
-
-
-def _known(key: Key) -> Prepared | None:
-    with _cache_lock:
-        return _cache.get(key)
-
-
-def _remember(key: Key, prepared: Prepared) -> Prepared:
-    with _cache_lock:
-        _cache[key] = prepared
-        if len(_cache) > _CACHED:
-            _cache.popitem(last=False)
-    return prepared
 
 
 def _composed(session: Session, who: Principal, document: Document) -> Document:
@@ -176,61 +175,26 @@ def _in_project(document: Document, project: str) -> Document:
     return replace(document, value=value, origins=origins)
 
 
-def _work_out(project: str, submitted: dict[str, Any], referred: Referred) -> Prepared:
-    """Raises SpecError with every finding that can be made: of the document, else of what it refers to, else of the plan."""
-    data, teacher = referred.one(FoundDataset), referred.one(FoundTeacher)
-    resolved = resolve(referred.document, None if data is None else data.facts)
-    if data is None:
-        raise SpecError(referred.missing)
-    spec, facts = resolved.spec, data.facts
-    _refuse([*referred.missing, *(finding for each in referred.found for finding in each.check(spec, facts))])
-    predicted = plan(spec, facts, teacher=None if teacher is None else teacher.spec)
-    _refuse([finding for each in referred.found for finding in each.check_plan(spec, predicted)])
-    warnings = (*resolved.warnings, *_tight(spec, predicted))
-    return Prepared(spec, _columns(project, submitted, resolved, predicted), warnings, referred.found)
-
-
 def _refuse(findings: Sequence[Finding]) -> None:
     if findings:
         raise SpecError(findings)
 
 
-def _tight(spec: JobSpec, predicted: Plan) -> tuple[Finding, ...]:
-    """A warning where the job reserves less memory than the plan predicts: jobs are placed by what they reserve."""
-    reserved = spec.resources.memory_gb
-    if reserved is None or predicted.fits is not False:
-        return ()
-    each = predicted.memory.total_bytes / spec.distributed.nodes / 2**30
-    message = f"a node's part of the run is predicted to take {each:.2f} GiB, and {reserved:g} are reserved"
-    hint = "reserve more or leave it out; `stoker plan` shows what would take less"
-    return (Finding(pointer="/resources/memory_gb", code="reserves-too-little", message=message, hint=hint, severity="warning"),)
-
-
-def _columns(project: str, submitted: dict[str, Any], resolved: Resolved, predicted: Plan) -> dict[str, Any]:
+def _prepared(
+    project: str, submitted: dict[str, Any], resolved: Resolved, forecast: Forecast, found: tuple[Found, ...]
+) -> Prepared:
     spec = resolved.spec
-    return {
+    columns = {
         "project": project,
         "name": spec.name,
-        "kind": "train",
+        "kind": FRESH["kind"],
         "priority": spec.priority,
         "labels": dict(spec.labels),
         "submitted": json.dumps(submitted, ensure_ascii=False, separators=(",", ":")),
         "spec": resolved.canonical,
-        "origins": dict(resolved.origins),
+        "origins": resolved.origins,
         "spec_digest": resolved.digest,
-        "plan": predicted.model_dump(mode="json"),
-        "needs": needs(spec, predicted),
-        "objective": {"key": spec.checkpoint.monitor, "mode": _mode(spec)},
-        "progress": {"step": 0, "total_steps": predicted.model_dump(mode="json")["steps"]["total"]},
+        **forecast.columns,
     }
-
-
-def _mode(spec: JobSpec) -> str:
-    """Direction of the monitored metric: what the spec says, else what the metric says; losses are minimized."""
-    if spec.checkpoint.mode is not None:
-        return spec.checkpoint.mode
-    name = spec.checkpoint.monitor.partition("/")[2]
-    for metric in spec.evaluation.metrics or ():
-        if metric.key == name:
-            return metric.mode
-    return "min"
+    texts = {**forecast.texts, "origins": Encoded(resolved.origins_text)}
+    return Prepared(spec, columns, (*resolved.warnings, *forecast.warnings), found, texts, forecast.view)

@@ -18,11 +18,10 @@ from server.errors import problem
 from server.idempotency import Answer, claim_of, once
 from server.jobs import gates, service, store
 from server.jobs.document import BODY, read_document
-from server.jobs.intake import submit
-from server.jobs.prepared import prepare
 from server.jobs.rows import JobRow, WholeJobRow
 from server.jobs.search import search
 from server.jobs.submit import insert
+from server.jobs.submit_route import SubmitRoute
 from server.jobs.tables import Job
 from server.jobs.views import etag, view, whole_view
 from server.jobs.waiting import until_terminal
@@ -41,15 +40,26 @@ Require = Annotated[list[str] | None, Query(max_length=50, description="A gate s
 Spec = Annotated[Document, Depends(read_document)]
 
 
-@router.post("", status_code=202, response_model=JobView, responses=refusals(409), openapi_extra=BODY)
 async def create_job(
     request: Request, document: Spec, runtime: Run, who: Submitter, project: ProjectName, require: Require = None
 ) -> Response:
     """Submit a job. `require` sets its gates."""
     gated = tuple(gates.parse(r).expression for r in require or ())
     claim = await claim_of(request, project)
-    answer, replayed = await submit(runtime, who, project, document, await request.body(), gated, claim)
+    answer, replayed = await runtime.intake.submit(who, project, document, await request.body(), gated, claim)
     return answer.response(replayed=replayed)
+
+
+router.add_api_route(
+    "",
+    create_job,
+    methods=["POST"],
+    status_code=202,
+    response_model=JobView,
+    responses=refusals(409),
+    openapi_extra=BODY,
+    route_class_override=SubmitRoute,
+)
 
 
 @router.put("/by-name/{name}", status_code=202, response_model=JobView, responses=refusals(409), openapi_extra=BODY)
@@ -57,13 +67,13 @@ async def create_named_job(
     request: Request, name: Annotated[Name, Path()], document: Spec, db: Db, runtime: Run, who: Submitter, project: ProjectName
 ) -> Response:
     """Submit a job once under a name: 202 the first time, 200 with the same job afterwards, 409 `name_taken` for another spec."""
-    prepared = await db.read(lambda s: prepare(s, who, project, document))
+    prepared = await runtime.intake.prepare(who, project, document)
 
     def work(session: Session) -> Answer:
         there = store.named(session, prepared.columns["project"], name)
         if there is None:
             named = prepared.renamed(name)
-            return _created(insert(session, runtime.settings, named, unique_name=name))
+            return _created(insert(session, runtime.intake.limit, named, unique_name=name))
         if there.spec_digest != prepared.columns["spec_digest"]:
             raise problem(409, "name_taken", "A job of this name was made from another spec.")
         return Answer(200, _json(whole_view(there)), {"Location": f"/v1/jobs/{there.id}", "ETag": etag(there)})

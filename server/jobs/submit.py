@@ -3,6 +3,7 @@
 All submits that wait at one moment are written together, each table with one statement.
 """
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,11 +24,36 @@ from server.jobs import store
 from server.jobs.prepared import Prepared
 from server.jobs.views import links
 from server.references.reference import Found
-from server.settings import Settings
 
 
 class Moved(Exception):
     """What a document refers to is another thing now than when the document was prepared: its data set has a newer version."""
+
+
+class QueueLimit:
+    """Refuses jobs of a project that has too many waiting: the bound protects the server, it is no quota.
+
+    They are counted in the database at most once a second. For one thread, the writer's.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._counted: dict[str, tuple[float, int]] = {}
+
+    def admit(self, session: Session, project: str) -> None:
+        """Raises 429 `queue_full`."""
+        at, count = self._counted.get(project, (-math.inf, 0))
+        if time.monotonic() - at > 1:
+            at, count = time.monotonic(), store.queued_count(session, project)
+        if len(self._counted) > _PROJECTS:
+            self._counted.clear()
+        self._counted[project] = (at, count + 1)
+        if count >= self._most:
+            raise problem(429, "queue_full", "The project has too many waiting jobs.", headers={"Retry-After": "60"})
+
+
+_PROJECTS = 10_000
+"""Projects whose counts are remembered."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +65,7 @@ class Submission:
     claim: Claim | None
     remembered: bool
     """Prepared for an earlier request: whether what it refers to has moved is still to be seen."""
-    most_waiting: int
+    limit: QueueLimit
 
 
 Stored = tuple[dict[str, Any], tuple[Found, ...]]
@@ -78,7 +104,7 @@ def _outcome(
             return Moved()
         for found in asked.prepared.found:
             found.confirm(session)
-        row = _row(session, asked.prepared, asked.gates, asked.most_waiting)
+        row = _row(session, asked.prepared, asked.gates, asked.limit)
     except Refusal as refusal:
         return refusal
     stored.append((row, asked.prepared.found))
@@ -90,22 +116,21 @@ def _outcome(
 
 
 def insert(
-    session: Session, settings: Settings, prepared: Prepared, *, gates: Sequence[str] = (), unique_name: str | None = None
+    session: Session, limit: QueueLimit, prepared: Prepared, *, gates: Sequence[str] = (), unique_name: str | None = None
 ) -> SimpleNamespace:
     """Store one job with its first event; after the commit the scheduler looks. Returns its row.
 
     Raises 429 `queue_full` when the project has as many waiting jobs as it may.
     """
-    row = _row(session, prepared, gates, settings.max_queued_jobs) | {"unique_name": unique_name}
+    row = _row(session, prepared, gates, limit) | {"unique_name": unique_name}
     for found in prepared.found:
         found.confirm(session)
     _store(session, [(row, prepared.found)])
     return SimpleNamespace(**row | prepared.columns | {"gates": list(gates), "metrics": {}})
 
 
-def _row(session: Session, prepared: Prepared, gates: Sequence[str], most_waiting: int) -> dict[str, Any]:
-    if _waiting(session, prepared.columns["project"]) >= most_waiting:
-        raise problem(429, "queue_full", "The project has too many waiting jobs.", headers={"Retry-After": "60"})
+def _row(session: Session, prepared: Prepared, gates: Sequence[str], limit: QueueLimit) -> dict[str, Any]:
+    limit.admit(session, prepared.columns["project"])
     now = utcnow()
     fresh: dict[str, Any] = {"id": new_id("job"), "created_at": now, "queued_at": now}
     if gates:
@@ -139,17 +164,3 @@ def _created(prepared: Prepared, row: dict[str, Any]) -> Answer:
     view = {**prepared.view, "id": job_id, "created_at": now, "queued_at": now, "links": links(job_id)}
     body = orjson.dumps(view, option=orjson.OPT_UTC_Z)
     return Answer(202, body, {"Location": f"/v1/jobs/{job_id}", "ETag": f'"{row["version"]}"'})
-
-
-_counted: dict[str, tuple[float, int]] = {}
-
-
-def _waiting(session: Session, project: str) -> int:
-    """Waiting jobs of a project, counted at most once a second: the bound protects the server, it is no quota."""
-    at, count = _counted.get(project, (0.0, 0))
-    if time.monotonic() - at > 1:
-        at, count = time.monotonic(), store.queued_count(session, project)
-    if len(_counted) > 10_000:
-        _counted.clear()
-    _counted[project] = (at, count + 1)
-    return count

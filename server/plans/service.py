@@ -3,16 +3,11 @@
 import json
 from typing import Any
 
-from sqlmodel import Session
-
-from server.auth import Principal
-from server.jobs.prepared import prepare
-from stoker.document.document import Document
+from server.jobs.prepared import Prepared
 
 
-def predict(session: Session, who: Principal, project: str, document: Document) -> dict[str, Any]:
-    """stoker.views.PlanView as JSON. Raises what a submit of the document would."""
-    prepared = prepare(session, who, project, document)
+def predicted(prepared: Prepared) -> dict[str, Any]:
+    """stoker.views.PlanView as JSON."""
     columns = prepared.columns
     return {
         "plan": columns["plan"],

@@ -89,10 +89,14 @@ def not_found(pointer: str, code: str, ref: str) -> Missing:
 
 
 def _version_of(session: Session, project: str, name: str, version: int | None) -> _Version | None:
-    """By default the newest."""
-    wanted = {"project": project, "name": name, "version": version}
-    row = session.connection().execute(_NEWEST if version is None else _EXACT, wanted).first()
-    return None if row is None else _Version(row.id, row.version)
+    """By default the newest. Documents that are prepared together ask once."""
+    known: dict[tuple[str, str, int | None], _Version | None] = session.info.setdefault("dataset_versions", {})
+    key = (project, name, version)
+    if key not in known:
+        wanted = {"project": project, "name": name, "version": version}
+        row = session.connection().execute(_NEWEST if version is None else _EXACT, wanted).first()
+        known[key] = None if row is None else _Version(row.id, row.version)
+    return known[key]
 
 
 def _facts_of(session: Session, project: str, name: str, row: _Version) -> DatasetFacts:

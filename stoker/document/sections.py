@@ -1,7 +1,6 @@
 """The fields of a spec one by one, each checked and written out once for all documents that hold the same value."""
 
 import itertools
-import json
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -10,6 +9,7 @@ from typing import Any, TypeVar, get_type_hints
 
 from pydantic import ValidationError, create_model
 
+from stoker.document.canonical import canonical_text
 from stoker.document.strict_json import JsonValue
 from stoker.document.traced import FIELDS
 from stoker.facts import DatasetFacts
@@ -73,8 +73,7 @@ class Section:
     @cached_property
     def text(self) -> str:
         """Name and value as canonical JSON."""
-        value = json.dumps(self.plain, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-        return f'"{FIELDS[self.at]}":{value}'
+        return f'"{FIELDS[self.at]}":{canonical_text(self.plain)}'
 
     @cached_property
     def indented(self) -> int:

@@ -49,9 +49,12 @@ def parse(value: dict[str, JsonValue], lang: Lang = "en") -> tuple[JobSpec | Non
         return None, [finding("invalid", "", lang, path="job", reason=reason("json", lang))]
 
 
+_ENCODER = json.JSONEncoder(allow_nan=False)
+
+
 def json_text(value: JsonValue) -> str:
     """JSON without a negative zero. Raises ValueError, TypeError or RecursionError for what is not JSON."""
-    text = json.dumps(value, allow_nan=False)
+    text = _ENCODER.encode(value)
     if "-0.0" in text:
         text = json.dumps(json.loads(text, parse_float=lambda digits: float(digits) + 0.0))
     return text

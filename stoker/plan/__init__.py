@@ -2,7 +2,7 @@
 
 from stoker.plan.limits import Limits
 from stoker.plan.needs import Needs, needs
-from stoker.plan.predict import plan
+from stoker.plan.predict import plan, plan_without_text, with_text
 from stoker.plan.prediction import Plan
 
-__all__ = ["Limits", "Needs", "Plan", "needs", "plan"]
+__all__ = ["Limits", "Needs", "Plan", "needs", "plan", "plan_without_text", "with_text"]

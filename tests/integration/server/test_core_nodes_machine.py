@@ -27,11 +27,10 @@ from server.hub import Hub
 from server.jobs import service as jobs
 from server.jobs.prepared import Prepared
 from server.jobs.store import JOBS
-from server.jobs.submit import insert
+from server.jobs.submit import QueueLimit, insert
 from server.queue import Hints
 from server.reaper import overdue, reap, shift
 from server.scheduler import Scheduler
-from server.settings import Settings
 from server.telemetry import Telemetry
 from server.workers import service as workers
 from server.workers.store import WORKERS as ROWS
@@ -42,6 +41,7 @@ from stoker.spec import JobSpec
 from stoker.status import TERMINAL
 from stoker.timers import TimerSettings
 
+LIMIT = QueueLimit(100_000)
 TIMERS = TimerSettings()
 WHO = Principal("key", "key", None, frozenset({"submit"}))
 WORKERS = {"a": 2, "b": 2, "c": 3}
@@ -72,7 +72,6 @@ class Nodes(RuleBasedStateMachine):
         migrate(f"sqlite:///{self.home}/s.db")
         self.db = Database(f"sqlite:///{self.home}/s.db", readers=1)
         self.scheduler = Scheduler(self.db, Hub(), Hints(""), TIMERS, Telemetry())
-        self.settings = Settings(state_dir=self.home)
         self.boots = dict.fromkeys(WORKERS, 0)
         self.agents: dict[str, int] = {}
         """Epochs of agents that believe they run, by the id of their row; those that were cut off stay here as zombies."""
@@ -101,7 +100,7 @@ class Nodes(RuleBasedStateMachine):
         needs = Needs(device="cpu", ranks=nodes, cpus=nodes * cpus, memory_bytes=nodes, nodes=nodes, min_nodes=fewest)
         prepared = Prepared(SPEC, COLUMNS | {"needs": needs}, ())
         if len(self.rows(JOBS)) < 4:
-            self.db.write_now(lambda s: insert(s, self.settings, prepared).id)
+            self.db.write_now(lambda s: insert(s, LIMIT, prepared).id)
 
     @rule()
     def place(self) -> None:

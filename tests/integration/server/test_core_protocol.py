@@ -29,13 +29,13 @@ from server.errors import Refusal
 from server.events.store import EVENTS
 from server.hub import Hub
 from server.jobs import service as jobs
+from server.jobs.prepared import Prepared
 from server.jobs.store import JOBS
-from server.jobs.submit import Prepared, insert
+from server.jobs.submit import QueueLimit, insert
 from server.logs.tables import LogChunk
 from server.queue import Hints
 from server.reaper import overdue, reap, shift
 from server.scheduler import Scheduler
-from server.settings import Settings
 from server.telemetry import Telemetry
 from server.workers import service as workers
 from stoker.frames import Frame
@@ -46,6 +46,7 @@ from stoker.spec import JobSpec
 from stoker.status import TERMINAL, TRANSITIONS
 from stoker.timers import TimerSettings
 
+LIMIT = QueueLimit(100_000)
 TIMERS = TimerSettings()
 MAX_RETRIES = 2
 WHO = Principal("key", "key", None, frozenset({"submit"}))
@@ -78,7 +79,6 @@ class Protocol(RuleBasedStateMachine):
         migrate(url)
         self.db = Database(url, readers=1)
         self.scheduler = Scheduler(self.db, Hub(), Hints(""), TIMERS, Telemetry())
-        self.settings = Settings(state_dir=self.home)
         self.accepted: set[str] = set()
         self.answers: dict[str, bytes] = {}
         self.job_of: dict[str, str] = {}
@@ -104,14 +104,14 @@ class Protocol(RuleBasedStateMachine):
     def submit(self) -> None:
         if len(self.accepted) < 4:
             prepared = Prepared(JobSpec.model_construct(), COLUMNS, ())
-            self.accepted.add(self.db.write_now(lambda s: insert(s, self.settings, prepared)).id)
+            self.accepted.add(self.db.write_now(lambda s: insert(s, LIMIT, prepared)).id)
 
     @rule(key=st.sampled_from(["one", "two"]))
     def submit_under_a_key(self, key: str) -> None:
         prepared = Prepared(JobSpec.model_construct(), COLUMNS, ())
 
         def work(session: Session) -> idempotency.Answer:
-            return idempotency.Answer(202, insert(session, self.settings, prepared).id.encode())
+            return idempotency.Answer(202, insert(session, LIMIT, prepared).id.encode())
 
         answer, replayed = self.db.write_now(lambda s: idempotency._once(s, idempotency.Claim("default", key, "f"), work))
         assert replayed == (key in self.answers), "I2"
