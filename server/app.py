@@ -89,7 +89,7 @@ async def running(app: FastAPI) -> AsyncIterator[None]:
             hints,
             telemetry,
             blobs,
-            Intake(db, settings.max_queued_jobs),
+            Intake(db, settings),
         )
         for work in (scheduler.run(), reaper.run()):
             stack.push_async_callback(_stop, asyncio.create_task(work))

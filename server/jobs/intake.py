@@ -9,6 +9,7 @@ from server.idempotency import Answer, Claim
 from server.jobs.prepared import Prepared, Preparer
 from server.jobs.submit import Moved, QueueLimit, Submission, submit_all
 from server.references.reference import Asked
+from server.settings import Settings
 from stoker.document.document import Document
 
 Mark = tuple[str | None, str, bool, bytes]
@@ -23,11 +24,11 @@ class Intake:
 
     Args:
         db: Where jobs are stored.
-        most_waiting: Jobs of one project that may wait.
+        settings: How many jobs of one project may wait.
     """
 
-    def __init__(self, db: Database, most_waiting: int) -> None:
-        self.limit = QueueLimit(most_waiting)
+    def __init__(self, db: Database, settings: Settings) -> None:
+        self.limit = QueueLimit(settings)
         self._db, self._preparer = db, Preparer()
         self._remembered: OrderedDict[Mark, Prepared] = OrderedDict()
         """Touched by the event loop only."""

@@ -24,6 +24,7 @@ from server.jobs import store
 from server.jobs.prepared import Prepared
 from server.jobs.views import links
 from server.references.reference import Found
+from server.settings import Settings
 
 
 class Moved(Exception):
@@ -36,8 +37,8 @@ class QueueLimit:
     They are counted in the database at most once a second. For one thread, the writer's.
     """
 
-    def __init__(self, most: int) -> None:
-        self._most = most
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
         self._counted: dict[str, tuple[float, int]] = {}
 
     def admit(self, session: Session, project: str) -> None:
@@ -48,7 +49,7 @@ class QueueLimit:
         if len(self._counted) > _PROJECTS:
             self._counted.clear()
         self._counted[project] = (at, count + 1)
-        if count >= self._most:
+        if count >= self._settings.max_queued_jobs:
             raise problem(429, "queue_full", "The project has too many waiting jobs.", headers={"Retry-After": "60"})
 
 

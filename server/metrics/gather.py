@@ -1,5 +1,6 @@
 """Points of many stored chunks as one array per key, without a Python step per chunk but for grouping."""
 
+import json
 import math
 from collections.abc import Iterator, Sequence
 from itertools import groupby
@@ -17,14 +18,14 @@ Pieces = dict[str, tuple[list[Ints], list[Floats]]]
 def gather(rows: Sequence[Any], lineage: Lineage, wanted: set[str], first: int, last: int | None) -> Pieces:
     """Per key the steps and values that count and lie in [first, last], in the order in which they were reported.
 
-    `rows` have epoch, seq, rows, keys, packed. Keys without any point are left out.
+    `rows` have the fields of `store.Chunk`. Keys without any point are left out.
     """
     found: Pieces = {}
-    for (cutoff, keys), group in groupby(rows, key=lambda row: (lineage.cutoff(row.epoch, row.seq), tuple(row.keys))):
+    for cutoff, keys, counts, packed in _runs(rows, lineage):
         if wanted and wanted.isdisjoint(keys):
             continue
         upto = min(cutoff, math.inf if last is None else last)
-        columns = _columns(list(group), len(keys))
+        columns = _columns(counts, packed, len(keys))
         steps = next(columns)
         inside = (steps >= first) & (steps <= upto)
         for key, raw in zip(keys, columns, strict=True):
@@ -40,12 +41,29 @@ def gather(rows: Sequence[Any], lineage: Lineage, wanted: set[str], first: int, 
     return found
 
 
-def _columns(group: Sequence[Any], keys: int) -> Iterator[Ints]:
+Run = tuple[float, list[str], Sequence[int], Sequence[bytes]]
+"""The last step that counts, keys, and the rows and payloads of chunks one after another that have these in common."""
+
+
+def _runs(rows: Sequence[Any], lineage: Lineage) -> Iterator[Run]:
+    """What is the same for thousands of chunks is looked at once for each run of them."""
+    if not rows:
+        return
+    epochs, seqs, _, counts, keys, packed = zip(*rows, strict=True)
+    cutoffs = [lineage.cutoff(*each) for each in zip(epochs, seqs, strict=True)] if lineage.rewinds else epochs
+    at = 0
+    for (mark, text), run in groupby(zip(cutoffs, keys, strict=True)):
+        end = at + len(list(run))
+        yield mark if lineage.rewinds else lineage.cutoff(mark), json.loads(text), counts[at:end], packed[at:end]
+        at = end
+
+
+def _columns(counts: Sequence[int], packed: Sequence[bytes], keys: int) -> Iterator[Ints]:
     """Steps, then the bits of each key's values, of chunks with the same keys one after another."""
-    words = np.frombuffer(b"".join([row.packed for row in group]), "<i8")
-    rows = np.array([row.rows for row in group])
+    words = np.frombuffer(b"".join(packed), "<i8")
+    rows = np.array(counts)
     if bool((rows == rows[0]).all()):
-        table = words.reshape(len(group), 1 + keys, rows[0])
+        table = words.reshape(len(counts), 1 + keys, rows[0])
         for column in range(1 + keys):
             yield np.ascontiguousarray(table[:, column]).reshape(-1)
         return

@@ -1,5 +1,6 @@
 """Metric points: stored as they were packed, summarised on the job, read as buckets."""
 
+import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,8 +14,8 @@ from server.db import utcnow
 from server.jobs.tables import Job
 from server.metrics import store
 from server.metrics.buckets import Buckets, bucketed, width_of
-from server.metrics.gather import gather
-from server.metrics.lineage import lineage_of
+from server.metrics.gather import Pieces, gather
+from server.metrics.lineage import Lineage, lineage_of
 from server.metrics.numbers import plain, plains
 from server.metrics.packed import Columns, checked, unpack
 from stoker.frames import Frame
@@ -83,7 +84,7 @@ def rewind(session: Session, job: Job) -> None:
     last: dict[str, float | str] = {}
     objective = {k: job.objective[k] for k in ("key", "mode")} if job.objective else None
     for row in store.chunks(session, job.id, 0, None, store.newest(session, job.id)):
-        columns = unpack(row.keys, row.rows, row.packed)
+        columns = unpack(json.loads(row.keys), row.rows, row.packed)
         cutoff = lineage.cutoff(row.epoch, row.seq)
         kept = int(np.searchsorted(columns.steps, min(cutoff, 2**62), "right"))
         last |= _last_values(Columns(columns.keys, columns.steps[:kept], [v[:kept] for v in columns.values]))
@@ -116,19 +117,26 @@ def read(
 ) -> dict[str, Any]:
     """stoker.views.MetricsView as JSON: everything, or the buckets that changed after a cursor."""
     lineage, upto = lineage_of(session, job_id), store.newest(session, job_id)
-    width = width_of(total_steps, store.last_step(session, job_id), max_points)
-    cursor = Cursor(width, lineage.digest, *upto)
-    first, last, complete = 0, None, True
-    if since is not None and (since.width, since.lineage) == (width, lineage.digest) and (since.epoch, since.seq) <= upto:
-        complete = False
-        span = store.span_after(session, job_id, since.epoch, since.seq)
-        if span is None:
-            return {"bucket": width, "cursor": str(cursor), "complete": False, "keys": {}}
-        first, last = span[0] // width * width, span[1] // width * width + width - 1
-    rows = store.chunks(session, job_id, first, last, upto)
-    found = gather(rows, lineage, set(keys), first, last)
-    series = {key: _series(bucketed(steps, values, width)) for key, (steps, values) in sorted(found.items())}
-    return {"bucket": width, "cursor": str(cursor), "complete": complete, "keys": series}
+    if since is not None:
+        width = width_of(total_steps, store.last_step(session, job_id), max_points)
+        if (since.width, since.lineage) == (width, lineage.digest) and (since.epoch, since.seq) <= upto:
+            span = store.span_after(session, job_id, since.epoch, since.seq)
+            if span is None:
+                return _answer(width, lineage, upto, complete=False, series={})
+            first, last = span[0] // width * width, span[1] // width * width + width - 1
+            found = gather(store.chunks(session, job_id, first, last, upto), lineage, set(keys), first, last)
+            return _answer(width, lineage, upto, complete=False, series=_bucketed(found, width))
+    rows = store.chunks(session, job_id, 0, None, upto)
+    width = width_of(total_steps, max((row.last_step for row in rows), default=0), max_points)
+    return _answer(width, lineage, upto, complete=True, series=_bucketed(gather(rows, lineage, set(keys), 0, None), width))
+
+
+def _bucketed(found: Pieces, width: int) -> dict[str, Any]:
+    return {key: _series(bucketed(steps, values, width)) for key, (steps, values) in sorted(found.items())}
+
+
+def _answer(width: int, lineage: Lineage, upto: tuple[int, int], *, complete: bool, series: dict[str, Any]) -> dict[str, Any]:
+    return {"bucket": width, "cursor": str(Cursor(width, lineage.digest, *upto)), "complete": complete, "keys": series}
 
 
 def _series(buckets: Buckets) -> dict[str, Any]:

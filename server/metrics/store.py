@@ -1,14 +1,26 @@
 """Queries of metric chunks: Core statements, for this is the busiest table."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
-from sqlalchemy import Row, func, insert, select
+from sqlalchemy import Row, Text, cast, func, insert, select
 from sqlmodel import Session
 
 from server.metrics.tables import MetricChunk
 
 CHUNKS = MetricChunk.metadata.tables["metric_chunks"]
+
+
+class Chunk(NamedTuple):
+    """What is read of a chunk."""
+
+    epoch: int
+    seq: int
+    last_step: int
+    rows: int
+    keys: str
+    """A JSON list: thousands of chunks have the same."""
+    packed: bytes
 
 
 def add(session: Session, values: dict[str, Any]) -> None:
@@ -36,8 +48,9 @@ def span_after(session: Session, job_id: str, epoch: int, seq: int) -> tuple[int
 
 
 def chunks(session: Session, job_id: str, first: int, last: int | None, upto: tuple[int, int]) -> Sequence[Row[Any]]:
-    """Chunks with points in [first, last], in the order in which they were reported, up to a chunk."""
-    query = select(CHUNKS.c.epoch, CHUNKS.c.seq, CHUNKS.c.rows, CHUNKS.c["keys"], CHUNKS.c.packed).where(
+    """Chunks with points in [first, last], in the order in which they were reported, up to a chunk, with the fields of `Chunk`."""
+    keys = cast(CHUNKS.c["keys"], Text).label("keys")
+    query = select(CHUNKS.c.epoch, CHUNKS.c.seq, CHUNKS.c.last_step, CHUNKS.c.rows, keys, CHUNKS.c.packed).where(
         CHUNKS.c.job_id == job_id
     )
     query = query.where((CHUNKS.c.epoch < upto[0]) | ((CHUNKS.c.epoch == upto[0]) & (CHUNKS.c.seq <= upto[1])))

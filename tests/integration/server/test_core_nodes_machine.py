@@ -31,6 +31,7 @@ from server.jobs.submit import QueueLimit, insert
 from server.queue import Hints
 from server.reaper import overdue, reap, shift
 from server.scheduler import Scheduler
+from server.settings import Settings
 from server.telemetry import Telemetry
 from server.workers import service as workers
 from server.workers.store import WORKERS as ROWS
@@ -41,7 +42,7 @@ from stoker.spec import JobSpec
 from stoker.status import TERMINAL
 from stoker.timers import TimerSettings
 
-LIMIT = QueueLimit(100_000)
+LIMIT = QueueLimit(Settings())
 TIMERS = TimerSettings()
 WHO = Principal("key", "key", None, frozenset({"submit"}))
 WORKERS = {"a": 2, "b": 2, "c": 3}

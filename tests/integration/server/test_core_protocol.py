@@ -36,6 +36,7 @@ from server.logs.tables import LogChunk
 from server.queue import Hints
 from server.reaper import overdue, reap, shift
 from server.scheduler import Scheduler
+from server.settings import Settings
 from server.telemetry import Telemetry
 from server.workers import service as workers
 from stoker.frames import Frame
@@ -46,7 +47,7 @@ from stoker.spec import JobSpec
 from stoker.status import TERMINAL, TRANSITIONS
 from stoker.timers import TimerSettings
 
-LIMIT = QueueLimit(100_000)
+LIMIT = QueueLimit(Settings())
 TIMERS = TimerSettings()
 MAX_RETRIES = 2
 WHO = Principal("key", "key", None, frozenset({"submit"}))

@@ -1,4 +1,4 @@
-"""A submit has two ways in, past the framework and through it, and one meaning. Held together here, on both databases."""
+"""A submit has one route. A plain request passes by the framework's checks of queries and headers, and means the same, on both databases."""
 
 import asyncio
 import contextlib

@@ -1,14 +1,15 @@
 """Points of many chunks, gathered at once, against one at a time in plain Python."""
 
+import json
 import math
 import struct
-from types import SimpleNamespace
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from server.metrics.gather import gather
 from server.metrics.lineage import Lineage
+from server.metrics.store import Chunk
 from stoker.frames import MISSING, MISSING_BITS, pack_metrics
 
 values = st.one_of(st.just(MISSING), st.just(math.nan), st.floats(-5, 5))
@@ -44,7 +45,7 @@ def test_every_point_that_counts_and_no_other(
     for seq, (epoch, keys, points) in enumerate(chunks, start=1):
         columns = {key: [point[1 + at] for point in points] for at, key in enumerate(keys)}
         packed = pack_metrics([point[0] for point in points], columns)
-        rows.append(SimpleNamespace(epoch=epoch, seq=seq, keys=list(keys), rows=len(points), packed=packed))
+        rows.append(Chunk(epoch, seq, max(point[0] for point in points), len(points), json.dumps(keys), packed))
         for at, key in enumerate(keys):
             for point in points:
                 counts = point[0] <= cutoffs.get(epoch, math.inf) and first <= point[0] <= (math.inf if last is None else last)
