@@ -1,6 +1,7 @@
 """How many durable submissions per second, beside a bare FastAPI that validates a body and commits one row in groups?
 
-Twice: one document again and again (each under an Idempotency-Key of its own), and documents that all differ, as in a sweep.
+Three times, each submission under a different Idempotency-Key: one document again and again, documents that differ in name and
+seed, and a study that also varies the learning rate and the width of the model.
 Beside the wall clock stands the processor time of the server process, which other work on the machine does not move.
 """
 
@@ -14,7 +15,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -114,12 +115,30 @@ def measured(port: int, pid: int, requests: list[bytes], clients: int) -> tuple[
     return result, 1e3 * spent / len(requests)
 
 
-def ours(key: str, tag: str, *, differ: bool) -> list[bytes]:
-    """Submissions, each under an Idempotency-Key of its own."""
+def same(tag: str, i: int) -> dict[str, Any]:
+    """One document again and again."""
+    return digits_job()
+
+
+def other(tag: str, i: int) -> dict[str, Any]:
+    """Documents that all differ, in name and seed."""
+    return digits_job(name=f"sweep-{tag}-{i}", reproducibility={"seed": i})
+
+
+def study(tag: str, i: int) -> dict[str, Any]:
+    """Documents that all differ in name, seed and learning rate, with 50 widths of the model."""
+    changed = {"reproducibility": {"seed": i}, "optimizer": {"type": "adamw", "lr": 1e-5 * (1 + i) + 1e-9 * len(tag)}}
+    return digits_job(
+        name=f"study-{tag}-{i}", model={"type": "mlp", "hidden_sizes": [32 + i % 50, 32], "dropout": 0.1}, **changed
+    )
+
+
+def ours(key: str, tag: str, document: Callable[[str, int], dict[str, Any]]) -> list[bytes]:
+    """Submissions, each under a different Idempotency-Key."""
     made = []
     for i in range(COUNT):
-        body = json.dumps(digits_job(name=f"sweep-{tag}-{i}", reproducibility={"seed": i}) if differ else digits_job()).encode()
-        headers = {**JSON, "Authorization": f"Bearer {key}", "Idempotency-Key": f"{tag}-{i}"}
+        body = json.dumps(document(tag, i)).encode()
+        headers = {**JSON, "Authorization": f"Bearer {key}", "Idempotency-Key": f"{document.__name__}-{tag}-{i}"}
         made.append(request("POST", "/v1/jobs", headers, body))
     return made
 
@@ -148,15 +167,15 @@ def main() -> None:
             with floor(home) as (floor_port, floor_pid):
                 plain = [request("POST", "/v1/jobs", JSON, json.dumps(digits_job()).encode())] * COUNT
                 for clients in CLIENTS:
-                    least, same, other = [], [], []
+                    least, kinds = [], {document: [] for document in (same, other, study)}
                     for i in range(ROUNDS):
                         least.append(measured(floor_port, floor_pid, plain, clients))
-                        tag = f"{clients}-{i}"
-                        same.append(measured(stack.port, stack.pid("server"), ours(key, tag, differ=False), clients))
-                        other.append(measured(stack.port, stack.pid("server"), ours(key, tag + "-d", differ=True), clients))
+                        for document, results in kinds.items():
+                            bodies = ours(key, f"{clients}-{i}", document)
+                            results.append(measured(stack.port, stack.pid("server"), bodies, clients))
                     floor_at = said("floor", clients, least, None)
-                    said("one document", clients, same, floor_at)
-                    said("documents that differ", clients, other, floor_at)
+                    for document, results in kinds.items():
+                        said((document.__doc__ or "").rstrip("."), clients, results, floor_at)
         finally:
             stack.stop()
 

@@ -1,4 +1,4 @@
-"""The rules, of which only those run again whose fields have changed."""
+"""Checks the rules, and runs a rule again only when a field that it reads has changed."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
