@@ -15,6 +15,7 @@ import sys
 import tempfile
 import threading
 import time
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -115,6 +116,11 @@ def measured(port: int, pid: int, requests: list[bytes], clients: int) -> tuple[
     return result, 1e3 * spent / len(requests)
 
 
+def fresh(tag: str, i: int) -> int:
+    """A number that no other round sends: the server remembers what it has seen."""
+    return zlib.crc32(tag.encode()) % 1000 * 1000 + i
+
+
 def same(tag: str, i: int) -> dict[str, Any]:
     """One document again and again."""
     return digits_job()
@@ -122,12 +128,13 @@ def same(tag: str, i: int) -> dict[str, Any]:
 
 def other(tag: str, i: int) -> dict[str, Any]:
     """Documents that all differ, in name and seed."""
-    return digits_job(name=f"sweep-{tag}-{i}", reproducibility={"seed": i})
+    return digits_job(name=f"sweep-{tag}-{i}", reproducibility={"seed": fresh(tag, i)})
 
 
 def study(tag: str, i: int) -> dict[str, Any]:
     """Documents that all differ in name, seed and learning rate, with 50 widths of the model."""
-    changed = {"reproducibility": {"seed": i}, "optimizer": {"type": "adamw", "lr": 1e-5 * (1 + i) + 1e-9 * len(tag)}}
+    number = fresh(tag, i)
+    changed = {"reproducibility": {"seed": number}, "optimizer": {"type": "adamw", "lr": 1e-9 * (1 + number)}}
     return digits_job(
         name=f"study-{tag}-{i}", model={"type": "mlp", "hidden_sizes": [32 + i % 50, 32], "dropout": 0.1}, **changed
     )
