@@ -120,7 +120,7 @@ def _sized(forecast: Forecast, length: int) -> Forecast:
 
 
 def _tight(spec: JobSpec, predicted: Plan) -> tuple[Finding, ...]:
-    """What a job reserves is what it is placed by, so it may be less than the plan says; whoever asks for that is told."""
+    """A warning where the job reserves less memory than the plan predicts: jobs are placed by what they reserve."""
     reserved = spec.resources.memory_gb
     if reserved is None or predicted.fits is not False:
         return ()

@@ -1,4 +1,4 @@
-"""A resolver that remembers answers as `resolve` does, whatever it has seen before."""
+"""A resolver that remembers answers as `resolve` does, in any order of documents."""
 
 import copy
 import random
