@@ -12,7 +12,7 @@ def quarantined(source: str) -> list[str]:
     tree = list(ast.walk(ast.parse(source)))
     marks = [node for node in tree if isinstance(node, ast.Attribute) and node.attr == "quarantine"]
     reasons = {id(node.func): ast.unparse(node.args[0]) for node in tree if isinstance(node, ast.Call) and node.args}
-    return [reasons.get(id(mark), "") for mark in marks]
+    return [reasons.get(id(mark), "") for mark in sorted(marks, key=lambda mark: mark.lineno)]
 
 
 def test_at_most_five_tests_are_quarantined_each_with_its_reason() -> None:

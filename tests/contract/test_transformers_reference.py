@@ -132,7 +132,7 @@ def test_a_model_in_several_files_and_without_prefix(root: Path, tmp_path: Path)
 
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "remote code": ({"auto_map": {"AutoModel": "evil.Model"}}, "auto_map"),
-    "another architecture": ({"model_type": "mamba"}, "none of gpt2, llama, bert"),
+    "another architecture": ({"model_type": "mamba"}, "must be one of gpt2, llama, bert"),
     "scaled otherwise": ({"scale_attn_by_inverse_layer_idx": True}, "scale_attn_by_inverse_layer_idx"),
     "quantized": ({"quantization_config": {"bits": 4}}, "quantization_config"),
     "a text for a number": ({"n_layer": "twelve"}, "n_layer"),

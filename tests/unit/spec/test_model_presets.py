@@ -79,8 +79,8 @@ def test_what_is_stored_is_written_out_and_says_where_it_came_from() -> None:
     ("model", "pointer", "word"),
     [
         ({"preset": "gpt2-125m"}, "/model/preset", "gpt2-124m"),
-        ({"preset": "resnet-9000"}, "/model/preset", "none of the allowed"),
-        ({"type": "transformer_encoder", "preset": "gpt2-124m"}, "/model/preset", "none of the allowed"),
+        ({"preset": "resnet-9000"}, "/model/preset", "not allowed here"),
+        ({"type": "transformer_encoder", "preset": "gpt2-124m"}, "/model/preset", "not allowed here"),
         ({"type": "mlp", "preset": "gpt2-124m"}, "/model/preset", "unknown key"),
         ({"preset": 7}, "/model/type", "which kind"),
         ({"preset": "gpt2-124m", "num_head": 3}, "/model/num_head", "unknown key"),

@@ -217,7 +217,7 @@ SLICED = (torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.int
 @pytest.mark.parametrize("broken", [b"", b"\x00" * 8, b"\xff" * 20, (10).to_bytes(8, "little") + b'{"w":1}   '])
 def test_what_is_no_such_file_is_refused(broken: bytes, tmp_path: Path) -> None:
     (tmp_path / "t").write_bytes(broken)
-    with pytest.raises(ValueError, match="no safetensors file"):
+    with pytest.raises(ValueError, match="not a complete safetensors file"):
         TensorFile(tmp_path / "t")
 
 
